@@ -1,0 +1,1 @@
+//! Implementations of the ports. Vendor types stay here.

@@ -1,0 +1,1 @@
+//! One agent's conversation: prompt, tools offered, history, parsing of answers.

@@ -1,0 +1,1 @@
+//! Changes and verdict → a delivery: titles, bodies, branch names.

@@ -1,0 +1,1 @@
+//! Drives runs: performs effects, feeds their results back, reconciles after a crash.

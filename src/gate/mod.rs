@@ -1,0 +1,1 @@
+//! Check results → verdict, and what a verdict does.

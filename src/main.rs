@@ -1,0 +1,2 @@
+//! The thin binary: arguments in, exit code out.
+fn main() {}

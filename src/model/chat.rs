@@ -1,0 +1,193 @@
+//! A conversation with a model, in the shape that all providers share.
+
+use super::tool::{ToolCall, ToolSpec};
+use super::usage::{CostSource, NanoUsd, Price, Usage};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Message {
+    /// The operator's instructions.
+    System {
+        /// The text.
+        text: String,
+    },
+    /// A person's words, or the engine's.
+    User {
+        /// The text.
+        text: String,
+    },
+    /// What the model answered.
+    Assistant {
+        /// The text; may be empty where there are calls.
+        text: String,
+        /// The calls it asked for, with their arguments as they came.
+        calls: Vec<RawCall>,
+    },
+    /// The result of one call.
+    Tool {
+        /// Which call it answers.
+        call_id: String,
+        /// The result's text.
+        text: String,
+    },
+}
+
+/// A call as it came over the wire: the arguments are unparsed text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawCall {
+    /// The provider's id (made up by us where it sends none).
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// JSON text, perhaps malformed.
+    pub arguments: String,
+}
+
+/// A model as configured: where it is and what it costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// Its name in `config.yml` (`sonnet`).
+    pub name: String,
+    /// `openai` (any compatible server) or `cassette`.
+    pub provider: String,
+    /// The provider's own name for it.
+    pub model: String,
+    /// Base URL, up to and with `/v1`.
+    pub base_url: Option<String>,
+    /// Where the key is to be found (`env://OPENAI_API_KEY`); never the key itself.
+    pub api_key: Option<String>,
+    /// Price, where configured.
+    pub price: Option<Price>,
+    /// Context window, in tokens.
+    pub context_window: u64,
+    /// Longest answer, in tokens: `max_tokens` of each call, and the output half of each reservation.
+    pub max_output: u64,
+    /// Whether the model can call functions; otherwise calls are fenced JSON in its text.
+    pub tools: bool,
+}
+
+/// What is asked of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatRequest {
+    /// Which model.
+    pub model: ModelRef,
+    /// The conversation so far.
+    pub messages: Vec<Message>,
+    /// The tools on offer; empty where the model cannot call functions.
+    pub tools: Vec<ToolSpec>,
+    /// A JSON Schema that the final answer is to follow, where the provider can enforce one.
+    pub output_schema: Option<Value>,
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// It had said everything.
+    Stop,
+    /// It wants tools to be called.
+    ToolCalls,
+    /// It ran into the output limit: calls in the answer are not to be trusted.
+    Length,
+    /// The provider withheld the answer, or the model refused.
+    Refusal,
+}
+
+/// A complete answer of a model, as the adapter hands it over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatAnswer {
+    /// The text.
+    pub text: String,
+    /// The calls, in order, unparsed.
+    pub calls: Vec<RawCall>,
+    /// Why it stopped.
+    pub stop: StopReason,
+    /// What was billed.
+    pub bill: Bill,
+    /// How many requests it took (1: the first one succeeded).
+    pub requests: u32,
+}
+
+/// Tokens and cost of one call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bill {
+    /// Which model answered (its name in the configuration).
+    pub model: String,
+    /// Tokens; `None` where the provider did not say.
+    pub usage: Option<Usage>,
+    /// US dollars; `None` means unknown, never zero.
+    pub cost: Option<NanoUsd>,
+    /// Where the cost is from.
+    pub source: CostSource,
+}
+
+/// An answer as the run sees it: calls parsed, output judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The model's text.
+    pub text: String,
+    /// The calls to carry out, in order. `finish` is among them where the model called it.
+    pub calls: Vec<ToolCall>,
+    /// The calls as they came, for the next request.
+    pub raw_calls: Vec<RawCall>,
+    /// Why it stopped.
+    pub stop: StopReason,
+    /// Set where this answer ends the step: the step's output, or why it is not acceptable (to be sent back).
+    pub conclusion: Option<Result<Conclusion, String>>,
+}
+
+/// How an agent ended its step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conclusion {
+    /// Its closing words.
+    pub text: String,
+    /// Its structured output, where the step has a schema.
+    pub output: Option<Value>,
+}
+
+/// What went wrong with a model call, by who is to mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelFault {
+    /// 401 or 403: the key is wrong. The operator's fault.
+    Auth,
+    /// 402: the account is empty. The operator's fault.
+    Payment,
+    /// 404: no such model or address. The operator's fault.
+    NotFound,
+    /// 400 or 422: the provider refuses the request itself. Ours, or the model lacks a feature.
+    BadRequest,
+    /// 413, or a context-length error: the conversation is too long.
+    TooLong,
+    /// 429: after all retries.
+    RateLimited,
+    /// 5xx: after all retries.
+    Unavailable,
+    /// No connection, or it broke off, after all retries.
+    Network,
+    /// First-byte, idle or total deadline passed, after all retries.
+    Timeout,
+    /// What came is not the protocol.
+    Protocol,
+    /// A cassette has no answer for this request: it differs from the recorded one.
+    Unmatched,
+}
+
+/// A failed model call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ModelError {
+    /// What kind of failure.
+    pub fault: ModelFault,
+    /// What failed, where, and what to do about it.
+    pub message: String,
+    /// HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// How many requests were made.
+    pub requests: u32,
+    /// What was billed although it failed, where that is known.
+    pub bill: Option<Bill>,
+}

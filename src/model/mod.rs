@@ -1,0 +1,18 @@
+//! Plain values that every stage speaks. No I/O, no clock, no vendor types.
+//!
+//! The values follow the flow of the house: a document becomes a [`plan::Plan`], a plan becomes a run whose
+//! journal is a list of [`journal::Input`]s, its work is a list of [`journal::Effect`]s, and what it made is
+//! a [`delivery::Delivered`].
+
+pub mod account;
+pub mod chat;
+pub mod delivery;
+pub mod diagnostic;
+pub mod exec;
+pub mod id;
+pub mod journal;
+pub mod plan;
+pub mod policy;
+pub mod progress;
+pub mod tool;
+pub mod usage;

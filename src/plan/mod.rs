@@ -1,0 +1,1 @@
+//! Workflow and inputs → plan.

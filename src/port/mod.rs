@@ -1,0 +1,10 @@
+//! What the engine needs from the world, as small traits. Adapters implement them; each has one compliance suite
+//! that all its adapters run.
+
+pub mod clock;
+pub mod model;
+pub mod repository;
+pub mod sandbox;
+pub mod store;
+pub mod watch;
+pub mod world;

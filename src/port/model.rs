@@ -1,0 +1,19 @@
+//! Language models.
+
+use crate::model::chat::{ChatAnswer, ChatRequest, ModelError};
+use async_trait::async_trait;
+
+/// Answers chat requests. Retries, deadlines and `Retry-After` are the adapter's business; falling back to another
+/// model is the run's.
+#[async_trait]
+pub trait ChatModel: Send + Sync {
+    /// Asks. `heard` is given the text as it streams in; a partial tool call is never handed over.
+    ///
+    /// # Errors
+    /// [`ModelError`] once retries are used up; says what was billed where that is known.
+    async fn ask(
+        &self,
+        request: &ChatRequest,
+        heard: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<ChatAnswer, ModelError>;
+}

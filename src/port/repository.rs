@@ -1,0 +1,251 @@
+//! The repository, the workspaces made of it, and what is handed back to it.
+//!
+//! All of it is blocking: the engine calls it on blocking threads. Host git never opens a workspace's `.git`; all
+//! snapshots are trees in an object folder of our own under `$GIT_COMMON_DIR/codeforge`, with the user's objects as
+//! alternates. The user's index, stash, branches and hooks are never touched.
+
+use crate::model::delivery::{ChangeSet, Delivered, Delivery};
+use crate::model::exec::ExecMode;
+use crate::model::id::{EffectKey, RunId, StepId, TreeId};
+use crate::model::journal::Base;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A user's repository.
+pub trait Repository: Send + Sync {
+    /// Where our own state lives: `$GIT_COMMON_DIR/codeforge`.
+    fn state_dir(&self) -> &Path;
+
+    /// The repository's top folder.
+    fn root(&self) -> &Path;
+
+    /// Takes stock: HEAD, branch, dirty paths, and the tree with dirty and untracked, non-ignored files in it.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn base(&self) -> Result<Base, RepositoryError>;
+
+    /// Makes the workspace `name` of a run, holding `tree`; or opens it again as it was left, after a crash.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn workspace(&self, order: &OpenWorkspace) -> Result<Arc<dyn Workspace>, RepositoryError>;
+
+    /// Keeps a tree from being collected: a hidden ref `refs/codeforge/RUN/KEY`.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn pin(&self, run: &RunId, key: &EffectKey, tree: &TreeId) -> Result<(), RepositoryError>;
+
+    /// The tree pinned under a key.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn pinned(&self, run: &RunId, key: &EffectKey) -> Result<Option<TreeId>, RepositoryError>;
+
+    /// The difference of two trees. `cap`: bytes of `diff` kept; 0 for all.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn diff(&self, from: &TreeId, to: &TreeId, cap: usize) -> Result<ChangeSet, RepositoryError>;
+
+    /// Merges `theirs` into `ours`, three-way, from `base`; the conflicting paths where that fails.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn merge(
+        &self,
+        base: &TreeId,
+        ours: &TreeId,
+        theirs: &TreeId,
+    ) -> Result<Result<TreeId, Vec<String>>, RepositoryError>;
+
+    /// `tree` with everything under `paths` (globs) as it is in `from`: for gates that run the base's own tests.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn graft(&self, tree: &TreeId, from: &TreeId, paths: &[String]) -> Result<TreeId, RepositoryError>;
+
+    /// Commits reachable from HEAD, newest first, at most `limit`, one line each; only those that touch `path` where
+    /// given. For the tool `git_log`.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn log(&self, limit: usize, path: Option<&str>) -> Result<String, RepositoryError>;
+
+    /// Hands over. Idempotent: the same delivery again finds what it made. `patch_to`: where a patch file goes.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] for protected paths, links that lead out, overlaps with dirty files, a branch on
+    /// which somebody else committed.
+    fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError>;
+
+    /// Removes a run's workspaces (not its snapshots, journal and patch).
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn clean(&self, run: &RunId) -> Result<(), RepositoryError>;
+}
+
+/// A workspace to make or to open again.
+#[derive(Debug, Clone)]
+pub struct OpenWorkspace {
+    /// The run.
+    pub run: RunId,
+    /// `main`, or the step's name for a copy of its own, or a gate's.
+    pub name: String,
+    /// What it holds when it is new.
+    pub tree: TreeId,
+    /// The tree that the user's folder held at the start of the run: an overlay's lower layer.
+    pub base: TreeId,
+    /// Copy, mount or hybrid.
+    pub mode: ExecMode,
+    /// The step it belongs to, for messages.
+    pub step: Option<StepId>,
+}
+
+/// A folder that agents work in. File operations stay beneath its root whatever links are there, refuse `.git`, and
+/// take paths relative to the root with `/`.
+pub trait Workspace: Send + Sync {
+    /// The folder on the host.
+    fn root(&self) -> &Path;
+
+    /// `overlay`, `reflink`, `copy` or `mount`.
+    fn made_by(&self) -> &'static str;
+
+    /// The disposable git directory that commands see as `.git`, on the host; `None` where there is no history to show.
+    fn git_dir(&self) -> Option<PathBuf>;
+
+    /// The repository's own object folder, shown read-only to commands.
+    fn git_objects(&self) -> Option<PathBuf>;
+
+    /// Host user and group that own it.
+    fn owner(&self) -> (u32, u32);
+
+    /// Writes what it holds now (ignored files excluded, whatever a file's attributes say) as a tree.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn snapshot(&self) -> Result<TreeId, RepositoryError>;
+
+    /// Makes it hold exactly `tree`: contents, modes, untracked and deleted files. Ignored files stay (`mount`) or go
+    /// back to what they were after set-up (copies).
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn restore(&self, tree: &TreeId) -> Result<(), RepositoryError>;
+
+    /// Marks the end of set-up: ignored files as they are now are what `restore` goes back to.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn seal(&self) -> Result<(), RepositoryError>;
+
+    /// Reads a file, at most `cap` bytes.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    fn read(&self, path: &str, cap: usize) -> Result<Vec<u8>, FileError>;
+
+    /// Writes a file (made with its folders where it is new; its mode is kept where it is not), all or nothing.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    fn write(&self, path: &str, content: &[u8]) -> Result<(), FileError>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    fn remove(&self, path: &str) -> Result<(), FileError>;
+
+    /// Files beneath `path` (empty: all), sorted, ignore files respected, at most `limit`; globs filter where given.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    fn list(&self, path: &str, glob: Option<&str>, limit: usize) -> Result<Vec<String>, FileError>;
+
+    /// Lines that match a regular expression, ignore files respected, at most `limit`.
+    ///
+    /// # Errors
+    /// [`FileError::BadPattern`] and others.
+    fn search(&self, pattern: &str, path: &str, glob: Option<&str>, limit: usize) -> Result<Vec<Hit>, FileError>;
+}
+
+/// One matching line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The file.
+    pub path: String,
+    /// Its line, from 1.
+    pub line: u64,
+    /// The line's text, capped.
+    pub text: String,
+}
+
+/// What can go wrong with one file: all of it is told to the model.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// There is no such file.
+    #[error("`{path}` does not exist{hint}")]
+    NotFound {
+        /// What was asked for.
+        path: String,
+        /// `; did you mean …?` or empty.
+        hint: String,
+    },
+    /// It is a folder.
+    #[error("`{0}` is a folder; list_files shows what is in it")]
+    IsFolder(String),
+    /// It is outside, absolute, `.git`, a device, or reached through a link that leads out.
+    #[error("`{path}` is out of bounds: {why}")]
+    OutOfBounds {
+        /// What was asked for.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// It is too large to read.
+    #[error("`{path}` has {size} bytes, more than the {cap} that are read at once")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        cap: usize,
+    },
+    /// The regular expression or glob is wrong.
+    #[error("the pattern cannot be used: {0}")]
+    BadPattern(String),
+    /// The operating system said no.
+    #[error("`{path}`: {message}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// What can go wrong with the repository.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// Not a repository: the user's fault, with what to do.
+    #[error("{0}")]
+    NotARepository(String),
+    /// A delivery that must not be made: said why, and what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The user's tree changed under a running overlay.
+    #[error("{0}")]
+    ChangedUnderneath(String),
+    /// Git or the file system failed: the environment's fault.
+    #[error("{doing}: {message}")]
+    Broken {
+        /// What was being done, to what.
+        doing: String,
+        /// Why it failed.
+        message: String,
+    },
+}

@@ -1,0 +1,129 @@
+//! Where commands run.
+
+use crate::model::exec::{Command, DriverKind, ExecOutcome};
+use crate::model::id::RunId;
+use crate::model::plan::Resources;
+use crate::policy::Approved;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Makes sandboxes.
+#[async_trait]
+pub trait SandboxDriver: Send + Sync {
+    /// Which driver this is (never `Auto`).
+    fn kind(&self) -> DriverKind;
+
+    /// Whether it can be used here, and what it would lack. Probes, never assumes.
+    async fn probe(&self, image: Option<&str>) -> Probe;
+
+    /// Opens a sandbox. Nothing of the operator's environment is inside but what `order.env` says.
+    ///
+    /// # Errors
+    /// [`SandboxError`], with what to do about it.
+    async fn open(&self, order: &OpenSandbox) -> Result<Box<dyn Sandbox>, SandboxError>;
+
+    /// Ends and removes what earlier, killed engines left behind (all runs, or one). Returns how many.
+    ///
+    /// # Errors
+    /// [`SandboxError`] where the driver cannot be reached.
+    async fn reap(&self, run: Option<&RunId>) -> Result<usize, SandboxError>;
+}
+
+/// What a driver found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether a sandbox can be opened.
+    pub usable: bool,
+    /// One line for people: version and parts, or why not and what to do.
+    pub detail: String,
+    /// Protections that cannot be had here, by name (`landlock: kernel too old`).
+    pub lacks: Vec<String>,
+}
+
+/// A sandbox to open.
+#[derive(Debug, Clone)]
+pub struct OpenSandbox {
+    /// For labels and reaping.
+    pub run: RunId,
+    /// A name that is unique within the run (`implement-1`, `gate-tests-3`).
+    pub name: String,
+    /// The workspace on the host; seen inside at `/workspace`.
+    pub workspace: PathBuf,
+    /// False: read-only for all commands.
+    pub writable: bool,
+    /// The disposable git directory on the host, seen inside as `/workspace/.git`; `None`: there is no `.git` inside.
+    pub git_dir: Option<PathBuf>,
+    /// The repository's object folder on the host, seen inside read-only at `/run/codeforge/objects`.
+    pub git_objects: Option<PathBuf>,
+    /// The user's tree, seen inside read-only at `/source` (`exec_mode: hybrid`).
+    pub source: Option<PathBuf>,
+    /// Folder that outlives single commands (caches, `$HOME`); seen inside at `/home/agent`. `None`: a tmpfs.
+    pub home: Option<PathBuf>,
+    /// Image, for docker.
+    pub image: Option<String>,
+    /// Limits.
+    pub resources: Resources,
+    /// True: the host's network (only ever for `setup`); false: none, not even a route.
+    pub network: bool,
+    /// Variables inside, beside `PATH`, `HOME`, `LANG` and `TERM`.
+    pub env: BTreeMap<String, String>,
+    /// Host user and group that own the workspace and that commands are to run as, as seen by the host.
+    pub owner: (u32, u32),
+}
+
+/// Who asks for a command.
+#[derive(Debug)]
+pub enum Order {
+    /// The operator's text: `run:` steps, gates, `setup`. Logged, not judged.
+    Operator(Command),
+    /// An agent's call, which the policy has approved.
+    Agent(Command, Approved),
+}
+
+impl Order {
+    /// The command itself.
+    pub fn command(&self) -> &Command {
+        match self {
+            Self::Operator(command) | Self::Agent(command, _) => command,
+        }
+    }
+}
+
+/// An open sandbox. Dropping it ends everything in it, as far as dropping can; `close` does it in order.
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// Which driver made it.
+    fn kind(&self) -> DriverKind;
+
+    /// Runs one command to its end, its deadline or its limit. Whatever it left running is killed. `printed` is given
+    /// the output as it comes, cleaned of control sequences. Several commands may run at once.
+    ///
+    /// # Errors
+    /// [`SandboxError`] where the command could not be run at all. A command that fails is an outcome, not an error.
+    async fn exec(
+        &self,
+        order: Order,
+        printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<ExecOutcome, SandboxError>;
+
+    /// Ends everything in it and removes it.
+    ///
+    /// # Errors
+    /// [`SandboxError`] where something may be left.
+    async fn close(&self) -> Result<(), SandboxError>;
+}
+
+/// Why a sandbox cannot do something.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The driver cannot be used here: the environment's fault, with the cure. Exit 5.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What was asked is refused (a mount of the docker socket, a forbidden variable): the operator's fault. Exit 2.
+    #[error("{0}")]
+    Refused(String),
+    /// It broke while at work (the daemon restarted, the disk is full): the environment's fault.
+    #[error("{0}")]
+    Broken(String),
+}

@@ -1,0 +1,149 @@
+//! The journal's store.
+
+use crate::model::account::{Ending, Spend};
+use crate::model::id::RunId;
+use crate::model::journal::Row;
+use async_trait::async_trait;
+use serde::Serialize;
+
+/// Keeps journals. One writer per run, held by a lease with a fencing token.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Makes a run and writes its first rows, in one transaction. The caller holds the lease with the returned fence.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError>;
+
+    /// Appends rows in one transaction, together with the head's new summary. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where another engine has taken the run over; [`StoreError::Gap`] where `rows` does not
+    /// follow the last row.
+    async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError>;
+
+    /// Takes the run over: every earlier fence is void from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] where its owner's process is alive on this machine.
+    async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError>;
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn release(&self, run: &RunId, fence: Fence) -> Result<(), StoreError>;
+
+    /// All rows of a run, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchRun`].
+    async fn rows(&self, run: &RunId) -> Result<Vec<Row>, StoreError>;
+
+    /// Heads, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn runs(&self, limit: u32) -> Result<Vec<(RunHead, Summary)>, StoreError>;
+
+    /// The one run whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchRun`] where there is none, [`StoreError::Ambiguous`] where there are several.
+    async fn find(&self, prefix: &str) -> Result<RunHead, StoreError>;
+
+    /// Keeps a value under a key (set-up cache, notices already shown).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put(&self, key: &str, value: &str) -> Result<(), StoreError>;
+
+    /// The value under a key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError>;
+}
+
+/// A fencing token: rises each time a run changes hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Fence(pub i64);
+
+/// What does not change about a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunHead {
+    /// The run.
+    pub id: RunId,
+    /// The workflow.
+    pub workflow: String,
+    /// The repository's top folder.
+    pub repo: String,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// What lists show of a run; derived from the journal, kept beside it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Summary {
+    /// How it ended; `None`: it has not.
+    pub ending: Option<Ending>,
+    /// What it spent.
+    pub spend: Spend,
+    /// When the last row was written, milliseconds since 1970.
+    pub updated_ms: i64,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such run: the user's fault.
+    #[error("no run `{0}` here; `codeforge runs list` shows what there is")]
+    NoSuchRun(String),
+    /// More than one run begins like that: the user's fault.
+    #[error("`{prefix}` could be any of {}: give more of the id", candidates.join(", "))]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// What it could be.
+        candidates: Vec<String>,
+    },
+    /// Another engine is at work on the run.
+    #[error("run {run} is at work in another process ({owner}); wait for it, or end that process first")]
+    Held {
+        /// The run.
+        run: RunId,
+        /// Who has it.
+        owner: String,
+    },
+    /// The run was taken over by another engine while this one was away.
+    #[error("run {0} was taken over by another process; this one stops without writing")]
+    Fenced(RunId),
+    /// Rows were not contiguous: our fault.
+    #[error("journal of run {run}: row {got} does not follow row {last}")]
+    Gap {
+        /// The run.
+        run: RunId,
+        /// Last row stored.
+        last: u64,
+        /// First row given.
+        got: u64,
+    },
+    /// A row cannot be read: it is from a newer version, or damaged.
+    #[error("journal of run {run}, row {seq}: {message}")]
+    Unreadable {
+        /// The run.
+        run: RunId,
+        /// The row.
+        seq: u64,
+        /// Why.
+        message: String,
+    },
+    /// The database failed (disk full, locked for too long): the environment's fault.
+    #[error("the journal's database {path}: {message}")]
+    Database {
+        /// Where it is.
+        path: String,
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,61 @@
+//! Everything outside, in one hand: what `app` puts together and commands are given.
+
+use super::clock::Clock;
+use super::model::ChatModel;
+use super::repository::{Repository, RepositoryError};
+use super::sandbox::SandboxDriver;
+use super::store::{Store, StoreError};
+use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The outside world.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// The folder that the command was started in.
+    fn cwd(&self) -> &Path;
+
+    /// A variable of the environment; the only way to it.
+    fn env(&self, name: &str) -> Option<String>;
+
+    /// The repository that `at` lies in.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`].
+    fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
+
+    /// The journal's store in a state folder; made where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn store(&self, state_dir: &Path) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// The sandbox drivers there are, without `auto`.
+    fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>>;
+
+    /// The clock.
+    fn clock(&self) -> Arc<dyn Clock>;
+
+    /// Models: real ones, or what a cassette recorded.
+    ///
+    /// # Errors
+    /// What is wrong with the cassette's file, in words.
+    fn chat(&self, tape: &Tape) -> Result<Arc<dyn ChatModel>, String>;
+
+    /// Random bits, for run ids.
+    fn random(&self) -> u64;
+}
+
+/// Whether model answers are taken from, or written to, a cassette.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Tape {
+    /// Neither.
+    #[default]
+    Off,
+    /// Answers come from this file; nothing is sent anywhere.
+    Play(PathBuf),
+    /// Answers come from this text (the demo's own).
+    PlayText(String),
+    /// Answers come from the provider and are added to this file.
+    Record(PathBuf),
+}

@@ -1,0 +1,1 @@
+//! Rendering of prompts, bodies and expressions: strict and bounded.

@@ -1,0 +1,1 @@
+//! Text that crosses a border of trust: sanitised, fenced, redacted.

@@ -1,0 +1,1 @@
+//! Text → checked workflow.
