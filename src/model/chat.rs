@@ -191,3 +191,14 @@ pub struct ModelError {
     /// What was billed although it failed, where that is known.
     pub bill: Option<Bill>,
 }
+
+/// One turn of an agent's conversation: its answer and what it was told in return.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    /// What the model said.
+    pub answer: Answer,
+    /// For each of its calls, in order: the call's id and the result's text.
+    pub results: Vec<(String, String)>,
+    /// What the engine says after that (a schema error, a nudge out of a stall); `None`: nothing.
+    pub say: Option<String>,
+}
