@@ -563,7 +563,7 @@ fn child(errand: &Errand) -> (Child, BufReader<ChildStdout>, std::process::Child
 }
 
 fn limited_child(errand: &Errand) -> (Child, BufReader<ChildStdout>, std::process::ChildStdin) {
-    spawn("trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\"", errand)
+    spawn("trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\"", errand)
 }
 
 #[expect(clippy::disallowed_methods, reason = "these tests are about processes")]
