@@ -202,6 +202,30 @@ pub enum Input {
 }
 
 impl Input {
+    /// The kind's name, as its JSON says it in `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Resumed { .. } => "resumed",
+            Self::Prepared { .. } => "prepared",
+            Self::Composed { .. } => "composed",
+            Self::NotComposed { .. } => "not_composed",
+            Self::Answered { .. } => "answered",
+            Self::ModelFailed { .. } => "model_failed",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::ToolDone { .. } => "tool_done",
+            Self::CommandDone { .. } => "command_done",
+            Self::Snapshotted { .. } => "snapshotted",
+            Self::Restored { .. } => "restored",
+            Self::GateDone { .. } => "gate_done",
+            Self::Joined { .. } => "joined",
+            Self::DeliveryDone { .. } => "delivery_done",
+            Self::EffectFailed { .. } => "effect_failed",
+            Self::DeadlinePassed { .. } => "deadline_passed",
+            Self::CancelRequested { .. } => "cancel_requested",
+        }
+    }
+
     /// The effect that this is the result of.
     pub fn key(&self) -> Option<&EffectKey> {
         match self {

@@ -1,0 +1,418 @@
+//! The port's operations as SQL.
+
+use super::database;
+use super::owner::{Life, Owner};
+use crate::model::account::{Ending, Spend};
+use crate::model::id::{EffectKey, RunId};
+use crate::model::journal::{Input, Row, RowBody};
+use crate::port::clock::Clock;
+use crate::port::store::{Fence, RunHead, Store, StoreError, Summary};
+use async_trait::async_trait;
+use serde::Serialize;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, SqliteConnection, SqlitePool};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Rows per statement: eight values each, far below SQLite's 32,766.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// A run whose owner cannot be looked up from here (another machine, another container) may be taken over once
+/// nothing was written for so long, in milliseconds. Safe even if the owner lives: its next append is refused.
+const SILENCE_MS: i64 = 60 * 60 * 1000;
+
+/// How many runs an ambiguous prefix names at most.
+const CANDIDATES: i64 = 10;
+
+/// The store.
+pub(super) struct SqliteStore {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+    /// The one connection that writes; out of its place while a transaction is open.
+    writer: Mutex<Option<SqliteConnection>>,
+    readers: SqlitePool,
+    clock: Arc<dyn Clock>,
+}
+
+/// A line of `runs`, as lists and look-ups read it.
+#[derive(FromRow)]
+struct RunLine {
+    id: String,
+    workflow: String,
+    repo: String,
+    created_ms: i64,
+    ending: Option<String>,
+    spend: String,
+    updated_ms: i64,
+}
+
+/// Where a run stands for its writers.
+#[derive(FromRow)]
+struct Hold {
+    fence: i64,
+    owner: Option<String>,
+    last_seq: i64,
+    updated_ms: i64,
+}
+
+impl SqliteStore {
+    pub(super) fn new(
+        path: PathBuf,
+        options: SqliteConnectOptions,
+        writer: Option<SqliteConnection>,
+        readers: SqlitePool,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { path, options, writer: Mutex::new(writer), readers, clock }
+    }
+
+    fn fault(&self, error: &sqlx::Error) -> StoreError {
+        database(&self.path, error)
+    }
+
+    /// Carries out `work` in one transaction: all of it is durable, or nothing of it is there.
+    async fn write<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Result<T, StoreError>, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let mut place = self.writer.lock().await;
+        let mut connection = match place.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await.map_err(|error| self.fault(&error))?,
+        };
+        let done = async {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+            let done = work(&mut connection).await?;
+            let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            sqlx::query(end).execute(&mut connection).await?;
+            Ok(done)
+        }
+        .await;
+        match done {
+            Ok(done) => {
+                *place = Some(connection);
+                done
+            }
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+}
+
+/// Where `run` stands; `None`: there is no such run.
+async fn hold(connection: &mut SqliteConnection, run: &RunId) -> Result<Option<Hold>, sqlx::Error> {
+    sqlx::query_as("SELECT fence, owner, last_seq, updated_ms FROM runs WHERE id = $1")
+        .bind(run.as_str().to_owned())
+        .fetch_optional(connection)
+        .await
+}
+
+/// A row, ready to be bound.
+struct Line {
+    seq: i64,
+    at_ms: i64,
+    kind: &'static str,
+    of: &'static str,
+    key: Option<String>,
+    step: Option<String>,
+    body: String,
+}
+
+/// Rows as lines; refused where they do not follow `last` one by one.
+fn lines(run: &RunId, last: u64, rows: &[Row]) -> Result<Vec<Line>, StoreError> {
+    let mut last = last;
+    let mut lines = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.seq != last.saturating_add(1) {
+            return Err(StoreError::Gap { run: run.clone(), last, got: row.seq });
+        }
+        last = row.seq;
+        let unreadable = |message: String| StoreError::Unreadable { run: run.clone(), seq: row.seq, message };
+        let key = |key: &EffectKey| key.as_str().to_owned();
+        let (kind, of, key, step) = match &row.body {
+            RowBody::Input(input) => {
+                let step = match input {
+                    Input::DeadlinePassed { step } => step.clone(),
+                    _ => None,
+                };
+                ("input", input.kind(), input.key().map(key), step)
+            }
+            RowBody::Intent(effect) => ("intent", effect.work.kind(), Some(key(&effect.key)), effect.step.clone()),
+        };
+        lines.push(Line {
+            seq: i64::try_from(row.seq).map_err(|_| unreadable("its number is too large".into()))?,
+            at_ms: row.at_ms,
+            kind,
+            of,
+            key,
+            step: step.map(|step| step.0),
+            body: json(&row.body).map_err(unreadable)?,
+        });
+    }
+    Ok(lines)
+}
+
+/// Writes lines, many to a statement: a statement costs more than a row.
+async fn insert(connection: &mut SqliteConnection, run: &RunId, lines: Vec<Line>) -> Result<(), sqlx::Error> {
+    let mut lines = lines.into_iter().peekable();
+    while lines.peek().is_some() {
+        let chunk: Vec<Line> = lines.by_ref().take(ROWS_PER_STATEMENT).collect();
+        let mut text = String::from("INSERT INTO journal (run, seq, at_ms, kind, type, key, step, body) VALUES ");
+        for place in 0..chunk.len() {
+            text.push_str(if place == 0 { "" } else { "," });
+            text.push_str("(?,?,?,?,?,?,?,?)");
+        }
+        // The text depends on nothing but the number of rows.
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for line in chunk {
+            query = query.bind(run.as_str().to_owned()).bind(line.seq).bind(line.at_ms);
+            query = query.bind(line.kind).bind(line.of).bind(line.key).bind(line.step).bind(line.body);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> Result<String, String> {
+    serde_json::to_string(value).map_err(|error| format!("cannot be written: {error}"))
+}
+
+/// `ending` as its column holds it: the name without quotes.
+fn ending_text(ending: Option<Ending>) -> Option<String> {
+    let text = json(&ending?).ok()?;
+    Some(text.trim_matches('"').to_owned())
+}
+
+impl RunLine {
+    fn head(&self) -> RunHead {
+        RunHead {
+            id: RunId(self.id.clone()),
+            workflow: self.workflow.clone(),
+            repo: self.repo.clone(),
+            created_ms: self.created_ms,
+        }
+    }
+
+    /// The head and its summary. A summary of another version is left out, not refused: the journal is the truth.
+    fn entry(&self) -> (RunHead, Summary) {
+        let ending = self.ending.clone().and_then(|text| serde_json::from_value(text.into()).ok());
+        let spend: Spend = serde_json::from_str(&self.spend).unwrap_or_default();
+        (self.head(), Summary { ending, spend, updated_ms: self.updated_ms })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError> {
+        let lines = lines(&head.id, 0, rows)?;
+        let spend = json(&Spend::default()).unwrap_or_default();
+        self.write(async |connection| {
+            sqlx::query(
+                "INSERT INTO runs (id, workflow, repo, created_ms, fence, owner, last_seq, ending, spend, updated_ms)
+                 VALUES ($1, $2, $3, $4, 1, $5, $6, NULL, $7, $4)",
+            )
+            .bind(head.id.as_str().to_owned())
+            .bind(head.workflow.clone())
+            .bind(head.repo.clone())
+            .bind(head.created_ms)
+            .bind(owner.to_owned())
+            .bind(lines.len() as i64)
+            .bind(spend)
+            .execute(&mut *connection)
+            .await?;
+            insert(connection, &head.id, lines).await?;
+            Ok(Ok(Fence(1)))
+        })
+        .await
+    }
+
+    async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError> {
+        let before = rows.first().map(|row| row.seq.saturating_sub(1));
+        let lines = lines(run, before.unwrap_or(0), rows)?;
+        let spend = json(&summary.spend).unwrap_or_default();
+        self.write(async |connection| {
+            // One statement compares and swaps: the fence, and that the rows follow the last one.
+            let changed = sqlx::query(
+                "UPDATE runs SET last_seq = last_seq + $1, ending = $2, spend = $3, updated_ms = $4
+                 WHERE id = $5 AND fence = $6 AND last_seq = coalesce($7, last_seq)",
+            )
+            .bind(lines.len() as i64)
+            .bind(ending_text(summary.ending))
+            .bind(spend)
+            .bind(summary.updated_ms)
+            .bind(run.as_str().to_owned())
+            .bind(fence.0)
+            .bind(before.map(|seq| seq as i64))
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+            if changed == 1 {
+                insert(connection, run, lines).await?;
+                return Ok(Ok(()));
+            }
+            Ok(Err(match hold(connection, run).await? {
+                None => StoreError::NoSuchRun(run.0.clone()),
+                Some(hold) if hold.fence != fence.0 => StoreError::Fenced(run.clone()),
+                Some(hold) => StoreError::Gap {
+                    run: run.clone(),
+                    last: hold.last_seq as u64,
+                    got: before.unwrap_or(0).saturating_add(1),
+                },
+            }))
+        })
+        .await
+    }
+
+    async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
+        let now_ms = self.clock.now_ms();
+        self.write(async |connection| {
+            let Some(hold) = hold(connection, run).await? else {
+                return Ok(Err(StoreError::NoSuchRun(run.0.clone())));
+            };
+            if let Some(holder) = hold.owner.as_deref().filter(|holder| *holder != owner)
+                && let Some(owner) = holds(holder, now_ms.saturating_sub(hold.updated_ms))
+            {
+                return Ok(Err(StoreError::Held { run: run.clone(), owner }));
+            }
+            let fence = hold.fence.saturating_add(1);
+            sqlx::query("UPDATE runs SET fence = $1, owner = $2 WHERE id = $3")
+                .bind(fence)
+                .bind(owner.to_owned())
+                .bind(run.as_str().to_owned())
+                .execute(&mut *connection)
+                .await?;
+            Ok(Ok(Fence(fence)))
+        })
+        .await
+    }
+
+    async fn release(&self, run: &RunId, fence: Fence) -> Result<(), StoreError> {
+        self.write(async |connection| {
+            let changed = sqlx::query("UPDATE runs SET owner = NULL WHERE id = $1 AND fence = $2")
+                .bind(run.as_str().to_owned())
+                .bind(fence.0)
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+            if changed == 1 {
+                return Ok(Ok(()));
+            }
+            Ok(Err(match hold(connection, run).await? {
+                None => StoreError::NoSuchRun(run.0.clone()),
+                Some(_) => StoreError::Fenced(run.clone()),
+            }))
+        })
+        .await
+    }
+
+    async fn rows(&self, run: &RunId) -> Result<Vec<Row>, StoreError> {
+        let lines: Vec<(i64, i64, String)> =
+            sqlx::query_as("SELECT seq, at_ms, body FROM journal WHERE run = $1 ORDER BY seq")
+                .bind(run.as_str().to_owned())
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(&error))?;
+        if lines.is_empty() {
+            let known: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM runs WHERE id = $1")
+                .bind(run.as_str().to_owned())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| self.fault(&error))?;
+            known.ok_or_else(|| StoreError::NoSuchRun(run.0.clone()))?;
+        }
+        let mut rows = Vec::with_capacity(lines.len());
+        for (place, (seq, at_ms, body)) in lines.into_iter().enumerate() {
+            let seq = seq as u64;
+            let unreadable = |message: String| StoreError::Unreadable { run: run.clone(), seq, message };
+            if seq != place as u64 + 1 {
+                return Err(unreadable(format!("row {} is missing: the journal is damaged", place + 1)));
+            }
+            let body = serde_json::from_str(&body).map_err(|error| {
+                unreadable(format!(
+                    "cannot be read ({error}): it is from a newer version of codeforge (use that one), or damaged"
+                ))
+            })?;
+            rows.push(Row { seq, at_ms, body });
+        }
+        Ok(rows)
+    }
+
+    async fn runs(&self, limit: u32) -> Result<Vec<(RunHead, Summary)>, StoreError> {
+        let lines: Vec<RunLine> = sqlx::query_as(
+            "SELECT id, workflow, repo, created_ms, ending, spend, updated_ms FROM runs
+             ORDER BY created_ms DESC, id DESC LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.fault(&error))?;
+        Ok(lines.iter().map(RunLine::entry).collect())
+    }
+
+    async fn find(&self, prefix: &str) -> Result<RunHead, StoreError> {
+        let prefix = prefix.trim().to_ascii_lowercase();
+        let lines: Vec<RunLine> = sqlx::query_as(
+            "SELECT id, workflow, repo, created_ms, ending, spend, updated_ms FROM runs
+             WHERE substr(id, 1, length($1)) = $1 ORDER BY length(id), created_ms DESC, id DESC LIMIT $2",
+        )
+        .bind(prefix.clone())
+        .bind(CANDIDATES)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.fault(&error))?;
+        match lines.as_slice() {
+            [] => Err(StoreError::NoSuchRun(prefix)),
+            [one] => Ok(one.head()),
+            [first, ..] if first.id == prefix => Ok(first.head()),
+            several => Err(StoreError::Ambiguous {
+                prefix,
+                candidates: several.iter().map(|line| line.id.clone()).collect(),
+            }),
+        }
+    }
+
+    async fn put(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let now_ms = self.clock.now_ms();
+        self.write(async |connection| {
+            sqlx::query(
+                "INSERT INTO kept (key, value, written_ms) VALUES ($1, $2, $3)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
+            )
+            .bind(key.to_owned())
+            .bind(value.to_owned())
+            .bind(now_ms)
+            .execute(&mut *connection)
+            .await?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let found: Option<(String,)> = sqlx::query_as("SELECT value FROM kept WHERE key = $1")
+            .bind(key.to_owned())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| self.fault(&error))?;
+        Ok(found.map(|(value,)| value))
+    }
+}
+
+/// The words for a holder that keeps the run to itself; `None`: the run may be taken over.
+fn holds(holder: &str, silent_ms: i64) -> Option<String> {
+    let (life, words) = match Owner::parse(holder) {
+        Some(owner) => (owner.life(&Owner::this()), owner.words()),
+        None => (Life::OutOfSight, holder.to_owned()),
+    };
+    match life {
+        Life::Gone => None,
+        Life::Alive => Some(words),
+        Life::OutOfSight if silent_ms >= SILENCE_MS => None,
+        Life::OutOfSight => Some(format!(
+            "{words}, which cannot be looked up from here; it wrote {} min ago, and after {} min of silence the run \
+             can be taken over",
+            silent_ms.max(0) / 60_000,
+            SILENCE_MS / 60_000
+        )),
+    }
+}
