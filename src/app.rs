@@ -1,1 +1,199 @@
-//! The composition root: the only file that names adapters.
+//! The composition root: the only file that names adapters, and the only one that reads the environment.
+
+use crate::adapter::{cassette, clock, git, openai, sandbox, sqlite};
+use crate::cli::{self, Cli};
+use crate::model::account::Ending;
+use crate::model::chat::ModelRef;
+use crate::port::clock::Clock;
+use crate::port::model::ChatModel;
+use crate::port::repository::{Repository, RepositoryError};
+use crate::port::sandbox::SandboxDriver;
+use crate::port::store::{Store, StoreError};
+use crate::port::world::{Tape, World};
+use async_trait::async_trait;
+use clap::Parser;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+/// The program: arguments in, exit code out.
+pub fn main() -> ExitCode {
+    // Inside a sandbox this binary is its init; that must happen before any thread exists.
+    if let Some(code) = sandbox::reentry() {
+        return code;
+    }
+    let parsed = match Cli::try_parse() {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Ending::Misconfigured.exit_code() } else { 0 });
+        }
+    };
+    let world = match RealWorld::new() {
+        Ok(world) => world,
+        Err(message) => return fail(&message),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the async runtime cannot be started: {error}")),
+    };
+    runtime.block_on(run(parsed, &world))
+}
+
+async fn run(parsed: Cli, world: &RealWorld) -> ExitCode {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let signals = tokio::spawn(listen(stop));
+    let err = std::io::stderr();
+    let interactive = err.is_terminal() && world.env("CI").is_none();
+    let color = match parsed.color {
+        cli::Color::Always => true,
+        cli::Color::Never => false,
+        cli::Color::Auto => interactive && world.env("NO_COLOR").is_none(),
+    };
+    let cx = cli::Context {
+        world,
+        config: parsed.config.clone(),
+        format: parsed.format,
+        color,
+        interactive,
+        verbosity: parsed.verbosity(),
+        out: Mutex::new(Box::new(std::io::stdout())),
+        err: Mutex::new(Box::new(err)),
+    };
+    let done = cli::dispatch(parsed.command, &cx, stopped).await;
+    signals.abort();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !error.shown {
+                cx.complain(&format!("error: {error}"));
+            }
+            ExitCode::from(error.ending.exit_code())
+        }
+    }
+}
+
+/// The first interrupt stops the run where it can be resumed; the second one ends the process at once.
+async fn listen(stop: tokio::sync::watch::Sender<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    for again in [false, true] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if again {
+            #[expect(clippy::exit, reason = "the second signal means: now; the journal holds what was acknowledged")]
+            std::process::exit(i32::from(Ending::Cancelled.exit_code()));
+        }
+        let _ = stop.send(true);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "nothing else can be printed with yet")]
+fn fail(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(Ending::Unavailable.exit_code())
+}
+
+/// The world as it is.
+struct RealWorld {
+    cwd: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl RealWorld {
+    fn new() -> Result<Self, String> {
+        let cwd =
+            std::env::current_dir().map_err(|error| format!("the current folder cannot be read: {error}"))?;
+        Ok(Self { cwd, clock: Arc::new(clock::SystemClock) })
+    }
+
+    fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
+        let key: openai::KeyLookup = Arc::new(variable);
+        let jitter: openai::Jitter = Arc::new(bits);
+        let client = openai::OpenAi::new(openai::Settings::default(), Arc::clone(&self.clock), key, jitter)?;
+        Ok(Arc::new(openai::Router::new(client)))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the room where the environment is read")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Random bits, from the keys that the standard library draws for its maps.
+fn bits() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[async_trait]
+impl World for RealWorld {
+    fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        variable(name)
+    }
+
+    fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
+        git::open(at)
+    }
+
+    async fn store(&self, state_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
+        sqlite::open(state_dir, Arc::clone(&self.clock)).await
+    }
+
+    fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>> {
+        sandbox::drivers(&variable)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    fn chat(&self, tape: &Tape) -> Result<Arc<dyn ChatModel>, String> {
+        Ok(match tape {
+            Tape::Off => self.real_models()?,
+            Tape::Play(file) => Arc::new(cassette::Player::open(file)?),
+            Tape::PlayText(text) => Arc::new(cassette::Player::read(text)?),
+            Tape::Record(file) => Arc::new(cassette::Recorder::create(file, self.real_models()?)?),
+        })
+    }
+
+    fn models(&self, tape: &Tape) -> Vec<ModelRef> {
+        match tape {
+            Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
+            Tape::Off | Tape::Record(_) => openai::discover(&variable),
+        }
+    }
+
+    fn random(&self) -> u64 {
+        bits()
+    }
+
+    fn owner(&self) -> String {
+        sqlite::owner()
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        // By what a variable is called; short values would redact half of every text.
+        #[expect(clippy::disallowed_methods, reason = "this is the room where the environment is read")]
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, value)| {
+                let name = name.to_uppercase();
+                value.len() >= 8
+                    && ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"].iter().any(|part| name.contains(part))
+            })
+            .map(|(_, value)| value)
+            .collect()
+    }
+}

@@ -1,2 +1,5 @@
 //! The thin binary: arguments in, exit code out.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    codeforge::app::main()
+}

@@ -4,12 +4,125 @@
 //! `#[derive(clap::Args)] pub struct Args`. It prints data with [`Context::data`] and everything meant for people
 //! with [`Context::say`].
 
+pub mod completions;
+pub mod costs;
+pub mod demo;
 pub mod error;
+pub mod modes;
+pub mod policies;
+pub mod resume;
+pub mod run;
+pub mod runs;
+pub mod schema;
+pub mod sources;
+pub mod validate;
+pub mod watching;
 
+use crate::engine::Stop;
 use crate::port::world::World;
+use crate::report;
+use error::CliError;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
+
+/// CodeForge turns a declarative YAML workflow into a tested change.
+#[derive(Debug, clap::Parser)]
+#[command(name = "codeforge", version, about, max_term_width = 110, after_help = "Examples:
+  codeforge demo                                  # see it work, without a key
+  codeforge run fix -i task=\"what to change\"
+  codeforge validate
+  codeforge runs list
+
+Exit codes: 0 done; 1 the run failed; 2 usage or configuration; 3 a limit; 4 denied; 5 a provider or the sandbox \
+failed; 130 interrupted")]
+pub struct Cli {
+    /// Configuration file (default: .codeforge/config.yml)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How data is printed
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub format: Format,
+    /// More about what happens (-vv: model text and command output)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Nothing on standard error but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Colour
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: Color,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// -1 quiet, 0 normal, 1 and more: verbose.
+    pub fn verbosity(&self) -> i8 {
+        if self.quiet { -1 } else { i8::try_from(self.verbose).unwrap_or(i8::MAX) }
+    }
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Check workflows, modes, policies and configuration
+    Validate(validate::Args),
+    /// Run a workflow in a repository: the main job
+    Run(run::Args),
+    /// The main job on a sample repository with recorded model answers: no key, no account
+    Demo(demo::Args),
+    /// Continue a run that was interrupted or killed
+    Resume(resume::Args),
+    /// What happened: list, show, events
+    Runs(runs::Args),
+    /// What it cost, by model, workflow or day
+    Costs(costs::Args),
+    /// Modes: list, show
+    Modes(modes::Args),
+    /// Policies: list, show, test a call by hand
+    Policies(policies::Args),
+    /// Print the JSON Schema of a kind of file
+    Schema(schema::Args),
+    /// Print a shell's completions, or the man page
+    Completions(completions::Args),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`CliError`], whose ending is the exit code.
+pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
+    match command {
+        Command::Validate(args) => validate::run(args, cx).await,
+        Command::Run(args) => run::run(args, cx, stop).await,
+        Command::Demo(args) => demo::run(args, cx, stop).await,
+        Command::Resume(args) => resume::run(args, cx, stop).await,
+        Command::Runs(args) => runs::run(args, cx, &fold).await,
+        Command::Costs(args) => costs::run(args, cx).await,
+        Command::Modes(args) => modes::run(args, cx).await,
+        Command::Policies(args) => policies::run(args, cx).await,
+        Command::Schema(args) => schema::run(args, cx).await,
+        Command::Completions(args) => completions::run(args, cx).await,
+    }
+}
+
+/// A journal's account.
+fn fold(rows: &[crate::model::journal::Row]) -> Result<crate::model::account::Account, String> {
+    Ok(crate::run::account(&crate::engine::replay(rows)?))
+}
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,6 +163,18 @@ impl Context<'_> {
         if let Ok(mut out) = self.out.lock() {
             let _ = out.write_all(text.as_bytes());
             let _ = out.flush();
+        }
+    }
+
+    /// How accounts are rendered.
+    pub fn style(&self) -> report::account::Style {
+        report::account::Style { color: self.color, width: 110, ascii: false }
+    }
+
+    /// Says what went wrong, even under `--quiet`.
+    pub fn complain(&self, text: &str) {
+        if let Ok(mut err) = self.err.lock() {
+            let _ = writeln!(err, "{text}");
         }
     }
 

@@ -1,1 +1,198 @@
-//! Drives runs: performs effects, feeds their results back, reconciles after a crash.
+//! Drives runs: performs effects after their intents are committed, feeds their results back, reconciles after a
+//! crash.
+//!
+//! One loop per run ([`Engine::drive`]): wait for a result → [`run::State::apply`] → write the result and the new
+//! intents in one transaction → tell the watcher → perform the intents. Nothing is performed before its intent is
+//! durable, and nothing that has a durable result is performed again.
+
+mod compose;
+mod drive;
+mod perform;
+mod sandboxes;
+mod session;
+mod tools;
+
+pub use drive::{Outcome, Stop};
+pub use sandboxes::choose;
+
+use crate::model::id::RunId;
+use crate::model::journal::{Base, Input, Row, RowBody};
+use crate::model::plan::Plan;
+use crate::port::clock::Clock;
+use crate::port::model::ChatModel;
+use crate::port::repository::{Repository, RepositoryError};
+use crate::port::sandbox::{SandboxDriver, SandboxError};
+use crate::port::store::{RunHead, Store, StoreError, Summary};
+use crate::port::watch::Watch;
+use crate::run::State;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What an engine works with.
+#[derive(Clone)]
+pub struct Engine {
+    /// Keeps the journal.
+    pub store: Arc<dyn Store>,
+    /// The user's repository.
+    pub repository: Arc<dyn Repository>,
+    /// The sandbox drivers there are.
+    pub drivers: Vec<Arc<dyn SandboxDriver>>,
+    /// Answers chat requests.
+    pub models: Arc<dyn ChatModel>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Sees what happens.
+    pub watch: Arc<dyn Watch>,
+    /// Who this process is, for leases.
+    pub owner: String,
+    /// Values that must never leave: keys and tokens from the environment.
+    pub secrets: Vec<String>,
+}
+
+/// Why an engine gave up. Everything acknowledged until then is in the journal, and the run can be resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The journal cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// No sandbox can be had.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The journal does not make sense to this version: ours, or a damaged file.
+    #[error("the journal of run {run} cannot be continued: {message}")]
+    Journal {
+        /// The run.
+        run: RunId,
+        /// Why.
+        message: String,
+    },
+}
+
+impl Engine {
+    /// Begins a run: takes stock of the repository, makes the journal, drives it to its end.
+    ///
+    /// # Errors
+    /// [`EngineError`]; a run that fails is an [`Outcome`], not an error.
+    pub async fn start(&self, run: RunId, plan: Plan, base: Base, stop: Stop) -> Result<Outcome, EngineError> {
+        let at_ms = self.clock.now_ms();
+        let head = RunHead {
+            id: run.clone(),
+            workflow: plan.workflow.clone(),
+            repo: base.repo.clone(),
+            created_ms: at_ms,
+        };
+        let started = Input::Started {
+            run: run.clone(),
+            plan: Box::new(plan),
+            base,
+            at_ms,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let mut state = self.fresh(&run, &started)?;
+        let effects = state.apply(at_ms, started.clone());
+        let mut rows = vec![Row { seq: 1, at_ms, body: RowBody::Input(started) }];
+        for effect in &effects {
+            rows.push(Row { seq: rows.len() as u64 + 1, at_ms, body: RowBody::Intent(effect.clone()) });
+        }
+        let fence = self.store.create(&head, &rows, &self.owner).await?;
+        let seq = rows.len() as u64;
+        self.tell(&rows);
+        self.drive(state, seq, fence, effects, Vec::new(), stop).await
+    }
+
+    /// Takes a run up where its journal ends.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`StoreError::Held`] where another process is at work on it.
+    pub async fn resume(&self, run: &RunId, stop: Stop) -> Result<Outcome, EngineError> {
+        let fence = self.store.take(run, &self.owner).await?;
+        let rows = self.store.rows(run).await?;
+        let state = self.replay(run, &rows)?;
+        let seq = rows.last().map_or(0, |row| row.seq);
+        if state.ending.is_some() {
+            self.store.release(run, fence).await?;
+            return Ok(Outcome { state, interrupted: false });
+        }
+        // An intent without a result: nobody knows how far it came. A model call may have been billed, so it counts
+        // as unknown; everything else can be found again, or made again, from its key.
+        let mut facts = vec![Input::Resumed { at_ms: self.clock.now_ms() }];
+        let mut again = Vec::new();
+        for effect in state.outstanding.values() {
+            match &effect.work {
+                crate::model::journal::Work::CallModel { .. } => {
+                    facts.push(Input::OutcomeUnknown { key: effect.key.clone() });
+                }
+                _ => again.push(effect.clone()),
+            }
+        }
+        for driver in &self.drivers {
+            // What the killed engine left behind must not write into the workspace any more.
+            let _ = driver.reap(Some(run)).await;
+        }
+        self.drive(state, seq, fence, again, facts, stop).await
+    }
+
+    /// The state that a journal leads to.
+    ///
+    /// # Errors
+    /// [`EngineError::Journal`].
+    pub fn replay(&self, run: &RunId, rows: &[Row]) -> Result<State, EngineError> {
+        replay(rows).map_err(|message| EngineError::Journal { run: run.clone(), message })
+    }
+
+    fn fresh(&self, run: &RunId, started: &Input) -> Result<State, EngineError> {
+        State::new(started).map_err(|message| EngineError::Journal { run: run.clone(), message })
+    }
+
+    fn tell(&self, rows: &[Row]) {
+        for row in rows {
+            self.watch.saw(&crate::model::progress::Progress::Recorded(row.clone()));
+        }
+    }
+
+    fn summary(&self, state: &State) -> Summary {
+        Summary { ending: state.ending, spend: state.spend, updated_ms: self.clock.now_ms() }
+    }
+
+    /// Where a run's files lie: `.codeforge/runs/RUN` in the repository.
+    pub fn run_folder(&self, run: &RunId) -> PathBuf {
+        self.repository.root().join(".codeforge").join("runs").join(run.as_str())
+    }
+}
+
+/// The state that a journal leads to. Intents are checked against what the state machine asks for, so that a journal
+/// of a version that decides differently is noticed instead of misread.
+///
+/// # Errors
+/// What does not fit, with its row.
+pub fn replay(rows: &[Row]) -> Result<State, String> {
+    let Some(Row { body: RowBody::Input(first), .. }) = rows.first() else {
+        return Err("it has no first row".into());
+    };
+    let mut state = State::new(first)?;
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    for row in rows {
+        match &row.body {
+            RowBody::Input(input) => {
+                for effect in state.apply(row.at_ms, input.clone()) {
+                    expected.insert(effect.key.0, row.seq);
+                }
+            }
+            RowBody::Intent(effect) => {
+                if expected.remove(&effect.key.0).is_none() {
+                    return Err(format!(
+                        "row {} intends `{}` for {}, which this version would not do here",
+                        row.seq,
+                        effect.work.kind(),
+                        effect.step.as_ref().map_or("the run", |step| step.as_str())
+                    ));
+                }
+            }
+        }
+    }
+    Ok(state)
+}

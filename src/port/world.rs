@@ -5,6 +5,7 @@ use super::model::ChatModel;
 use super::repository::{Repository, RepositoryError};
 use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
+use crate::model::chat::ModelRef;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,8 +43,18 @@ pub trait World: Send + Sync {
     /// What is wrong with the cassette's file, in words.
     fn chat(&self, tape: &Tape) -> Result<Arc<dyn ChatModel>, String>;
 
+    /// The models that the environment names (`OPENAI_API_KEY` and others); with a played cassette, the one that
+    /// stands for what was recorded.
+    fn models(&self, tape: &Tape) -> Vec<ModelRef>;
+
     /// Random bits, for run ids.
     fn random(&self) -> u64;
+
+    /// Who this process is, for leases: host, process, and when it began.
+    fn owner(&self) -> String;
+
+    /// Values in the environment that must never leave: keys, tokens.
+    fn secrets(&self) -> Vec<String>;
 }
 
 /// Whether model answers are taken from, or written to, a cassette.

@@ -1,0 +1,42 @@
+//! `codeforge resume RUN`: goes on where a run was cut.
+
+use super::error::CliError;
+use super::run::{conclude, engine, engine_error};
+use super::{Context, watching};
+use crate::engine::{Engine, Stop};
+use crate::port::world::Tape;
+use std::path::PathBuf;
+
+/// Continues a run that was interrupted or killed. Finished steps are not run again, paid model calls are not made
+/// again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  codeforge resume 7f3k9m2q
+  codeforge resume 7f3k            # the beginning of the id is enough")]
+pub struct Args {
+    /// The run's id, or the beginning of it
+    pub run: String,
+    /// The repository (default: the one around the current folder)
+    #[arg(long, value_name = "DIR")]
+    pub repo: Option<PathBuf>,
+    /// Take the model's answers from this file instead of a provider
+    #[arg(long, value_name = "FILE")]
+    pub cassette: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`], whose ending is the exit code.
+pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
+    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
+    let repository = cx.world.repository(&at)?;
+    let tape = args.cassette.map_or(Tape::Off, |file| Tape::Play(cx.world.cwd().join(file)));
+    let engine = engine(repository, &tape, cx).await?;
+    let head = engine.store.find(&args.run).await?;
+    let watching = watching::watcher(cx);
+    let engine = Engine { watch: watching.watch(), ..engine };
+    let outcome = engine.resume(&head.id, stop).await.map_err(engine_error)?;
+    watching.finish();
+    conclude(&engine, outcome, cx).await
+}

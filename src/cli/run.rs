@@ -1,0 +1,274 @@
+//! `codeforge run WORKFLOW`: the main job.
+
+use super::Context;
+use super::error::CliError;
+use super::{Format, sources, watching};
+use crate::engine::{Engine, EngineError, Outcome, Stop};
+use crate::model::account::Ending;
+use crate::model::diagnostic::{Diagnostic, Severity};
+use crate::model::exec::DriverKind;
+use crate::model::id::RunId;
+use crate::model::plan::{DeliverKind, Plan};
+use crate::plan;
+use crate::port::repository::Repository;
+use crate::port::world::Tape;
+use crate::report;
+use crate::workflow::{self, schema::Library};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Runs a workflow in a repository.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  codeforge run fix -i task=\"parse() drops the last field\"
+  codeforge run fix -i task=@issue.md --deliver branch
+  codeforge run review --sandbox native --budget 0.50
+  codeforge run fix -i task=x --dry-run        # show the plan and its limits, spend nothing")]
+pub struct Args {
+    /// The workflow's name (`codeforge validate` lists what is here)
+    pub workflow: String,
+    /// An input; `-i KEY=@FILE` reads the value from a file
+    #[arg(short = 'i', long = "input", value_name = "KEY=VALUE")]
+    pub inputs: Vec<String>,
+    /// Sandbox driver
+    #[arg(long, value_name = "auto|docker|native|none", value_parser = driver)]
+    pub sandbox: Option<DriverKind>,
+    /// The event that the run is for: a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub event: Option<PathBuf>,
+    /// What to hand over
+    #[arg(long, value_name = "none|patch|commit-local|branch", value_parser = deliver_kind)]
+    pub deliver: Option<DeliverKind>,
+    /// The repository (default: the one around the current folder)
+    #[arg(long, value_name = "DIR")]
+    pub repo: Option<PathBuf>,
+    /// Show the plan and its limits; run nothing, spend nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Tightens the budget, in US dollars
+    #[arg(long, value_name = "USD", value_parser = positive)]
+    pub budget: Option<f64>,
+    /// Take the model's answers from this file instead of a provider
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    pub cassette: Option<PathBuf>,
+    /// Add the model's answers to this file, to be replayed with --cassette
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// Reads a driver's name.
+pub(super) fn driver(text: &str) -> Result<DriverKind, String> {
+    match text {
+        "auto" => Ok(DriverKind::Auto),
+        "docker" => Ok(DriverKind::Docker),
+        "native" => Ok(DriverKind::Native),
+        "none" => Ok(DriverKind::None),
+        other => Err(format!("`{other}` is not a sandbox driver; choose auto, docker, native or none")),
+    }
+}
+
+fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
+    match text {
+        "none" => Ok(DeliverKind::None),
+        "patch" => Ok(DeliverKind::Patch),
+        "commit-local" => Ok(DeliverKind::CommitLocal),
+        "branch" => Ok(DeliverKind::Branch),
+        other => Err(format!("`{other}` cannot be delivered from here; choose none, patch, commit-local or branch")),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(usd) if usd >= 0.0 && usd.is_finite() => Ok(usd),
+        _ => Err(format!("`{text}` is not an amount of US dollars")),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`CliError`], whose ending is the exit code.
+pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
+    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
+    let repository = cx.world.repository(&at)?;
+    let inputs = read_inputs(&args.inputs, cx.world.cwd())?;
+    let event = read_event(args.event.as_deref(), cx.world.cwd())?;
+    let library = load(repository.root(), cx)?;
+    let tape = match (args.cassette, args.record) {
+        (Some(file), _) => Tape::Play(cx.world.cwd().join(file)),
+        (None, Some(file)) => Tape::Record(cx.world.cwd().join(file)),
+        (None, None) => Tape::Off,
+    };
+    let request = plan::Request {
+        workflow: args.workflow,
+        inputs,
+        event,
+        driver: args.sandbox,
+        deliver: args.deliver,
+        budget_usd: args.budget,
+        models: cx.world.models(&tape),
+        allow_unpriced: matches!(tape, Tape::Play(_)),
+    };
+    let plan = compile(&library, &request, cx)?;
+    if args.dry_run {
+        cx.data(&report::plan::render(&plan, cx.format == Format::Json));
+        return Ok(());
+    }
+    start(plan, repository, &tape, cx, stop).await
+}
+
+/// Loads everything that a plan is compiled from.
+pub(super) fn load(root: &Path, cx: &Context<'_>) -> Result<Library, CliError> {
+    let mut all = workflow::builtin();
+    all.extend(sources::read(root, cx.config.as_deref()).map_err(|error| CliError::usage(error.to_string()))?);
+    Ok(workflow::load(&all))
+}
+
+/// Compiles, or shows all that is wrong.
+pub(super) fn compile(library: &Library, request: &plan::Request, cx: &Context<'_>) -> Result<Plan, CliError> {
+    plan::compile(library, request).map_err(|problems| {
+        show(&problems, cx);
+        CliError::silent(Ending::Misconfigured)
+    })
+}
+
+fn show(problems: &[Diagnostic], cx: &Context<'_>) {
+    for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
+        cx.say(report::diagnostics::render(problem, cx.color).trim_end());
+        cx.say("");
+    }
+}
+
+/// Starts a compiled plan and shows how it went.
+pub(super) async fn start(
+    plan: Plan,
+    repository: Arc<dyn Repository>,
+    tape: &Tape,
+    cx: &Context<'_>,
+    stop: Stop,
+) -> Result<(), CliError> {
+    let engine = engine(repository, tape, cx).await?;
+    let taking_stock = Arc::clone(&engine.repository);
+    let base = tokio::task::spawn_blocking(move || taking_stock.base())
+        .await
+        .map_err(|error| CliError::new(Ending::Failed, format!("an internal error: {error}")))??;
+    let id = RunId::from_bits(cx.world.random());
+    let watching = watching::watcher(cx);
+    let engine = Engine { watch: watching.watch(), ..engine };
+    let outcome = engine.start(id, plan, base, stop).await.map_err(engine_error)?;
+    watching.finish();
+    conclude(&engine, outcome, cx).await
+}
+
+/// Puts an engine together for a repository.
+pub(super) async fn engine(
+    repository: Arc<dyn Repository>,
+    tape: &Tape,
+    cx: &Context<'_>,
+) -> Result<Engine, CliError> {
+    let store = cx.world.store(repository.state_dir()).await?;
+    let models = cx.world.chat(tape).map_err(CliError::usage)?;
+    Ok(Engine {
+        store,
+        repository,
+        drivers: cx.world.drivers(),
+        models,
+        clock: cx.world.clock(),
+        watch: Arc::new(watching::Nobody),
+        owner: cx.world.owner(),
+        secrets: cx.world.secrets(),
+    })
+}
+
+/// Shows the account, writes the trajectory, turns the ending into an exit code.
+pub(super) async fn conclude(engine: &Engine, outcome: Outcome, cx: &Context<'_>) -> Result<(), CliError> {
+    let account = crate::run::account(&outcome.state);
+    let run = account.run.clone();
+    let rows = engine.store.rows(&run).await?;
+    let trajectory = write_trajectory(engine, &run, &rows).map_err(|error| {
+        CliError::new(Ending::Unavailable, format!("the trajectory of run {run} could not be written: {error}"))
+    })?;
+    if cx.format == Format::Json {
+        let mut value = serde_json::to_value(&account)
+            .map_err(|error| CliError::new(Ending::Failed, format!("an internal error: {error}")))?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("trajectory".into(), Value::String(trajectory.display().to_string()));
+        }
+        cx.data(&format!("{value:#}\n"));
+    } else {
+        cx.data(&report::account::render(&account, cx.style()));
+    }
+    if outcome.interrupted {
+        cx.say(&format!("interrupted; `codeforge resume {run}` goes on where it stopped"));
+        return Err(CliError::silent(Ending::Cancelled));
+    }
+    match account.ending {
+        Some(Ending::Done) => Ok(()),
+        Some(ending) => Err(CliError::silent(ending)),
+        None => Err(CliError::silent(Ending::Failed)),
+    }
+}
+
+fn write_trajectory(
+    engine: &Engine,
+    run: &RunId,
+    rows: &[crate::model::journal::Row],
+) -> std::io::Result<PathBuf> {
+    let folder = engine.run_folder(run);
+    std::fs::create_dir_all(&folder)?;
+    // Runs are nobody's change: the folder ignores itself.
+    if let Some(runs) = folder.parent() {
+        let ignore = runs.join(".gitignore");
+        if !ignore.exists() {
+            std::fs::write(ignore, "*\n")?;
+        }
+    }
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&crate::text::redact(&report::trajectory::line(row), &secrets));
+        text.push('\n');
+    }
+    let path = folder.join("trajectory.jsonl");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// An engine's error as people meet it.
+pub(super) fn engine_error(error: EngineError) -> CliError {
+    match error {
+        EngineError::Store(error) => error.into(),
+        EngineError::Repository(error) => error.into(),
+        EngineError::Sandbox(error) => error.into(),
+        EngineError::Journal { .. } => CliError::new(Ending::Failed, error.to_string())
+            .hint("the journal was written by another version; start a new run"),
+    }
+}
+
+fn read_inputs(given: &[String], cwd: &Path) -> Result<BTreeMap<String, String>, CliError> {
+    let mut inputs = BTreeMap::new();
+    for pair in given {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(CliError::usage(format!("`-i {pair}` has no `=`")).hint("write `-i task=\"what to do\"`"));
+        };
+        let value = match value.strip_prefix('@') {
+            Some(file) => std::fs::read_to_string(cwd.join(file))
+                .map_err(|error| CliError::usage(format!("`-i {name}=@{file}`: {error}")))?,
+            None => value.to_owned(),
+        };
+        if inputs.insert(name.to_owned(), value).is_some() {
+            return Err(CliError::usage(format!("input `{name}` is given twice")));
+        }
+    }
+    Ok(inputs)
+}
+
+fn read_event(file: Option<&Path>, cwd: &Path) -> Result<Value, CliError> {
+    let Some(file) = file else { return Ok(Value::Null) };
+    let text = std::fs::read_to_string(cwd.join(file))
+        .map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))?;
+    serde_json::from_str(&text)
+        .map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))
+}

@@ -1,0 +1,471 @@
+//! Performing effects: what each kind of work does in the world.
+//!
+//! Every job answers with the input that its effect waits for; what goes wrong is an answer too.
+
+use super::session::{MAIN, Session};
+use crate::model::delivery::ChangeSet;
+use crate::model::exec::{Command, ExecMode, ExecOutcome};
+use crate::model::id::{EffectKey, StepId, TreeId};
+use crate::model::journal::{Effect, Fault, Input, Work};
+use crate::model::plan::{Gate, PlanStep, StepKind};
+use crate::model::progress::Progress;
+use crate::port::repository::{Repository, RepositoryError, Workspace};
+use crate::port::sandbox::{Order, SandboxError};
+use crate::run::State;
+use crate::{agent, deliver, gate};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Bytes of a discarded difference that the next attempt is shown.
+const DISCARD_SHOWN: usize = 12 * 1024;
+
+/// An effect that could not be performed.
+pub(super) struct Trouble {
+    pub fault: Fault,
+    pub message: String,
+}
+
+impl From<RepositoryError> for Trouble {
+    fn from(error: RepositoryError) -> Self {
+        let fault = match &error {
+            RepositoryError::NotARepository(_) => Fault::User,
+            RepositoryError::Refused(_) => Fault::Denied,
+            RepositoryError::ChangedUnderneath(_) => Fault::Unknown,
+            RepositoryError::Broken { .. } => Fault::Environment,
+        };
+        Self { fault, message: error.to_string() }
+    }
+}
+
+impl From<SandboxError> for Trouble {
+    fn from(error: SandboxError) -> Self {
+        let fault = match &error {
+            SandboxError::Refused(_) => Fault::User,
+            SandboxError::Unavailable(_) | SandboxError::Broken(_) => Fault::Environment,
+        };
+        Self { fault, message: error.to_string() }
+    }
+}
+
+impl Trouble {
+    pub(super) fn user(message: impl Into<String>) -> Self {
+        Self { fault: Fault::User, message: message.into() }
+    }
+
+    fn bug(what: &str) -> Self {
+        Self { fault: Fault::Environment, message: format!("an internal error: {what}; please report it") }
+    }
+}
+
+pub(super) type Job = Pin<Box<dyn Future<Output = Input> + Send>>;
+
+/// What a job needs to know of the state, taken when its effect was emitted.
+pub(super) struct View {
+    pub step: Option<PlanStep>,
+    pub before: Option<TreeId>,
+    pub after: Option<TreeId>,
+    context: serde_json::Value,
+    gates: Vec<crate::model::journal::GateResult>,
+    cost: String,
+    started_ms: i64,
+}
+
+impl Session {
+    /// Makes the job that performs an effect. `again`: the effect was begun before a crash.
+    pub(super) fn job(self: &Arc<Self>, state: &State, effect: Effect, again: bool) -> Job {
+        let index = effect.step.as_ref().and_then(|step| state.index(step));
+        let delivering = matches!(effect.work, Work::Deliver { .. });
+        let view = View {
+            step: index.and_then(|index| state.plan_step(index)).cloned(),
+            before: index.and_then(|index| state.steps[index].before.clone()),
+            after: index.and_then(|index| state.steps[index].after.clone()),
+            context: if delivering { state.whole_context() } else { serde_json::Value::Null },
+            gates: if delivering { last_gates(state) } else { Vec::new() },
+            cost: cost_words(state),
+            started_ms: state.started_ms,
+        };
+        let session = Arc::clone(self);
+        Box::pin(async move {
+            let key = effect.key.clone();
+            match session.perform(effect, view, again).await {
+                Ok(input) => input,
+                Err(Trouble { fault, message }) => Input::EffectFailed { key, fault, message },
+            }
+        })
+    }
+
+    async fn perform(self: &Arc<Self>, effect: Effect, view: View, again: bool) -> Result<Input, Trouble> {
+        let key = effect.key.clone();
+        match effect.work {
+            Work::Prepare => self.prepare(key).await,
+            Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
+            Work::CallModel { .. } => self.call_model(key, effect.step, &view).await,
+            Work::CallTool { call } => {
+                let outcome = self.call_tool(&key, call, &view, again).await?;
+                Ok(Input::ToolDone { key, outcome })
+            }
+            Work::RunCommand => self.run_command(key, &view, again).await,
+            Work::Snapshot { after } => self.snapshot(key, &view, after).await,
+            Work::Restore { tree } => self.restore(key, &view, tree).await,
+            Work::CheckGate { gate, tree } => self.check_gate(key, &gate, tree).await,
+            Work::Fork { tree } => {
+                let name = Self::workspace_name(view.step.as_ref());
+                let held = tree.clone();
+                self.blocking(move |session| {
+                    let workspace = session.workspace(&name, &held)?;
+                    workspace.restore(&held)?;
+                    Ok(())
+                })
+                .await?;
+                Ok(Input::Snapshotted { key, tree, files: Vec::new() })
+            }
+            Work::Join { theirs } => self.join(key, &view, theirs).await,
+            Work::Deliver { tree } => self.deliver(key, &view, tree).await,
+        }
+    }
+
+    /// Runs blocking work on a blocking thread.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Session) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let session = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&session)).await {
+            Ok(done) => done,
+            Err(error) => Err(Trouble::bug(&error.to_string())),
+        }
+    }
+
+    /// The workspace that a step works in.
+    pub(super) async fn workspace_of(self: &Arc<Self>, view: &View) -> Result<Arc<dyn Workspace>, Trouble> {
+        let name = Self::workspace_name(view.step.as_ref());
+        let tree = view.before.clone().unwrap_or_else(|| self.base.tree.clone());
+        self.blocking(move |session| Ok(session.workspace(&name, &tree)?)).await
+    }
+
+    async fn prepare(self: &Arc<Self>, key: EffectKey) -> Result<Input, Trouble> {
+        let chosen = self.driver().await?.clone();
+        let mut notes = chosen.notes;
+        let base = self.base.tree.clone();
+        let workspace = self.blocking(move |session| Ok(session.workspace(MAIN, &base)?)).await?;
+        if self.plan.sandbox.exec_mode == ExecMode::Mount {
+            notes.push("agents work in your tree itself (`exec_mode: mount`)".to_owned());
+        }
+        for command in &self.plan.sandbox.setup {
+            let outcome = self.set_up(&workspace, command).await?;
+            if !outcome.success() {
+                return Err(Trouble::user(format!(
+                    "the set-up command `{command}` ended with {}:\n{}\nmend `sandbox.setup` in {}",
+                    outcome.describe(),
+                    outcome.output.trim_end(),
+                    self.plan.file
+                )));
+            }
+        }
+        if !self.plan.sandbox.setup.is_empty() {
+            self.end_sandbox("setup").await;
+            let sealed = Arc::clone(&workspace);
+            self.blocking(move |_| Ok(sealed.seal()?)).await?;
+        }
+        Ok(Input::Prepared {
+            key,
+            driver: self.driver_name().to_owned(),
+            workspace: workspace.made_by().to_owned(),
+            notes,
+        })
+    }
+
+    async fn set_up(self: &Arc<Self>, workspace: &Arc<dyn Workspace>, text: &str) -> Result<ExecOutcome, Trouble> {
+        let sandbox = self.sandbox("setup", workspace, true, true).await?;
+        let command = Command { timeout_ms: 1_800_000, env: self.variables(None), ..Command::shell(text) };
+        let printed = self.printer(StepId::from("setup"));
+        Ok(sandbox.exec(Order::Operator(command), &printed).await?)
+    }
+
+    /// Passes a command's output on to the watcher.
+    pub(super) fn printer(self: &Arc<Self>, step: StepId) -> impl Fn(&str) + Send + Sync + use<> {
+        let watch = Arc::clone(&self.engine.watch);
+        move |text: &str| watch.saw(&Progress::Output { step: step.clone(), text: text.to_owned() })
+    }
+
+    async fn call_model(
+        self: &Arc<Self>,
+        key: EffectKey,
+        step: Option<StepId>,
+        view: &View,
+    ) -> Result<Input, Trouble> {
+        let step = step.ok_or_else(|| Trouble::bug("a model call without a step"))?;
+        let request = self.request(&step).ok_or_else(|| Trouble::bug("a model call without a request"))?;
+        let Some(StepKind::Agent(spec)) = view.step.as_ref().map(|step| &step.kind) else {
+            return Err(Trouble::bug("a model call of a step without an agent"));
+        };
+        let watch = Arc::clone(&self.engine.watch);
+        let heard = move |text: &str| watch.saw(&Progress::ModelText { step: step.clone(), text: text.to_owned() });
+        Ok(match self.engine.models.ask(&request, &heard).await {
+            Ok(answer) => Input::Answered {
+                key,
+                answer: agent::interpret(spec, &request.model, &answer),
+                bill: answer.bill,
+                requests: answer.requests,
+            },
+            Err(error) => Input::ModelFailed { key, error },
+        })
+    }
+
+    async fn run_command(self: &Arc<Self>, key: EffectKey, view: &View, again: bool) -> Result<Input, Trouble> {
+        let Some(step) = &view.step else { return Err(Trouble::bug("a command without a step")) };
+        let StepKind::Run { command } = &step.kind else {
+            return Err(Trouble::bug("a command of a step that has none"));
+        };
+        let workspace = self.workspace_of(view).await?;
+        if again {
+            self.undo_cut_work(view.before.clone(), &workspace, &format!("the command of step `{}`", step.id)).await?;
+        }
+        let command = Command {
+            timeout_ms: step.timeout_ms.unwrap_or(3_600_000),
+            env: self.variables(Some(step)),
+            writable: step.writes,
+            ..Command::shell(command)
+        };
+        let outcome = self.exec_in(&sandbox_name(step), &workspace, Order::Operator(command), &step.id).await?;
+        Ok(Input::CommandDone { key, outcome })
+    }
+
+    /// Before work that a crash cut is done again: back to where it began. In a mounted tree nobody can tell what
+    /// the cut work did, so the run stops there.
+    pub(super) async fn undo_cut_work(
+        self: &Arc<Self>,
+        tree: Option<TreeId>,
+        workspace: &Arc<dyn Workspace>,
+        what: &str,
+    ) -> Result<(), Trouble> {
+        if self.plan.sandbox.exec_mode == ExecMode::Mount {
+            return Err(Trouble {
+                fault: Fault::Unknown,
+                message: format!(
+                    "{what} was cut by a crash and may have changed your tree (`exec_mode: mount`); look at `git \
+                     status`, then start a new run"
+                ),
+            });
+        }
+        if let Some(tree) = tree {
+            let workspace = Arc::clone(workspace);
+            self.blocking(move |_| Ok(workspace.restore(&tree)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command in the named sandbox; once more in a fresh one where the sandbox itself broke before the
+    /// command could be run.
+    pub(super) async fn exec_in(
+        self: &Arc<Self>,
+        name: &str,
+        workspace: &Arc<dyn Workspace>,
+        order: Order,
+        step: &StepId,
+    ) -> Result<ExecOutcome, Trouble> {
+        let writable = order.command().writable;
+        let sandbox = self.sandbox(name, workspace, writable, false).await?;
+        let printed = self.printer(step.clone());
+        match sandbox.exec(order, &printed).await {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                self.end_sandbox(name).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn snapshot(self: &Arc<Self>, key: EffectKey, view: &View, after: bool) -> Result<Input, Trouble> {
+        let workspace = self.workspace_of(view).await?;
+        let before = view.before.clone().filter(|_| after);
+        let name = key.clone();
+        let (tree, files) = self
+            .blocking(move |session| {
+                let tree = workspace.snapshot()?;
+                let repository = &session.engine.repository;
+                repository.pin(&session.run, &name, &tree)?;
+                let files = match before {
+                    Some(before) if before != tree => repository.diff(&before, &tree, 1)?.files,
+                    _ => Vec::new(),
+                };
+                Ok((tree, files))
+            })
+            .await?;
+        Ok(Input::Snapshotted { key, tree, files })
+    }
+
+    async fn restore(self: &Arc<Self>, key: EffectKey, view: &View, tree: TreeId) -> Result<Input, Trouble> {
+        let workspace = self.workspace_of(view).await?;
+        let after = view.after.clone();
+        let discarded = self
+            .blocking(move |session| {
+                let now = match after {
+                    Some(after) => after,
+                    None => workspace.snapshot()?,
+                };
+                let discarded = if now == tree {
+                    ChangeSet::default()
+                } else {
+                    session.engine.repository.diff(&tree, &now, DISCARD_SHOWN)?
+                };
+                workspace.restore(&tree)?;
+                Ok(discarded.diff)
+            })
+            .await?;
+        Ok(Input::Restored { key, discarded })
+    }
+
+    async fn check_gate(self: &Arc<Self>, key: EffectKey, name: &str, tree: TreeId) -> Result<Input, Trouble> {
+        let Some(definition) = self.plan.gates.get(name).cloned() else {
+            return Err(Trouble::bug("a gate that is not in the plan"));
+        };
+        let mut checks = Vec::new();
+        if definition.from_base {
+            let (paths, base, candidate) = (definition.paths.clone(), self.base.tree.clone(), tree.clone());
+            let grafted = self
+                .blocking(move |session| Ok(session.engine.repository.graft(&candidate, &base, &paths)?))
+                .await?;
+            if grafted != tree {
+                let outcome = self.gate_run(&definition, &key, "base", &grafted).await;
+                checks.push(gate::Check { what: "the files under `paths` as they are in the base", outcome });
+            }
+        }
+        let outcome = self.gate_run(&definition, &key, "own", &tree).await;
+        checks.push(gate::Check { what: "", outcome });
+        Ok(Input::GateDone { key, result: gate::result(&definition, &tree, &checks) })
+    }
+
+    /// One run of a gate's command: a workspace and a sandbox of its own, so that nothing an agent left beside the
+    /// tree has a say.
+    async fn gate_run(
+        self: &Arc<Self>,
+        gate: &Gate,
+        key: &EffectKey,
+        which: &str,
+        tree: &TreeId,
+    ) -> Result<ExecOutcome, String> {
+        let short: String = key.as_str().chars().take(12).collect();
+        let name = format!("gate-{}-{which}-{short}", gate.name);
+        let (held, place) = (tree.clone(), name.clone());
+        let opened = self
+            .blocking(move |session| {
+                let workspace = session.workspace(&place, &held)?;
+                workspace.restore(&held)?;
+                Ok(workspace)
+            })
+            .await;
+        let outcome = match opened {
+            Ok(workspace) => {
+                let command = Command {
+                    timeout_ms: gate.timeout_ms,
+                    env: self.variables(None),
+                    ..Command::shell(gate.command.clone())
+                };
+                let label = StepId(format!("gate {}", gate.name));
+                self.exec_in(&name, &workspace, Order::Operator(command), &label).await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        self.end_sandbox(&name).await;
+        self.forget_workspace(&name);
+        outcome.map_err(|trouble| trouble.message)
+    }
+
+    async fn join(
+        self: &Arc<Self>,
+        key: EffectKey,
+        view: &View,
+        theirs: Vec<(TreeId, TreeId, StepId)>,
+    ) -> Result<Input, Trouble> {
+        let workspace = self.workspace_of(view).await?;
+        let name = key.clone();
+        let (tree, conflicts) = self
+            .blocking(move |session| {
+                let repository = &session.engine.repository;
+                // Looked up first: a join that was cut may have restored its result already.
+                if let Some(done) = session.pinned(&name)? {
+                    workspace.restore(&done)?;
+                    return Ok((done, Vec::new()));
+                }
+                let mut ours = workspace.snapshot()?;
+                for (base, theirs, _) in &theirs {
+                    match repository.merge(base, &ours, theirs)? {
+                        Ok(merged) => ours = merged,
+                        Err(conflicts) => return Ok((ours, conflicts)),
+                    }
+                }
+                repository.pin(&session.run, &name, &ours)?;
+                workspace.restore(&ours)?;
+                Ok((ours, Vec::new()))
+            })
+            .await?;
+        Ok(Input::Joined { key, tree, conflicts })
+    }
+
+    async fn deliver(self: &Arc<Self>, key: EffectKey, view: &View, tree: TreeId) -> Result<Input, Trouble> {
+        let facts = deliver::Facts {
+            run: &self.run,
+            base: &self.base,
+            tree: &tree,
+            started_ms: view.started_ms,
+            context: &view.context,
+            gates: &view.gates,
+            cost: &view.cost,
+        };
+        let delivery = deliver::compose(&self.plan, &facts).map_err(Trouble::user)?;
+        let most = self.plan.limits.max_file_changes;
+        let patch_to = self.engine.run_folder(&self.run).join("change.patch");
+        let secrets = self.engine.secrets.clone();
+        let delivered = self
+            .blocking(move |session| {
+                let repository: &Arc<dyn Repository> = &session.engine.repository;
+                let changes = repository.diff(&delivery.base, &delivery.tree, 0)?;
+                if let Some(most) = most.filter(|most| changes.files.len() > *most as usize) {
+                    return Err(Trouble {
+                        fault: Fault::Denied,
+                        message: format!(
+                            "nothing was delivered: {} files changed, and the policy `{}` allows {most} \
+                             (`limits.max_file_changes`)",
+                            changes.files.len(),
+                            session.plan.policy.name
+                        ),
+                    });
+                }
+                let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+                if crate::text::contains_secret(&changes.diff, &secrets) {
+                    return Err(Trouble {
+                        fault: Fault::Denied,
+                        message: "nothing was delivered: the change contains a secret of this environment, plain or \
+                                  encoded; look at it with `codeforge runs show`, and change the secret"
+                            .to_owned(),
+                    });
+                }
+                Ok(repository.deliver(&session.base, &delivery, &patch_to)?)
+            })
+            .await?;
+        Ok(Input::DeliveryDone { key, delivered })
+    }
+}
+
+/// Read-only and writing commands of a step have a sandbox each.
+pub(super) fn sandbox_name(step: &PlanStep) -> String {
+    if step.writes { format!("{}-rw", step.id) } else { format!("{}-ro", step.id) }
+}
+
+fn last_gates(state: &State) -> Vec<crate::model::journal::GateResult> {
+    let mut gates: indexmap::IndexMap<String, crate::model::journal::GateResult> = indexmap::IndexMap::new();
+    for result in state.steps.iter().flat_map(|step| &step.gates).map(|gate| &gate.result).chain(&state.final_gates) {
+        gates.insert(result.gate.clone(), result.clone());
+    }
+    gates.into_values().collect()
+}
+
+fn cost_words(state: &State) -> String {
+    let mut words = state.spend.cost.to_string();
+    if state.spend.unknown_calls > 0 {
+        words.push_str(&format!(" and {} calls of unknown cost", state.spend.unknown_calls));
+    }
+    words
+}
