@@ -147,6 +147,10 @@ impl World for RealWorld {
         git::open(at)
     }
 
+    fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
+        git::create(at)
+    }
+
     async fn store(&self, state_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
         sqlite::open(state_dir, Arc::clone(&self.clock)).await
     }

@@ -25,6 +25,12 @@ pub trait World: Send + Sync {
     /// [`RepositoryError::NotARepository`].
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
 
+    /// Makes a folder a repository, with all its files in one commit.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
+
     /// The journal's store in a state folder; made where there is none.
     ///
     /// # Errors
