@@ -1,1 +1,21 @@
 //! Text that crosses a border of trust: sanitised, fenced, redacted.
+//!
+//! | text comes from | goes to | passes through |
+//! |---|---|---|
+//! | a process, a model, a file | a log, a terminal, a journal | [`clean`] or a streaming [`Cleaner`], [`cap`] or [`Capped`] |
+//! | anyone but the operator | a prompt | [`fence`] |
+//! | anything | standard output in CI | [`inert_ci`] |
+//! | anything | a delivery | [`contains_secret`], [`redact`], [`invisible`] |
+//! | a title | a branch name | [`slug`] |
+
+mod bound;
+mod clean;
+mod fence;
+mod names;
+mod secret;
+
+pub use bound::{Capped, cap};
+pub use clean::{Cleaner, clean, invisible};
+pub use fence::{fence, inert_ci};
+pub use names::slug;
+pub use secret::{contains_secret, redact};

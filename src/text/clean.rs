@@ -1,0 +1,220 @@
+//! Control sequences and characters that cannot be seen.
+
+/// Where the reader is within an escape sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Plain text.
+    Ground,
+    /// After ESC, perhaps with intermediate bytes (`ESC ( B`).
+    Escape,
+    /// Within `ESC [ … final`.
+    Csi,
+    /// Within OSC, DCS, SOS, PM or APC, up to its terminator.
+    Text,
+    /// Within such a string, after an ESC that may begin the terminator.
+    TextEscape,
+}
+
+/// Takes bytes as a process writes them and gives text without control sequences.
+///
+/// What survives: printable characters, `\n` and `\t`. `\r\n` and a lone `\r` become `\n`, so that nothing can be
+/// painted over. Sequences may be cut anywhere across chunks, and so may UTF-8; invalid bytes become U+FFFD. An
+/// operating-system command that is never terminated ends with its line: it cannot swallow the rest of the output.
+#[derive(Debug, Clone)]
+pub struct Cleaner {
+    state: State,
+    partial: Vec<u8>,
+    after_cr: bool,
+}
+
+impl Default for Cleaner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cleaner {
+    /// A cleaner at the start of a stream.
+    pub fn new() -> Self {
+        Self { state: State::Ground, partial: Vec::new(), after_cr: false }
+    }
+
+    /// Takes the next bytes and returns the text that is certain by now.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        let mut out = String::with_capacity(bytes.len());
+        let joined: Vec<u8>;
+        let mut rest: &[u8] = if self.partial.is_empty() {
+            bytes
+        } else {
+            joined = [std::mem::take(&mut self.partial).as_slice(), bytes].concat();
+            &joined
+        };
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => {
+                    self.take(text, &mut out);
+                    return out;
+                }
+                Err(error) => {
+                    let (valid, bad) = rest.split_at(error.valid_up_to());
+                    self.take(std::str::from_utf8(valid).unwrap_or_default(), &mut out);
+                    match error.error_len() {
+                        Some(length) => {
+                            self.character(char::REPLACEMENT_CHARACTER, &mut out);
+                            rest = bad.get(length..).unwrap_or_default();
+                        }
+                        None => {
+                            self.partial = bad.to_vec();
+                            return out;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the stream: what is left of a cut character becomes U+FFFD, an unfinished sequence is dropped.
+    pub fn finish(&mut self) -> String {
+        let mut out = String::new();
+        if !std::mem::take(&mut self.partial).is_empty() {
+            self.character(char::REPLACEMENT_CHARACTER, &mut out);
+        }
+        *self = Self::new();
+        out
+    }
+
+    fn take(&mut self, text: &str, out: &mut String) {
+        for character in text.chars() {
+            self.character(character, out);
+        }
+    }
+
+    fn character(&mut self, c: char, out: &mut String) {
+        match self.state {
+            State::Ground => self.ground(c, out),
+            State::Escape => match c {
+                '[' => self.state = State::Csi,
+                ']' | 'P' | 'X' | '^' | '_' => self.state = State::Text,
+                ' '..='/' | '\u{1b}' => {}
+                '0'..='~' => self.state = State::Ground,
+                other => self.abort(other, out),
+            },
+            State::Csi => match c {
+                ' '..='?' => {}
+                '@'..='~' => self.state = State::Ground,
+                other => self.abort(other, out),
+            },
+            State::Text => match c {
+                '\u{7}' | '\u{9c}' => self.state = State::Ground,
+                '\u{1b}' => self.state = State::TextEscape,
+                '\n' | '\r' => self.abort(c, out),
+                _ => {}
+            },
+            State::TextEscape => match c {
+                '\\' => self.state = State::Ground,
+                other => {
+                    self.state = State::Escape;
+                    self.character(other, out);
+                }
+            },
+        }
+    }
+
+    /// A character that no sequence may contain: the sequence is over, the character counts.
+    fn abort(&mut self, c: char, out: &mut String) {
+        self.state = State::Ground;
+        self.ground(c, out);
+    }
+
+    fn ground(&mut self, c: char, out: &mut String) {
+        let after_cr = std::mem::replace(&mut self.after_cr, c == '\r');
+        match c {
+            '\u{1b}' => self.state = State::Escape,
+            '\u{9b}' => self.state = State::Csi,
+            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => self.state = State::Text,
+            '\n' if after_cr => {}
+            '\n' | '\r' => out.push('\n'),
+            '\t' => out.push('\t'),
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {}
+            other => out.push(other),
+        }
+    }
+}
+
+/// `text` without control characters and escape sequences, but for `\n` and `\t`; see [`Cleaner`].
+pub fn clean(text: &str) -> String {
+    let mut cleaner = Cleaner::new();
+    let mut out = cleaner.push(text.as_bytes());
+    out.push_str(&cleaner.finish());
+    out
+}
+
+/// `text` without characters that are not seen but read: bidirectional controls, zero-width and filler characters,
+/// tags and the variation selectors that carry hidden data (those for emoji, U+FE0E and U+FE0F, stay).
+pub fn invisible(text: &str) -> String {
+    text.chars().filter(|c| !is_invisible(*c)).collect()
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0d}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sequences_go_text_stays() {
+        let cases = [
+            ("\u{1b}[1;31mred\u{1b}[0m", "red"),
+            ("a\r\nb\rc\n", "a\nb\nc\n"),
+            ("\u{1b}]0;title\u{7}x\u{1b}]8;;http://evil\u{1b}\\link\u{1b}]8;;\u{1b}\\", "xlink"),
+            ("\u{9b}2Jx\u{9d}52;c;AAAA\u{9c}y", "xy"),
+            ("bell\u{7}back\u{8}del\u{7f}nul\0nel\u{85}", "bellbackdelnulnel"),
+            ("\u{1b}(Bok\u{1b}7\u{1b}=", "ok"),
+            ("\u{1b}]never ended\nnext line", "\nnext line"),
+            ("\u{1b}Pdcs\u{1b}\\after", "after"),
+            ("tab\tünïcödé 🦀", "tab\tünïcödé 🦀"),
+        ];
+        for (dirty, expected) in cases {
+            assert_eq!(clean(dirty), expected, "{dirty:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_may_be_invalid_and_cut() {
+        let mut cleaner = Cleaner::new();
+        let mut text = cleaner.push(b"caf\xc3");
+        text += &cleaner.push(b"\xa9 \xff\x1b[3");
+        text += &cleaner.push(b"1mred\r");
+        text += &cleaner.push(b"\nend\xe2\x82");
+        text += &cleaner.finish();
+        assert_eq!(text, "café \u{fffd}red\nend\u{fffd}");
+    }
+
+    #[test]
+    fn hidden_characters_go() {
+        let tags: String = "ignore".bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect();
+        assert_eq!(invisible(&format!("a\u{200b}b\u{202e}c\u{feff}d{tags}e\u{2066}")), "abcde");
+        assert_eq!(invisible("naïve ❤\u{fe0f} text"), "naïve ❤\u{fe0f} text");
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_do_not_matter(bytes in prop::collection::vec(prop_oneof![
+            Just(0x1bu8), Just(b'['), Just(b']'), Just(b'm'), Just(b'\r'), Just(b'\n'), Just(0xc2), Just(0x9b), any::<u8>()
+        ], 0..80), cut in 0usize..80) {
+            let whole = { let mut c = Cleaner::new(); c.push(&bytes) + &c.finish() };
+            let (a, b) = bytes.split_at(cut.min(bytes.len()));
+            let parts = { let mut c = Cleaner::new(); c.push(a) + &c.push(b) + &c.finish() };
+            prop_assert_eq!(&whole, &parts);
+            prop_assert!(whole.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
+            prop_assert_eq!(clean(&whole), whole);
+        }
+    }
+}
