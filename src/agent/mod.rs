@@ -1,1 +1,18 @@
 //! One agent's conversation: prompt, tools offered, history, parsing of answers.
+//!
+//! Pure, like every stage: [`compose`] makes the next request from the turns so far, [`interpret`] reads the answer,
+//! [`words`] says what the engine tells the model, [`tools`], [`edit`] and [`patch`] are what tool calls mean.
+
+mod compose;
+pub mod edit;
+mod history;
+mod interpret;
+mod measure;
+pub mod patch;
+mod protocol;
+pub mod tools;
+pub mod words;
+
+pub use compose::compose;
+pub use interpret::interpret;
+pub use measure::{estimate_tokens, request_hash, upper_bound_tokens};

@@ -1,7 +1,7 @@
 //! Conditions: `if:` and `until:`.
 
+use super::trust::values;
 use super::{TemplateError, bounded, environment, explain};
-use minijinja::value::Value;
 
 /// What a condition's status functions answer from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,7 +33,7 @@ pub fn truth(text: &str, ctx: &serde_json::Value, status: Status) -> Result<bool
     env.add_function("cancelled", move || status.cancelled);
     let value = env
         .compile_expression(text)
-        .and_then(|expression| expression.eval(<Value as serde::Deserialize>::deserialize(ctx).unwrap_or_default()))
+        .and_then(|expression| expression.eval(values(ctx)))
         .map_err(|error| explain(NAME, text, &error))?;
     if value.is_undefined() {
         let message = format!("`{}` is undefined here", text.trim());

@@ -14,7 +14,7 @@ mod trust;
 pub use condition::{Status, mentions_status, truth};
 pub use trust::{SYSTEM_TRUST, Trust, prompt};
 
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
 /// The longest template, in bytes.
@@ -45,7 +45,7 @@ pub struct TemplateError {
 pub fn render(name: &str, text: &str, ctx: &serde_json::Value) -> Result<String, TemplateError> {
     let mut env = environment();
     env.set_formatter(|out, _, value| print(out, value));
-    run(&env, name, text, <Value as serde::Deserialize>::deserialize(ctx).unwrap_or_default())
+    run(&env, name, text, trust::values(ctx))
 }
 
 /// Whether `text` is a template at all: its syntax, not its names.
@@ -99,7 +99,7 @@ fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     Ok(if trust::is_trusted(value) { Value::from_safe_string(json) } else { Value::from(json) })
 }
 
-/// What a value looks like as text: strings as they are, lists and maps as JSON.
+/// What a value looks like as text: strings as they are, all else as JSON.
 fn text_of(value: &Value) -> Result<String, Error> {
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
@@ -110,7 +110,12 @@ fn text_of(value: &Value) -> Result<String, Error> {
     if value.as_object().is_some() {
         return serde_json::to_string(value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()));
     }
-    Ok(value.to_string())
+    Ok(match value.kind() {
+        // minijinja would write `True` and `None`, as Python does.
+        ValueKind::Bool => if value.is_true() { "true".to_owned() } else { "false".to_owned() },
+        ValueKind::None => "null".to_owned(),
+        _ => value.to_string(),
+    })
 }
 
 fn print(out: &mut Output, value: &Value) -> Result<(), Error> {
@@ -244,7 +249,7 @@ mod tests {
         let error = check("line one\n{% if x %}").unwrap_err();
         assert_eq!(error.line, 2, "{error:?}");
         let error = check_expression("a and or b").unwrap_err();
-        assert_eq!((error.line, error.column), (1, Some(7)), "{error:?}");
+        assert_eq!((error.line, error.column), (1, Some(10)), "{error:?}");
         assert!(check("{{ a.b }}").is_ok() && check_expression("not steps.review.output.approved").is_ok());
         assert!(render("t", "{% include 'x' %}", &json!({})).unwrap_err().message.contains("cannot include"));
     }

@@ -1,0 +1,97 @@
+//! How large a request is, and whether two are the same.
+
+use crate::model::chat::{ChatRequest, Message};
+use crate::model::id::short_hash;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io;
+
+/// Tokens that a message costs beside its text: role, separators.
+const MESSAGE_OVERHEAD: u64 = 8;
+/// Tokens that a provider may add to a request on its own: framing, and a preamble where tools are offered.
+const REQUEST_OVERHEAD: u64 = 64;
+const TOOLS_OVERHEAD: u64 = 1_024;
+
+/// A careful estimate of a text's tokens: a third of its bytes, rounded up. English prose and code have three and a half
+/// to four bytes a token, so this is rather too many; it decides what fits a window, never what is reserved.
+pub fn estimate_tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(3)
+}
+
+/// The estimate for a message: its text, its calls and what surrounds them.
+pub(super) fn estimate_message(message: &Message) -> u64 {
+    MESSAGE_OVERHEAD
+        + match message {
+            Message::System { text } | Message::User { text } => estimate_tokens(text),
+            Message::Assistant { text, calls } => {
+                estimate_tokens(text)
+                    + calls
+                        .iter()
+                        .map(|call| {
+                            MESSAGE_OVERHEAD
+                                + estimate_tokens(&call.id)
+                                + estimate_tokens(&call.name)
+                                + estimate_tokens(&call.arguments)
+                        })
+                        .sum::<u64>()
+            }
+            Message::Tool { call_id, text } => estimate_tokens(call_id) + estimate_tokens(text),
+        }
+}
+
+/// An upper bound of the request's prompt tokens, for reservations: the bytes of everything that is sent, since a token
+/// stands for at least one byte, and an allowance for what providers add (framing, a preamble for tools).
+pub fn upper_bound_tokens(request: &ChatRequest) -> u64 {
+    let tools = if request.tools.is_empty() { 0 } else { TOOLS_OVERHEAD };
+    let schema = request.output_schema.as_ref().map_or(0, json_bytes);
+    let framing = request.messages.len() as u64 * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + tools;
+    json_bytes(&request.messages) + json_bytes(&request.tools) + schema + framing
+}
+
+fn json_bytes<T: Serialize + ?Sized>(value: &T) -> u64 {
+    struct Count(u64);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Writing to a counter cannot fail, and none of these values has keys that are not text.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+/// SHA-256 of what is asked, 64 hex digits: messages, tools and schema, but neither the model nor the ids of calls, which
+/// providers make up anew each time (they count by their order).
+pub fn request_hash(request: &ChatRequest) -> String {
+    let mut order: HashMap<&str, usize> = HashMap::new();
+    let mut messages = Vec::with_capacity(request.messages.len());
+    for message in &request.messages {
+        messages.push(match message {
+            Message::Assistant { text, calls } => {
+                let calls: Vec<Value> = calls
+                    .iter()
+                    .map(|call| {
+                        let next = order.len();
+                        let id = *order.entry(&call.id).or_insert(next);
+                        json!([id, call.name, call.arguments])
+                    })
+                    .collect();
+                json!(["assistant", text, calls])
+            }
+            Message::Tool { call_id, text } => {
+                let next = order.len();
+                json!(["tool", *order.entry(call_id).or_insert(next), text])
+            }
+            Message::System { text } => json!(["system", text]),
+            Message::User { text } => json!(["user", text]),
+        });
+    }
+    let content = json!([messages, request.tools, request.output_schema]).to_string();
+    short_hash(content.as_bytes(), 64)
+}
