@@ -1,1 +1,3 @@
 //! Implementations of the ports. Vendor types stay here.
+
+pub mod sandbox;
