@@ -1,2 +1,4 @@
 //! Implementations of the ports. Vendor types stay here.
 pub mod sqlite;
+
+pub mod sandbox;

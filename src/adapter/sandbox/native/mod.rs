@@ -1,0 +1,345 @@
+//! The native driver: namespaces, Landlock, seccomp, limits; no daemon, nothing installed.
+//!
+//! Each command gets a sandbox of its own, because one is cheap: the driver starts this same binary again
+//! (`outer`), which makes the namespaces and starts itself once more as their first process (`inner`), which builds
+//! the file tree, gives up all rights and starts the command. A socket carries the order in and the report out; when
+//! the driver shuts it, or dies, everything inside is killed.
+
+mod cgroup;
+mod confine;
+mod inner;
+mod outer;
+mod plan;
+mod spec;
+mod toolchains;
+mod tree;
+
+use super::guard::{self, Places};
+use super::output::Gather;
+use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
+use crate::model::id::RunId;
+use crate::model::plan::Resources;
+use crate::port::sandbox::{OpenSandbox, Order, Probe, Sandbox, SandboxDriver, SandboxError};
+use async_trait::async_trait;
+use cgroup::{Group, Hierarchies, Hits};
+use spec::{Outer, Report, Rights};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio_util::sync::CancellationToken;
+pub use toolchains::Toolchains;
+
+/// Where programs are looked for, beside toolchains.
+pub(super) const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The user and group inside, where there is a user namespace.
+const INSIDE: u32 = 1000;
+/// How long the end of a killed sandbox may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Whether this process is the driver's helper: `main` asks before anything else, while there is only one thread.
+pub fn is_reentry() -> bool {
+    std::env::args_os().nth(1).is_some_and(|first| first == spec::OUTER || first == spec::INNER)
+}
+
+/// Runs the helper to its end.
+pub fn reentry() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == spec::INNER) { inner::run() } else { outer::run() }
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Native {
+    helper: PathBuf,
+    toolchains: Toolchains,
+    groups: OnceLock<Hierarchies>,
+}
+
+impl Native {
+    /// With the path of a binary whose `main` begins with [`is_reentry`]: this program's own, as a rule.
+    pub fn new(helper: PathBuf, toolchains: Toolchains) -> Self {
+        Self { helper, toolchains, groups: OnceLock::new() }
+    }
+
+    fn groups(&self) -> &Hierarchies {
+        self.groups.get_or_init(Hierarchies::find)
+    }
+
+    fn opened(&self, order: &OpenSandbox) -> Result<Room, SandboxError> {
+        let places = guard::check_order(order, None)?;
+        let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let rights = if user.is_root() && order.owner.0 != 0 {
+            Rights::Root { user: order.owner.0, group: order.owner.1 }
+        } else if order.owner == (user.as_raw(), group.as_raw()) {
+            Rights::UserNamespace
+        } else {
+            return Err(SandboxError::Unavailable(format!(
+                "commands are to run as user {}:{}, but this process is {user}:{group} and may not change that; run it as the workspace's owner",
+                order.owner.0, order.owner.1
+            )));
+        };
+        let name: String = format!("{}.{}", order.run, order.name)
+            .chars()
+            .map(|each| if each.is_ascii_alphanumeric() || each == '-' || each == '.' { each } else { '_' })
+            .collect();
+        let hierarchies = self.groups();
+        let group = hierarchies
+            .group(&format!("{name}.{}", std::process::id()), &order.resources)
+            .map_err(|error| SandboxError::Broken(format!("cannot make the sandbox's control group: {error}")))?;
+        Ok(Room {
+            helper: self.helper.clone(),
+            system: plan::system(&self.toolchains, order.network),
+            toolchains: self.toolchains.clone(),
+            limited: (hierarchies.memory(), hierarchies.pids()),
+            order: order.clone(),
+            places,
+            rights,
+            group,
+            count: AtomicU64::new(0),
+            lacks: Mutex::new(Vec::new()),
+            closed: CancellationToken::new(),
+        })
+    }
+}
+
+#[async_trait]
+impl SandboxDriver for Native {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Native
+    }
+
+    async fn probe(&self, _image: Option<&str>) -> Probe {
+        let fails = |detail: String| Probe { usable: false, detail, lacks: Vec::new() };
+        let folder = match tempfile::tempdir() {
+            Ok(folder) => folder,
+            Err(error) => return fails(format!("cannot make a temporary folder: {error}")),
+        };
+        let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let order = OpenSandbox {
+            run: RunId("probe".into()),
+            name: folder.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            workspace: folder.path().to_owned(),
+            writable: false,
+            git_dir: None,
+            git_objects: None,
+            source: None,
+            home: None,
+            image: None,
+            resources: Resources::default(),
+            network: false,
+            env: Default::default(),
+            owner: if user.is_root() { (65_534, 65_534) } else { (user.as_raw(), group.as_raw()) },
+        };
+        let tried = async {
+            let room = self.opened(&order)?;
+            let command = Command { argv: vec!["true".into()], timeout_ms: 20_000, ..Command::shell("") };
+            let outcome = room.exec(Order::Operator(command), &|_| {}).await?;
+            let lacks = room.lacks.lock().map(|lacks| lacks.clone()).unwrap_or_default();
+            Ok::<_, SandboxError>((outcome, lacks))
+        };
+        match tried.await {
+            Ok((outcome, mut lacks)) if outcome.success() => {
+                lacks.extend(self.groups().lacks());
+                let way = if user.is_root() { "as root" } else { "in a user namespace" };
+                let detail = format!("namespaces ({way}), Landlock, seccomp");
+                Probe { usable: true, detail, lacks }
+            }
+            Ok((outcome, _)) => fails(format!("a trial command failed: {} {}", outcome.describe(), outcome.output)),
+            Err(error) => fails(error.to_string()),
+        }
+    }
+
+    async fn open(&self, order: &OpenSandbox) -> Result<Box<dyn Sandbox>, SandboxError> {
+        Ok(Box::new(self.opened(order)?))
+    }
+
+    async fn reap(&self, run: Option<&RunId>) -> Result<usize, SandboxError> {
+        // Processes end with their engine; what a killed one leaves are empty control groups.
+        Ok(self.groups().reap(run.map(|run| format!("{run}.")).as_deref()))
+    }
+}
+
+/// An open sandbox: what each of its commands is given.
+struct Room {
+    helper: PathBuf,
+    system: plan::System,
+    toolchains: Toolchains,
+    /// Whether control groups limit memory and processes.
+    limited: (bool, bool),
+    order: OpenSandbox,
+    places: Places,
+    rights: Rights,
+    group: Group,
+    count: AtomicU64,
+    lacks: Mutex<Vec<String>>,
+    closed: CancellationToken,
+}
+
+fn broken(error: std::io::Error) -> SandboxError {
+    SandboxError::Broken(format!("cannot start a sandbox: {error}"))
+}
+
+/// What the helper said until it fell silent.
+fn reports(mut bytes: &[u8]) -> Vec<Report> {
+    std::iter::from_fn(|| spec::read_frame(&mut bytes).ok()).collect()
+}
+
+#[async_trait]
+impl Sandbox for Room {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Native
+    }
+
+    async fn exec(
+        &self,
+        order: Order,
+        printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<ExecOutcome, SandboxError> {
+        let command = order.command();
+        guard::check_command(command)?;
+        if self.closed.is_cancelled() {
+            return Err(SandboxError::Broken("the sandbox was closed".into()));
+        }
+        let started = Instant::now();
+        let inner = plan::inner(self, command)?;
+        let group = self.group.command(self.count.fetch_add(1, Ordering::Relaxed)).map_err(broken)?;
+        let before = self.group.hits();
+        let outer = Outer { rights: self.rights, network: self.order.network, cgroups: group.doors() };
+        let mut orders = spec::frame(&outer).map_err(broken)?;
+        orders.extend(spec::frame(&inner).map_err(broken)?);
+
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(broken)?;
+        ours.set_nonblocking(true).map_err(broken)?;
+        let (mut reported, control) = tokio::net::UnixStream::from_std(ours).map_err(broken)?.into_split();
+        let (read, write) = std::io::pipe().map_err(broken)?;
+        #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start processes")]
+        let mut helper = tokio::process::Command::new(&self.helper);
+        helper
+            .arg(spec::OUTER)
+            .env_clear()
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::from(write.try_clone().map_err(broken)?))
+            .stderr(Stdio::from(write))
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = helper.spawn().map_err(|error| {
+            SandboxError::Unavailable(format!("cannot start the sandbox's helper {}: {error}", self.helper.display()))
+        })?;
+        drop(helper);
+
+        let mut read = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).map_err(broken)?;
+        let mut gather = Gather::new(command.output_cap, printed);
+        let mut control = Some(control);
+        let (mut sent, mut printing, mut reporting) = (0, true, true);
+        let (mut buffer, mut report, mut heard) = (vec![0u8; 16 * 1024], vec![0u8; 1024], Vec::new());
+        let mut deadline = tokio::time::Instant::now() + Duration::from_millis(command.timeout_ms);
+        let (mut timed_out, mut closed) = (false, false);
+        while printing || reporting {
+            let writer = control.as_mut().filter(|_| sent < orders.len());
+            let writing = writer.is_some();
+            let rest = orders.get(sent..).unwrap_or_default();
+            tokio::select! {
+                got = read.read(&mut buffer), if printing => match got {
+                    Ok(0) | Err(_) => printing = false,
+                    Ok(length) => gather.push(buffer.get(..length).unwrap_or_default()),
+                },
+                got = reported.read(&mut report), if reporting => match got {
+                    Ok(0) | Err(_) => reporting = false,
+                    Ok(length) => heard.extend_from_slice(report.get(..length).unwrap_or_default()),
+                },
+                wrote = async { match writer { Some(writer) => writer.write(rest).await, None => Ok(0) } }, if writing => match wrote {
+                    Ok(length) if length > 0 => sent += length,
+                    // It is gone; its report says why.
+                    _ => sent = orders.len(),
+                },
+                () = self.closed.cancelled(), if !closed && control.is_some() => {
+                    closed = true;
+                    deadline = tokio::time::Instant::now() + GRACE;
+                    control = None;
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    if control.take().is_none() {
+                        break;
+                    }
+                    // Shutting the socket tells the helper to kill everything inside.
+                    timed_out = true;
+                    deadline = tokio::time::Instant::now() + GRACE;
+                }
+            }
+        }
+        if printing || reporting {
+            group.kill();
+            let _ = child.start_kill();
+        }
+        let _ = tokio::time::timeout(GRACE, child.wait()).await;
+        let after = self.group.hits();
+        let own = group.hits();
+        drop(group);
+
+        let mut ended = None;
+        for report in reports(&heard) {
+            match report {
+                Report::Failed(what) => ended = Some(Err(self.failure(&what))),
+                Report::Started(lacks) => {
+                    if let Ok(mut known) = self.lacks.lock() {
+                        *known = lacks;
+                    }
+                }
+                Report::NotStarted(code, what) => {
+                    gather.push(format!("{what}\n").as_bytes());
+                    ended = Some(Ok(ExecStatus::Exited(code)));
+                }
+                Report::Exited(code) => ended = Some(Ok(ExecStatus::Exited(code))),
+                Report::Signaled(signal) => ended = Some(Ok(ExecStatus::Signaled(signal))),
+            }
+        }
+        let (output, dropped) = gather.finish();
+        if closed {
+            return Err(SandboxError::Broken("the sandbox was closed while a command ran".into()));
+        }
+        let hits = Hits { memory: own.memory, pids: own.pids.max(after.pids.saturating_sub(before.pids)) };
+        let status = match ended {
+            _ if timed_out => ExecStatus::TimedOut,
+            _ if hits.memory > 0 => ExecStatus::OutOfMemory,
+            Some(Err(error)) => return Err(error),
+            Some(Ok(ExecStatus::Exited(0))) => ExecStatus::Exited(0),
+            _ if hits.pids > 0 => ExecStatus::TooManyProcesses,
+            Some(Ok(_)) if !self.limited.1 && output.contains("Resource temporarily unavailable") => {
+                ExecStatus::TooManyProcesses
+            }
+            Some(Ok(status)) => status,
+            None => {
+                return Err(SandboxError::Broken(format!("the sandbox ended without saying why. It printed: {output}")));
+            }
+        };
+        Ok(ExecOutcome { status, output, dropped, duration_ms: started.elapsed().as_millis() as u64 })
+    }
+
+    async fn close(&self) -> Result<(), SandboxError> {
+        self.closed.cancel();
+        Ok(())
+    }
+}
+
+impl Room {
+    fn failure(&self, what: &str) -> SandboxError {
+        if what.starts_with("cannot make namespaces") || what.contains("uid_map") {
+            return SandboxError::Unavailable(format!(
+                "the native sandbox cannot be used here: {what}. Allow unprivileged user namespaces (sysctl \
+                 kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0), or use `driver: docker`"
+            ));
+        }
+        SandboxError::Broken(format!("the native sandbox could not be made: {what}"))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}

@@ -1,0 +1,95 @@
+//! The outer helper: makes the namespaces, starts the first process inside, and ends it when the engine goes.
+
+use super::spec::{self, Inner, Outer, Report, Rights};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::{ExitCode, Stdio};
+
+/// Runs as the helper named by the first argument.
+pub(super) fn run() -> ExitCode {
+    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(70) };
+    let mut control = File::from(control);
+    match begin(&mut control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            let _ = spec::write_frame(&mut control, &Report::Failed(what));
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn begin(control: &mut File) -> Result<(), String> {
+    let order: Outer = spec::read_frame(control).map_err(|error| format!("cannot read the order: {error}"))?;
+    for procs in &order.cgroups {
+        // 0 is the writer itself; what it starts is counted with it.
+        std::fs::write(procs, "0").map_err(|error| format!("cannot join {}: {error}", procs.display()))?;
+    }
+    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if !order.network {
+        flags |= CloneFlags::CLONE_NEWNET;
+    }
+    if order.rights == Rights::UserNamespace {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(flags).map_err(|error| format!("cannot make namespaces: {error}"))?;
+    if order.rights == Rights::UserNamespace {
+        let map = |file: &str, text: String| {
+            std::fs::write(format!("/proc/self/{file}"), text).map_err(|error| format!("cannot write {file}: {error}"))
+        };
+        map("setgroups", "deny".into())?;
+        map("uid_map", format!("{} {user} 1", super::INSIDE))?;
+        map("gid_map", format!("{} {group} 1", super::INSIDE))?;
+        keep_building_rights().map_err(|error| format!("cannot keep rights for building: {error}"))?;
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the first process inside is this binary again")]
+    let mut inner = std::process::Command::new("/proc/self/exe");
+    inner.arg(spec::INNER).env_clear().stdin(Stdio::inherit());
+    let mut inner = inner.spawn().map_err(|error| format!("cannot start the first process inside: {error}"))?;
+    let pid = Pid::from_child(&inner);
+    let watched = pidfd_open(pid, PidfdFlags::empty());
+    if let Ok(watched) = watched {
+        loop {
+            let mut both = [
+                PollFd::new(control.as_fd(), PollFlags::POLLRDHUP),
+                PollFd::new(watched.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut both, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(_) => break,
+                Ok(_) => {
+                    let [engine, _] = &both;
+                    if engine.revents().is_some_and(|seen| !seen.is_empty()) {
+                        // The engine hung up or is gone: nothing inside outlives it.
+                        let _ = inner.kill();
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    let _ = inner.wait();
+    Ok(())
+}
+
+/// Starting a program as a user other than 0 loses all capabilities, unless they are ambient.
+fn keep_building_rights() -> rustix::io::Result<()> {
+    let all = rustix::thread::capabilities(None)?;
+    let wanted = [CapabilitySet::SYS_ADMIN, CapabilitySet::SETPCAP];
+    let set = wanted.iter().fold(CapabilitySet::empty(), |set, one| set | *one);
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: all.effective, permitted: all.permitted, inheritable: set },
+    )?;
+    wanted.iter().try_for_each(|one| rustix::thread::configure_capability_in_ambient_set(*one, true))
+}
+
+/// The first process inside reads its own frame from the same socket.
+pub(super) fn inner_order(control: &mut File) -> Result<Inner, String> {
+    spec::read_frame(control).map_err(|error| format!("cannot read the order: {error}"))
+}
