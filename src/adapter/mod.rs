@@ -1,1 +1,2 @@
 //! Implementations of the ports. Vendor types stay here.
+pub mod git;
