@@ -2,3 +2,4 @@
 pub mod sqlite;
 
 pub mod sandbox;
+pub mod git;

@@ -1,0 +1,129 @@
+//! The ignored files of a copy as its set-up left them, to go back to.
+
+use super::beneath::{self, Sig};
+use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// What each ignored file or link was.
+#[derive(Default)]
+pub(super) struct Seal {
+    files: HashMap<Vec<u8>, Sig>,
+}
+
+/// One file on disk: path, size, seconds and nanoseconds of both times, inode, mode.
+#[derive(Serialize, Deserialize)]
+struct Row(Vec<u8>, u64, (i64, u32), (i64, u32), u64, u32);
+
+impl Seal {
+    /// A new copy's: all of it is in the user's folder too.
+    pub(super) fn of_copy(root: BorrowedFd<'_>, ignored: &[Vec<u8>]) -> io::Result<Self> {
+        let mut files = HashMap::new();
+        for path in ignored {
+            collect(root, path, &mut files)?;
+        }
+        Ok(Self { files })
+    }
+
+    /// The state now: what the user's folder does not have is kept aside in `place`.
+    pub(super) fn take(
+        place: &Path,
+        user: BorrowedFd<'_>,
+        root: BorrowedFd<'_>,
+        ignored: &[Vec<u8>],
+        before: &Self,
+    ) -> io::Result<Self> {
+        let aside = place.join("sealed");
+        std::fs::create_dir_all(&aside)?;
+        let aside = beneath::open_root(&aside)?;
+        let now = Self::of_copy(root, ignored)?;
+        for (path, sig) in &now.files {
+            let copied = before.files.get(path) == Some(sig) && beneath::stat_path(user, path)?.is_some();
+            if !copied {
+                copy_one(root, aside.as_fd(), path, None)?;
+            }
+        }
+        let rows: Vec<Row> = now
+            .files
+            .iter()
+            .map(|(path, sig)| Row(path.clone(), sig.size, sig.mtime, sig.ctime, sig.ino, sig.mode))
+            .collect();
+        beneath::write_state(&place.join("sealed.json"), &serde_json::to_vec(&rows)?)?;
+        Ok(now)
+    }
+
+    /// What an earlier engine kept; empty where it kept nothing.
+    pub(super) fn load(place: &Path) -> Self {
+        let rows: Vec<Row> = std::fs::read(place.join("sealed.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let files = rows
+            .into_iter()
+            .map(|Row(path, size, mtime, ctime, ino, mode)| (path, Sig { size, mtime, ctime, ino, mode }))
+            .collect();
+        Self { files }
+    }
+
+    /// Makes the ignored files what they were.
+    pub(super) fn put_back(
+        &mut self,
+        place: &Path,
+        user: BorrowedFd<'_>,
+        root: BorrowedFd<'_>,
+        ignored: &[Vec<u8>],
+        owner: Option<(u32, u32)>,
+    ) -> io::Result<()> {
+        let now = Self::of_copy(root, ignored)?;
+        for path in now.files.keys().filter(|path| !self.files.contains_key(*path)) {
+            let (folder, name) = beneath::split(path);
+            beneath::remove(beneath::open_folder(root, folder)?.as_fd(), name)?;
+        }
+        let aside = beneath::open_root(&place.join("sealed")).ok();
+        for (path, sig) in &mut self.files {
+            if now.files.get(path) == Some(sig) || beneath::stat_path(root, path)? == Some(*sig) {
+                continue;
+            }
+            let kept = match &aside {
+                Some(aside) => copy_one(aside.as_fd(), root, path, owner)?,
+                None => false,
+            };
+            if !kept {
+                copy_one(user, root, path, owner)?;
+            }
+            if let Some(made) = beneath::stat_path(root, path)? {
+                *sig = made;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn collect(root: BorrowedFd<'_>, path: &[u8], files: &mut HashMap<Vec<u8>, Sig>) -> io::Result<()> {
+    let Some(sig) = beneath::stat_path(root, path)? else { return Ok(()) };
+    if sig.kind() != FileType::Directory {
+        files.insert(path.to_vec(), sig);
+        return Ok(());
+    }
+    for name in beneath::names(beneath::open_folder(root, path)?.as_fd())? {
+        if !beneath::is_dot_git(&name) {
+            collect(root, &beneath::join(path, &name), files)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies one file; false where the source has none.
+fn copy_one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &[u8], owner: Option<(u32, u32)>) -> io::Result<bool> {
+    let (folder, name) = beneath::split(path);
+    let Ok(from) = beneath::open_folder(from, folder) else { return Ok(false) };
+    let Some(sig) = beneath::stat(from.as_fd(), name)? else { return Ok(false) };
+    if !matches!(sig.kind(), FileType::RegularFile | FileType::Symlink) {
+        return Ok(false);
+    }
+    let to = beneath::make_folders(to, folder, owner)?;
+    beneath::copy(from.as_fd(), to.as_fd(), name, &sig, owner).map(|_| true)
+}
