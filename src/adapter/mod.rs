@@ -1,1 +1,6 @@
 //! Implementations of the ports. Vendor types stay here.
+
+pub mod clock;
+pub mod fake;
+pub mod openai;
+pub mod tls;
