@@ -1,5 +1,6 @@
 //! A conversation with a model, in the shape that all providers share.
 
+use super::id::short_hash;
 use super::tool::{ToolCall, ToolSpec};
 use super::usage::{CostSource, NanoUsd, Price, Usage};
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,16 @@ pub struct ChatRequest {
     pub tools: Vec<ToolSpec>,
     /// A JSON Schema that the final answer is to follow, where the provider can enforce one.
     pub output_schema: Option<Value>,
+}
+
+impl ChatRequest {
+    /// Names what is asked, wherever it is asked: the hash (32 hex digits) of messages, tools and output schema,
+    /// without the model, its address or its price. A cassette finds its answers by it.
+    pub fn fingerprint(&self) -> String {
+        // These values always serialise; an empty text would still be a fingerprint, only a useless one.
+        let text = serde_json::to_string(&(&self.messages, &self.tools, &self.output_schema)).unwrap_or_default();
+        short_hash(text.as_bytes(), 32)
+    }
 }
 
 /// Why the model stopped.
