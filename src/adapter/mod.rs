@@ -1,10 +1,10 @@
 //! Implementations of the ports. Vendor types stay here.
-pub mod sqlite;
 
-pub mod sandbox;
-pub mod git;
-
+pub mod cassette;
 pub mod clock;
 pub mod fake;
+pub mod git;
 pub mod openai;
+pub mod sandbox;
+pub mod sqlite;
 pub mod tls;
