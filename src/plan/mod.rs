@@ -1,1 +1,13 @@
 //! Workflow and inputs → plan.
+//!
+//! [`compile()`] takes a loaded [`crate::workflow::schema::Library`] and what was asked for, and gives a
+//! [`crate::model::plan::Plan`] or all the reasons why there is none. Whatever it decides by default is decided here.
+
+mod agents;
+mod compile;
+pub mod dag;
+mod event;
+mod inputs;
+
+pub use compile::{Request, compile};
+pub use event::event_shape;

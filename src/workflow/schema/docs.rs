@@ -1,0 +1,706 @@
+//! A workflow, as written. Doc comments become the descriptions that editors show.
+
+use super::kinds::{
+    Cron, Expression, GateName, Glob, ModeName, ModelName, Name, OneOrMany, PolicyName, Scalar, ScenarioName, Shell,
+    Size, Span, StopText, Template, Timezone, ToolName,
+};
+use super::settings::PolicyDoc;
+use crate::model::exec::{DriverKind, ExecMode};
+use crate::model::plan::{Activation, DeliverKind, DeliverWhen, OnGateFail};
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A workflow: what starts it, which steps it has, what it hands over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "CodeForge workflow")]
+pub struct WorkflowDoc {
+    /// The workflow's name; the file's name without its ending.
+    pub name: Name,
+    /// What it is for, in a sentence.
+    #[serde(default)]
+    pub description: String,
+    /// What starts it, beside `codeforge run`.
+    #[serde(default)]
+    pub on: Option<OnDoc>,
+    /// What it is given.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, InputDoc>,
+    /// The policy that judges every tool call: a name, or a profile in place. Default: the configuration's.
+    #[serde(default)]
+    pub policy: Option<PolicyChoice>,
+    /// Money and tokens for a run.
+    #[serde(default)]
+    pub budget: Option<BudgetDoc>,
+    /// Wall time of a run; the stricter of workflow, mode and policy holds.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// A termination condition for agents' steps.
+    #[serde(default)]
+    pub stop: Option<StopText>,
+    /// What happens when runs of this workflow meet.
+    #[serde(default)]
+    pub concurrency: Option<ConcurrencyDoc>,
+    /// Where tools run.
+    #[serde(default)]
+    pub sandbox: Option<SandboxDoc>,
+    /// Variables for the commands in the sandbox.
+    #[serde(default)]
+    pub env: BTreeMap<String, Scalar>,
+    /// The steps: a map is a graph, a list is a pipeline, each step after the one before.
+    #[serde(alias = "pipeline", alias = "dag")]
+    pub steps: StepsDoc,
+    /// How many steps may run at once.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_parallel: Option<u32>,
+    /// Checks of this workflow; they come before the configuration's gates of the same name.
+    #[serde(default)]
+    pub gates: BTreeMap<Name, GateDoc>,
+    /// What is handed over at the end.
+    #[serde(default)]
+    pub deliver: Option<DeliverChoice>,
+}
+
+/// A policy by name or in place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum PolicyChoice {
+    /// By name.
+    Named(PolicyName),
+    /// In place.
+    InPlace(Box<PolicyDoc>),
+}
+
+/// Steps as a map or as a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum StepsDoc {
+    /// A graph: each step says what it needs.
+    Map(IndexMap<String, StepDoc>),
+    /// A pipeline: each step after the one before.
+    List(Vec<StepDoc>),
+}
+
+/// What starts a workflow.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnDoc {
+    /// A comment that begins with `/codeforge NAME`.
+    #[serde(default)]
+    pub command: Option<CommandDoc>,
+    /// An issue was opened, labelled, …
+    #[serde(default)]
+    pub issues: Option<ForgeEventDoc>,
+    /// A comment on an issue or a change.
+    #[serde(default)]
+    pub issue_comment: Option<ForgeEventDoc>,
+    /// A pull or merge request was opened, updated, …
+    #[serde(default)]
+    pub pull_request: Option<ForgeEventDoc>,
+    /// Commits were pushed.
+    #[serde(default)]
+    pub push: Option<ForgeEventDoc>,
+    /// At times.
+    #[serde(default)]
+    pub schedule: Vec<ScheduleDoc>,
+    /// A call of `POST /api/v1/hooks/EVENT`.
+    #[serde(default)]
+    pub webhook: Option<WebhookDoc>,
+    /// A merge queue asks for checks.
+    #[serde(default)]
+    pub merge_group: Option<NothingDoc>,
+    /// By hand: command line, API, the forge's button.
+    #[serde(default)]
+    pub workflow_dispatch: Option<NothingDoc>,
+}
+
+/// Nothing to set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NothingDoc {}
+
+/// A comment command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandDoc {
+    /// The word after `/codeforge`.
+    pub name: Name,
+    /// What the commenter must be allowed to do in the repository.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// Access to a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// May read.
+    Read,
+    /// May sort issues.
+    Triage,
+    /// May push.
+    #[default]
+    Write,
+    /// May do anything.
+    Admin,
+}
+
+/// Which of a forge's events count. A key that is absent lets all pass.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgeEventDoc {
+    /// Actions: `opened`, `labeled`, `synchronize`, …
+    #[serde(default)]
+    pub types: OneOrMany<String>,
+    /// One of these labels.
+    #[serde(default)]
+    pub labels: OneOrMany<String>,
+    /// A changed file matches one of these.
+    #[serde(default)]
+    pub paths: OneOrMany<Glob>,
+    /// The (target) branch matches one of these.
+    #[serde(default)]
+    pub branches: OneOrMany<Glob>,
+    /// The tag matches one of these.
+    #[serde(default)]
+    pub tags: OneOrMany<Glob>,
+}
+
+/// A time table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleDoc {
+    /// Five fields: minute, hour, day of month, month, weekday.
+    pub cron: Cron,
+    /// The time zone of the fields. Default: UTC.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
+}
+
+/// A webhook of our own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookDoc {
+    /// The last part of its address.
+    pub event: Name,
+}
+
+/// An input.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputDoc {
+    /// Its type.
+    #[serde(default, rename = "type")]
+    pub kind: InputType,
+    /// Whether a run needs it.
+    #[serde(default)]
+    pub required: bool,
+    /// What it is taken for where it is not given.
+    #[serde(default)]
+    pub default: Option<Scalar>,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// The values of a choice.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// The type of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    /// Text.
+    #[default]
+    String,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// One of `options`.
+    Choice,
+}
+
+/// Money and tokens.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetDoc {
+    /// US dollars.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub max_cost_usd: Option<f64>,
+    /// Tokens, in and out together.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_tokens: Option<u64>,
+    /// Shares of the budget at which to warn.
+    #[serde(default)]
+    pub warn_at: Option<Vec<f64>>,
+}
+
+/// What happens when runs meet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConcurrencyDoc {
+    /// Runs of the same group meet. Scoped by repository and workflow.
+    pub group: Template,
+    /// What the later run does.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+}
+
+/// What the later run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// It waits.
+    #[default]
+    Queue,
+    /// It cancels the earlier one.
+    Cancel,
+    /// It does not start.
+    Skip,
+}
+
+/// Where tools run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxDoc {
+    /// Docker, native, whichever there is, or none.
+    #[serde(default)]
+    pub driver: Option<DriverKind>,
+    /// Docker image.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// A copy, the user's tree itself, or both.
+    #[serde(default)]
+    pub exec_mode: Option<ExecMode>,
+    /// What may be reached.
+    #[serde(default)]
+    pub network: Option<NetworkDoc>,
+    /// Limits of the sandbox.
+    #[serde(default)]
+    pub resources: Option<ResourcesDoc>,
+    /// Commands that run once, with a network of their own; the result is cached.
+    #[serde(default)]
+    pub setup: OneOrMany<Shell>,
+    /// Paths of the host to show inside, `HOST:INSIDE[:ro]`.
+    #[serde(default)]
+    pub mounts: Vec<String>,
+    /// The weakest isolation that will do: `auto` never falls below it.
+    #[serde(default)]
+    pub min_isolation: Option<DriverKind>,
+}
+
+/// What may be reached from the sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum NetworkDoc {
+    /// Nothing.
+    Word(NetworkWord),
+    /// A list of hosts and of package registries by name.
+    Allow(NetworkAllow),
+}
+
+/// No network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum NetworkWord {
+    /// Nothing can be reached.
+    None,
+}
+
+/// Hosts that may be reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkAllow {
+    /// Host names, `*.example.com`, or a registry's name.
+    pub allow: Vec<String>,
+}
+
+/// Limits of a sandbox.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourcesDoc {
+    /// Memory.
+    #[serde(default)]
+    pub memory: Option<Size>,
+    /// CPUs, fractions allowed.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub cpus: Option<f64>,
+    /// Processes and threads.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 4194304))]
+    pub pids: Option<u32>,
+    /// Bytes that a file, and the scratch space, may take.
+    #[serde(default)]
+    pub disk: Option<Size>,
+}
+
+/// A step. Exactly one of `mode`, `run`, `team`, `workflow`, `approve` and `decompose` says what it does.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepDoc {
+    /// Its name, in a list of steps. In a map the key is its name.
+    #[serde(default)]
+    pub id: Option<Name>,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// An agent works in this mode.
+    #[serde(default)]
+    pub mode: Option<ModeName>,
+    /// A command in the sandbox: no model, no cost. Never templated.
+    #[serde(default)]
+    pub run: Option<Shell>,
+    /// Several agents under a protocol.
+    #[serde(default)]
+    pub team: Option<TeamDoc>,
+    /// Another workflow.
+    #[serde(default)]
+    pub workflow: Option<Name>,
+    /// Inputs of that workflow.
+    #[serde(default)]
+    pub with: BTreeMap<String, Scalar>,
+    /// Wait for a person.
+    #[serde(default)]
+    pub approve: Option<ApproveDoc>,
+    /// An agent turns a request into a plan of its own.
+    #[serde(default)]
+    pub decompose: Option<DecomposeDoc>,
+    /// What the agent is asked.
+    #[serde(default)]
+    pub prompt: Option<Template>,
+    /// Steps that come before.
+    #[serde(default, alias = "depends_on")]
+    pub needs: OneOrMany<String>,
+    /// Whether to run at all. Knows `always()`, `success()`, `failure()` and `cancelled()`.
+    #[serde(default, rename = "if")]
+    pub condition: Option<Condition>,
+    /// Wall time of one attempt.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// How often it may be tried.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 20))]
+    pub attempts: Option<u32>,
+    /// Model turns per attempt.
+    #[serde(default, alias = "max_turns")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_steps: Option<u32>,
+    /// Money and tokens for this step, over all its attempts.
+    #[serde(default)]
+    pub budget: Option<BudgetDoc>,
+    /// A termination condition for this step.
+    #[serde(default)]
+    pub stop: Option<StopText>,
+    /// Which scenario chooses the model.
+    #[serde(default)]
+    pub scenario: Option<ScenarioName>,
+    /// The model itself, by its name in `config.yml`.
+    #[serde(default)]
+    pub model: Option<ModelName>,
+    /// Which implementation of an agent.
+    #[serde(default)]
+    pub backend: Option<String>,
+    /// Tools on offer; within what the mode offers.
+    #[serde(default)]
+    pub tools: Option<Vec<ToolName>>,
+    /// What the answer has to look like.
+    #[serde(default)]
+    pub output: Option<OutputDoc>,
+    /// Checks that its work must pass.
+    #[serde(default)]
+    pub gates: OneOrMany<GateName>,
+    /// What its failure does.
+    #[serde(default)]
+    pub on_failure: Option<OnFailureDoc>,
+    /// A bounded jump after it ran.
+    #[serde(default)]
+    pub then: Option<GotoDoc>,
+    /// Whether all or any of `needs` must have succeeded.
+    #[serde(default)]
+    pub activation: Option<Activation>,
+    /// `false`: it gets the workspace read-only.
+    #[serde(default)]
+    pub writes: Option<bool>,
+    /// What a conflict does where copies are joined.
+    #[serde(default)]
+    pub on_conflict: Option<OnMergeConflictDoc>,
+    /// Variables for its commands.
+    #[serde(default)]
+    pub env: BTreeMap<String, Scalar>,
+}
+
+/// A condition: an expression, or plainly `true` or `false`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Condition {
+    /// Always or never.
+    Fixed(bool),
+    /// An expression.
+    Expression(Expression),
+}
+
+/// A bounded jump.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GotoDoc {
+    /// The step to start again from.
+    pub goto: String,
+    /// How often at most.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_iterations: Option<u32>,
+}
+
+/// What a failure does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum OnFailureDoc {
+    /// Fail or go on.
+    Word(OnFailureWord),
+    /// Start again from another step.
+    Goto(GotoDoc),
+}
+
+/// What a failure does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailureWord {
+    /// The run fails.
+    Fail,
+    /// The run goes on.
+    Continue,
+}
+
+/// Who settles a conflict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnMergeConflictDoc {
+    /// An agent in this mode.
+    pub mode: ModeName,
+}
+
+/// What an answer has to look like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputDoc {
+    /// A schema's name, or a JSON Schema in place.
+    pub schema: SchemaChoice,
+}
+
+/// A schema by name or in place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum SchemaChoice {
+    /// By name.
+    Named(String),
+    /// In place.
+    InPlace(serde_json::Map<String, Value>),
+}
+
+/// Several agents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TeamDoc {
+    /// How they work together.
+    pub protocol: Protocol,
+    /// Who they are.
+    #[serde(default)]
+    pub members: Vec<MemberDoc>,
+    /// How many at once.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_parallel: Option<u32>,
+    /// How many rounds.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub rounds: Option<u32>,
+    /// When to stop before that.
+    #[serde(default)]
+    pub until: Option<Expression>,
+    /// How many must agree.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 64))]
+    pub quorum: Option<u32>,
+    /// How many attempts to choose from.
+    #[serde(default)]
+    #[schemars(range(min = 2, max = 64))]
+    pub n: Option<u32>,
+    /// Who chooses.
+    #[serde(default)]
+    pub reviewer: Option<ModeName>,
+    /// Who sums up.
+    #[serde(default)]
+    pub moderator: Option<ModeName>,
+    /// One, two or a team.
+    #[serde(default)]
+    pub strategy: Option<Strategy>,
+}
+
+/// A team's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// One agent.
+    Single,
+    /// Two.
+    Pair,
+    /// All.
+    Team,
+}
+
+/// How a team works together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// One after the other.
+    Sequential,
+    /// At once.
+    Parallel,
+    /// Two agents alternate.
+    PingPong,
+    /// The same task to all; the majority decides.
+    Consensus,
+    /// Pro, con and a moderator.
+    Debate,
+    /// Several attempts from the same snapshot; one is chosen.
+    BestOf,
+}
+
+/// A member of a team.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemberDoc {
+    /// Its mode.
+    pub mode: ModeName,
+    /// What it is asked.
+    #[serde(default)]
+    pub prompt: Option<Template>,
+}
+
+/// Waiting for a person.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveDoc {
+    /// What is asked.
+    #[serde(default)]
+    pub message: Option<Template>,
+    /// Who may answer.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// How many must agree.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 64))]
+    pub count: Option<u32>,
+}
+
+/// A plan made by an agent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecomposeDoc {
+    /// The agent's mode.
+    #[serde(default)]
+    pub mode: Option<ModeName>,
+    /// At most so many steps.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_steps: Option<u32>,
+}
+
+/// A check of the workspace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateDoc {
+    /// The command; it passes with exit code 0. Never templated.
+    pub run: Shell,
+    /// Wall time. Default: 10m.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// What a failure does. Default: retry, while the step has attempts left.
+    #[serde(default)]
+    pub on_fail: Option<OnGateFail>,
+    /// `base`: the files under `paths` are first restored from the base, then the candidate's own are checked too.
+    #[serde(default)]
+    pub from: Option<GateFrom>,
+    /// The files that `from: base` restores.
+    #[serde(default)]
+    pub paths: OneOrMany<Glob>,
+}
+
+/// Whose files a gate runs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GateFrom {
+    /// The base's first, then the candidate's.
+    Base,
+    /// The candidate's.
+    Candidate,
+}
+
+/// What is handed over: a form, or a form with details.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum DeliverChoice {
+    /// The form.
+    Kind(DeliverKind),
+    /// With details.
+    Detailed(Box<DeliverDoc>),
+}
+
+/// What is handed over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeliverDoc {
+    /// The form.
+    #[serde(default, rename = "as")]
+    pub kind: Option<DeliverKind>,
+    /// Branch name.
+    #[serde(default)]
+    pub branch: Option<Template>,
+    /// Title, or subject of the commit.
+    #[serde(default)]
+    pub title: Option<Template>,
+    /// Body.
+    #[serde(default)]
+    pub body: Option<Template>,
+    /// Whether a pull request begins as a draft.
+    #[serde(default)]
+    pub draft: Option<bool>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: OneOrMany<String>,
+    /// Reviewers.
+    #[serde(default)]
+    pub reviewers: OneOrMany<String>,
+    /// When to deliver. Default: gates_passed.
+    #[serde(default)]
+    pub when: Option<DeliverWhen>,
+    /// What an empty change means. Default: ok where no step writes by a model, else fail.
+    #[serde(default)]
+    pub if_no_changes: Option<IfNoChanges>,
+}
+
+/// What an empty change means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IfNoChanges {
+    /// A quiet success.
+    Ok,
+    /// The request was not carried out.
+    Fail,
+}

@@ -1,0 +1,485 @@
+//! Modes, policies and the project's configuration, as written.
+
+use super::docs::{DeliverChoice, GateDoc, OutputDoc, ResourcesDoc, SandboxDoc};
+use super::kinds::{
+    Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Span, StopText, ToolGlob, ToolName, Url,
+};
+use crate::model::exec::ExecMode;
+use crate::model::policy::Decision;
+use crate::model::usage::Price;
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A mode: a specialised agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "CodeForge mode")]
+pub struct ModeDoc {
+    /// The mode's name; the file's name without its ending.
+    pub name: Name,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Which scenario chooses its model. Default: `default`.
+    #[serde(default)]
+    pub scenario: Option<ScenarioName>,
+    /// How much a person is asked.
+    #[serde(default)]
+    pub autonomy: Option<Autonomy>,
+    /// Tools on offer; `finish` is always among them.
+    pub tools: Vec<ToolName>,
+    /// `true`: no writing tool, the workspace read-only. Default: whether no writing tool is listed.
+    #[serde(default)]
+    pub read_only: Option<bool>,
+    /// The prompt's file under `prompts/`.
+    #[serde(default)]
+    pub prompt_template: Option<String>,
+    /// The prompt itself, where it has no file.
+    #[serde(default)]
+    pub prompt: Option<super::kinds::Template>,
+    /// Model turns per attempt.
+    #[serde(default, alias = "max_turns")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_steps: Option<u32>,
+    /// Wall time of one attempt.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// US dollars for one step in this mode.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub max_cost_usd: Option<f64>,
+    /// A termination condition.
+    #[serde(default)]
+    pub stop: Option<StopText>,
+    /// What the model is shown of the repository.
+    #[serde(default)]
+    pub context: Option<ContextDoc>,
+    /// What is kept of the conversation.
+    #[serde(default)]
+    pub history: Vec<HistoryDoc>,
+    /// What the mode itself forbids.
+    #[serde(default)]
+    pub safety: Option<SafetyDoc>,
+    /// What the answer has to look like.
+    #[serde(default)]
+    pub output: Option<OutputDoc>,
+    /// What a run of this mode alone hands over.
+    #[serde(default)]
+    pub deliver: Option<DeliverChoice>,
+}
+
+/// How much a person is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Autonomy {
+    /// At every step.
+    Supervised,
+    /// For destructive actions.
+    SemiAuto,
+    /// For shell and delivery.
+    AutoEdit,
+    /// Never.
+    FullAuto,
+    /// Never; the policy answers in the person's place.
+    Headless,
+}
+
+/// What the model is shown of the repository.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContextDoc {
+    /// Tokens for it.
+    #[serde(default)]
+    pub budget_tokens: Option<u64>,
+    /// Tokens to keep free.
+    #[serde(default)]
+    pub reserve_tokens: Option<u64>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub sources: Vec<ContextSource>,
+}
+
+/// Where context comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextSource {
+    /// A map of the repository.
+    RepoMap,
+    /// A search index.
+    Retrieval,
+    /// The graph of symbols.
+    Graph,
+    /// What the team shares.
+    Shared,
+}
+
+/// What is kept of a conversation: `cache_control`, `last_observations: 5` or `token_limit: 100000`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum HistoryDoc {
+    /// A rule without a number.
+    Word(HistoryWord),
+    /// A rule with a number.
+    Rule(HistoryRule),
+}
+
+/// A rule without a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryWord {
+    /// Mark what the provider may cache.
+    CacheControl,
+}
+
+/// A rule with a number.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryRule {
+    /// Keep so many results of tools in full.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
+    pub last_observations: Option<u32>,
+    /// Keep the conversation below so many tokens.
+    #[serde(default)]
+    #[schemars(range(min = 1000))]
+    pub token_limit: Option<u64>,
+}
+
+/// What a mode forbids.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SafetyDoc {
+    /// Word-aligned command globs.
+    #[serde(default)]
+    pub blocked_commands: Vec<String>,
+}
+
+/// A policy: which tool calls may run. The first matching rule wins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "CodeForge policy")]
+pub struct PolicyDoc {
+    /// The policy's name; the file's name without its ending. Not needed in place.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// The rules, first match wins.
+    #[serde(default)]
+    pub rules: Vec<RuleDoc>,
+    /// Where no rule matches. Default: deny.
+    #[serde(default)]
+    pub default: Option<Decision>,
+    /// Globs that no agent may write and no delivery may carry.
+    #[serde(default)]
+    pub protected_paths: Vec<Glob>,
+    /// Gates before delivery.
+    #[serde(default)]
+    pub gates: Option<PolicyGatesDoc>,
+    /// Limits, each of which can only tighten.
+    #[serde(default)]
+    pub limits: Option<LimitsDoc>,
+    /// Limits of the sandbox.
+    #[serde(default)]
+    pub resources: Option<ResourcesDoc>,
+    /// The only execution mode it is meant for.
+    #[serde(default)]
+    pub exec_mode: Option<ExecMode>,
+    /// How much a person is asked.
+    #[serde(default)]
+    pub autonomy: Option<Autonomy>,
+    /// A termination condition for agents' steps.
+    #[serde(default)]
+    pub stop: Option<StopText>,
+}
+
+/// A rule. It matches when its tool and, where given, a path and a command match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleDoc {
+    /// Tool names or globs.
+    pub tool: OneOrMany<ToolGlob>,
+    /// Path globs.
+    #[serde(default)]
+    pub path: OneOrMany<Glob>,
+    /// Word-aligned command globs: `cargo test*`.
+    #[serde(default)]
+    pub command: OneOrMany<String>,
+    /// What it decides.
+    pub decision: Decision,
+    /// Why, in a few words.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Gates that a policy requires.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyGatesDoc {
+    /// Gates that must have passed on the final tree before delivery.
+    #[serde(default)]
+    pub require: Vec<Name>,
+    /// A failed gate always restores the step's snapshot.
+    #[serde(default)]
+    pub rollback_on_fail: bool,
+}
+
+/// Limits.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsDoc {
+    /// Model turns per attempt of a step.
+    #[serde(default, alias = "max_turns")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_steps: Option<u32>,
+    /// Wall time of the run.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// US dollars for the run.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub max_cost_usd: Option<f64>,
+    /// US dollars for one step, over all its attempts.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub max_cost_per_step_usd: Option<f64>,
+    /// Tokens for the run.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_tokens: Option<u64>,
+    /// Files that the delivery may touch.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub max_file_changes: Option<u32>,
+    /// When a step counts as stalled.
+    #[serde(default)]
+    pub stall: Option<StallDoc>,
+    /// A termination condition.
+    #[serde(default)]
+    pub stop: Option<StopText>,
+}
+
+/// When a step counts as stalled.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StallDoc {
+    /// Repeats of one tool call with one result.
+    #[schemars(range(min = 2, max = 1000))]
+    pub threshold: u32,
+}
+
+/// The project's configuration: `.codeforge/config.yml`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "CodeForge configuration")]
+pub struct ConfigDoc {
+    /// Files to begin with; what stands here wins. Relative to this file.
+    #[serde(default)]
+    pub extends: OneOrMany<String>,
+    /// Models by name.
+    #[serde(default)]
+    pub models: IndexMap<String, ModelDoc>,
+    /// Which models a scenario may use, in order of preference.
+    #[serde(default)]
+    pub scenarios: IndexMap<String, OneOrMany<ModelName>>,
+    /// The policy of workflows that name none. Default: headless-safe-sandbox.
+    #[serde(default)]
+    pub policy: Option<PolicyName>,
+    /// The repository's own checks, which workflows and policies refer to by name.
+    #[serde(default)]
+    pub gates: BTreeMap<Name, GateDoc>,
+    /// Money.
+    #[serde(default)]
+    pub budget: Option<ConfigBudgetDoc>,
+    /// Where tools run.
+    #[serde(default)]
+    pub sandbox: Option<SandboxDoc>,
+    /// The code host.
+    #[serde(default)]
+    pub forge: Option<ForgeDoc>,
+    /// What is handed over.
+    #[serde(default)]
+    pub delivery: Option<DeliveryDoc>,
+    /// Branches whose configuration is trusted.
+    #[serde(default)]
+    pub trusted_branches: Vec<String>,
+    /// Globs that no agent may write and no delivery may carry, beside the policy's.
+    #[serde(default)]
+    pub protected_paths: Vec<Glob>,
+    /// What happens to data.
+    #[serde(default)]
+    pub data: Option<DataDoc>,
+    /// Telemetry of our own; off where it is not set.
+    #[serde(default)]
+    pub telemetry: Option<TelemetryDoc>,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelDoc {
+    /// Who serves it: `openai` also stands for any server that speaks its protocol.
+    pub provider: Provider,
+    /// The provider's own name for it.
+    pub model: String,
+    /// Base URL, up to and with `/v1`.
+    #[serde(default)]
+    pub base_url: Option<Url>,
+    /// Where the key is: `env://NAME`, never the key itself.
+    #[serde(default)]
+    pub api_key: Option<SecretRef>,
+    /// Price in US dollars per million tokens.
+    #[serde(default)]
+    pub price: Option<Price>,
+    /// Context window, in tokens. Default: 128000.
+    #[serde(default)]
+    #[schemars(range(min = 1000))]
+    pub context_window: Option<u64>,
+    /// Longest answer, in tokens. Default: 8192.
+    #[serde(default)]
+    #[schemars(range(min = 16))]
+    pub max_output: Option<u64>,
+    /// Whether it can call functions. Default: true.
+    #[serde(default)]
+    pub tools: Option<bool>,
+    /// For people and for choosing.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// Who serves a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// OpenAI, or any server that speaks its protocol.
+    Openai,
+    /// Anthropic.
+    Anthropic,
+    /// A LiteLLM proxy.
+    Litellm,
+    /// OpenRouter.
+    Openrouter,
+    /// Ollama.
+    Ollama,
+}
+
+/// Money.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigBudgetDoc {
+    /// US dollars for one run.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_run_usd: Option<f64>,
+    /// US dollars for one change, over all its runs.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_change_usd: Option<f64>,
+    /// US dollars for one person and day.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_actor_per_day_usd: Option<f64>,
+    /// US dollars for one day.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_day_usd: Option<f64>,
+    /// Tokens for one run: the cap for models without a price.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub per_run_tokens: Option<u64>,
+}
+
+/// The code host.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgeDoc {
+    /// Which one.
+    #[serde(default)]
+    pub kind: Option<ForgeKind>,
+    /// Its address, where it is not the public one.
+    #[serde(default)]
+    pub url: Option<Url>,
+    /// Who we are there.
+    #[serde(default)]
+    pub bot: Option<BotDoc>,
+}
+
+/// A code host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForgeKind {
+    /// Found from the remote and the environment.
+    Auto,
+    /// GitHub.
+    Github,
+    /// GitLab.
+    Gitlab,
+    /// Gitea and Forgejo.
+    Gitea,
+    /// None: git alone.
+    Local,
+}
+
+/// Who commits and comments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BotDoc {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    #[serde(default)]
+    pub email: Option<String>,
+}
+
+/// Deliveries of all workflows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryDoc {
+    /// Whether pull requests begin as drafts.
+    #[serde(default)]
+    pub draft: Option<bool>,
+    /// How many open changes of ours there may be.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10000))]
+    pub open_changes_limit: Option<u32>,
+    /// What is left alone.
+    #[serde(default)]
+    pub ignore: Option<IgnoreDoc>,
+}
+
+/// Changes that are left alone.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IgnoreDoc {
+    /// Drafts.
+    #[serde(default)]
+    pub drafts: bool,
+    /// Changes with one of these labels.
+    #[serde(default)]
+    pub labels: OneOrMany<String>,
+}
+
+/// What happens to data.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataDoc {
+    /// How long runs are kept.
+    #[serde(default)]
+    pub retention: Option<Span>,
+    /// Files whose content no model is sent.
+    #[serde(default)]
+    pub never_send: Vec<Glob>,
+}
+
+/// Telemetry.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryDoc {
+    /// Where traces go.
+    #[serde(default)]
+    pub otlp_endpoint: Option<Url>,
+}
