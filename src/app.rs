@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex};
 /// The program: arguments in, exit code out.
 pub fn main() -> ExitCode {
     // Inside a sandbox this binary is its init; that must happen before any thread exists.
-    if let Some(code) = sandbox::reentry() {
-        return code;
+    if sandbox::native::is_reentry() {
+        return sandbox::native::reentry();
     }
     let parsed = match Cli::try_parse() {
         Ok(parsed) => parsed,
@@ -156,7 +156,13 @@ impl World for RealWorld {
     }
 
     fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>> {
-        sandbox::drivers(&variable)
+        sandbox::drivers(&sandbox::Host {
+            // Not the path it was started by: the file may have been replaced since.
+            helper: PathBuf::from("/proc/self/exe"),
+            path: variable("PATH").unwrap_or_default(),
+            home: variable("HOME").map(PathBuf::from),
+            docker_host: variable("DOCKER_HOST"),
+        })
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -227,8 +227,9 @@ fn write_trajectory(
     }
     let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     let mut text = String::new();
+    let mut trajectory = report::trajectory::Trajectory::default();
     for row in rows {
-        text.push_str(&crate::text::redact(&report::trajectory::line(row), &secrets));
+        text.push_str(&crate::text::redact(&trajectory.line(row), &secrets));
         text.push('\n');
     }
     let path = folder.join("trajectory.jsonl");

@@ -6,6 +6,7 @@
 
 mod beneath;
 mod copy;
+mod create;
 mod deliver;
 mod diff;
 mod files;
@@ -23,6 +24,8 @@ mod sys;
 mod trees;
 mod upper;
 mod workspace;
+
+pub use create::create;
 
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};

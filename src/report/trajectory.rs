@@ -1,0 +1,98 @@
+//! The trajectory: a run's readable record, one JSON object a line.
+//!
+//! Every line has `seq`, `at` (UTC) and `type`; `step` where it belongs to one. Types: `started`, `resumed`,
+//! `prepared`, `prompt`, `answer`, `model_failed`, `outcome_unknown`, `tool`, `command`, `snapshot`, `restored`, `gate`,
+//! `joined`, `delivered`, `failed`, `deadline`, `cancelled`, and `intent` for what was about to be done.
+
+use super::numbers;
+use crate::model::journal::{Effect, Input, Row, RowBody, Work};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Names the step and the call of each key, so that results can say whose they are.
+#[derive(Debug, Default)]
+pub struct Trajectory {
+    effects: HashMap<String, Effect>,
+}
+
+impl Trajectory {
+    /// The line of a row; rows must come in order. No line end.
+    pub fn line(&mut self, row: &Row) -> String {
+        let mut value = match &row.body {
+            RowBody::Intent(effect) => {
+                self.effects.insert(effect.key.0.clone(), effect.clone());
+                json!({
+                    "type": "intent",
+                    "step": effect.step,
+                    "work": effect.work.kind(),
+                    "key": effect.key,
+                    "attempt": effect.attempt,
+                    "iteration": effect.iteration,
+                })
+            }
+            RowBody::Input(input) => self.input(input),
+        };
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("seq".into(), json!(row.seq));
+            fields.insert("at".into(), json!(numbers::time(row.at_ms)));
+            if fields.get("step").is_some_and(Value::is_null) {
+                fields.remove("step");
+            }
+        }
+        value.to_string()
+    }
+
+    fn input(&self, input: &Input) -> Value {
+        let effect = input.key().and_then(|key| self.effects.get(&key.0));
+        let step = effect.and_then(|effect| effect.step.as_ref());
+        match input {
+            Input::Started { run, plan, base, version, .. } => json!({
+                "type": "started", "run": run, "workflow": plan.workflow, "workflow_hash": plan.workflow_hash,
+                "inputs": plan.inputs, "base": base, "policy": plan.policy.name, "version": version,
+            }),
+            Input::Resumed { .. } => json!({ "type": "resumed" }),
+            Input::Prepared { driver, workspace, notes, .. } => {
+                json!({ "type": "prepared", "driver": driver, "workspace": workspace, "notes": notes })
+            }
+            Input::Composed { input_tokens, max_output, cost, request_hash, prompt, .. } => json!({
+                "type": "prompt", "step": step, "request_hash": request_hash, "prompt": prompt,
+                "input_tokens_at_most": input_tokens, "output_tokens_at_most": max_output,
+                "cost_usd_at_most": cost.map(|cost| cost.usd()),
+            }),
+            Input::Answered { answer, bill, requests, .. } => json!({
+                "type": "answer", "step": step, "text": answer.text, "calls": answer.raw_calls, "stop": answer.stop,
+                "model": bill.model, "usage": bill.usage, "cost_usd": bill.cost.map(|cost| cost.usd()),
+                "cost_from": bill.source, "requests": requests,
+                "problem": answer.conclusion.as_ref().and_then(|end| end.as_ref().err()),
+            }),
+            Input::ModelFailed { error, .. } => json!({
+                "type": "model_failed", "step": step, "fault": error.fault, "message": error.message,
+                "status": error.status, "requests": error.requests,
+            }),
+            Input::OutcomeUnknown { .. } => json!({ "type": "outcome_unknown", "step": step }),
+            Input::ToolDone { outcome, .. } => {
+                let call = effect.and_then(|effect| match &effect.work {
+                    Work::CallTool { call } => Some(call),
+                    _ => None,
+                });
+                json!({ "type": "tool", "step": step, "call": call, "outcome": outcome })
+            }
+            Input::CommandDone { outcome, .. } => json!({ "type": "command", "step": step, "outcome": outcome }),
+            Input::Snapshotted { tree, files, .. } => {
+                json!({ "type": "snapshot", "step": step, "tree": tree, "files": files })
+            }
+            Input::Restored { .. } => json!({ "type": "restored", "step": step }),
+            Input::GateDone { result, .. } => json!({ "type": "gate", "step": step, "result": result }),
+            Input::Joined { tree, conflicts, .. } => {
+                json!({ "type": "joined", "step": step, "tree": tree, "conflicts": conflicts })
+            }
+            Input::DeliveryDone { delivered, .. } => json!({ "type": "delivered", "delivered": delivered }),
+            Input::NotComposed { message, .. } => json!({ "type": "failed", "step": step, "message": message }),
+            Input::EffectFailed { fault, message, .. } => {
+                json!({ "type": "failed", "step": step, "fault": fault, "message": message })
+            }
+            Input::DeadlinePassed { step } => json!({ "type": "deadline", "step": step }),
+            Input::CancelRequested { reason } => json!({ "type": "cancelled", "reason": reason }),
+        }
+    }
+}
