@@ -5,6 +5,7 @@
 //! with [`Context::say`].
 
 pub mod error;
+pub mod policies;
 
 use crate::port::world::World;
 use std::io::Write;
