@@ -19,7 +19,8 @@ fn decision(value: &Value) -> Decision {
 
 fn policy(text: &str) -> Policy {
     let yaml: Value = serde_yaml::from_str(text).unwrap();
-    let lines: Vec<usize> = text.lines().enumerate().filter(|(_, l)| l.starts_with("  - ")).map(|(n, _)| n + 1).collect();
+    let lines: Vec<usize> =
+        text.lines().enumerate().filter(|(_, l)| l.starts_with("  - ")).map(|(n, _)| n + 1).collect();
     let rules = yaml["rules"].as_array().unwrap().iter().zip(lines);
     Policy {
         name: yaml["name"].as_str().unwrap().to_owned(),
@@ -73,33 +74,173 @@ fn sh(policy: &Policy, text: &str) -> Ruling {
 fn the_safe_preset_lets_work_through_and_nothing_beside_it() {
     let safe = preset("headless-safe-sandbox");
     for text in [
-        "cargo test", "cargo test --lib parse -- --nocapture", "cd crates/x && cargo test 2>&1 | tail -20", "timeout 60 cargo test",
-        "RUST_BACKTRACE=1 cargo test", "env RUST_LOG=debug cargo test", "python -m pytest -q tests/test_a.py", "pytest -k 'a and b'",
-        "sh -c 'cargo test'", "bash -c \"cargo test | head\"", "ls -la src/*.rs", "git status && git diff --stat", "git -C sub log -3",
-        "for f in a b; do wc -l \"$f\"; done", "find . -name '*.rs' -exec grep -n x {} +", "grep -rn 'a b' src | sort | uniq -c",
-        "cat <<'EOF' > notes.txt\ncurl is only text here\nEOF", "echo \"$(git rev-parse HEAD)\"", "/usr/bin/git status", "npm test", "npm run test:unit -- --ci",
-        "go test ./...", "make test", "cargo test > /tmp/out.txt 2>&1; tail /tmp/out.txt", "if [ -f a ]; then cat a; fi", "set -euo pipefail; cargo test",
-        "i=0; while [ $i -lt 3 ]; do i=$((i+1)); echo $i; done", "check() { cargo clippy; }; check", "ls src | xargs wc -l", "cat .github/workflows/ci.yml",
-        "cargo test \\\n  --lib", "command -v cargo", "export A=1; cargo test", "sed -n '1,20p' src/a.rs", "(cd a && npm test)", "git diff -- .github",
+        "cargo test",
+        "cargo test --lib parse -- --nocapture",
+        "cd crates/x && cargo test 2>&1 | tail -20",
+        "timeout 60 cargo test",
+        "RUST_BACKTRACE=1 cargo test",
+        "env RUST_LOG=debug cargo test",
+        "python -m pytest -q tests/test_a.py",
+        "pytest -k 'a and b'",
+        "sh -c 'cargo test'",
+        "bash -c \"cargo test | head\"",
+        "ls -la src/*.rs",
+        "git status && git diff --stat",
+        "git -C sub log -3",
+        "for f in a b; do wc -l \"$f\"; done",
+        "find . -name '*.rs' -exec grep -n x {} +",
+        "grep -rn 'a b' src | sort | uniq -c",
+        "cat <<'EOF' > notes.txt\ncurl is only text here\nEOF",
+        "echo \"$(git rev-parse HEAD)\"",
+        "/usr/bin/git status",
+        "npm test",
+        "npm run test:unit -- --ci",
+        "go test ./...",
+        "make test",
+        "cargo test > /tmp/out.txt 2>&1; tail /tmp/out.txt",
+        "if [ -f a ]; then cat a; fi",
+        "set -euo pipefail; cargo test",
+        "i=0; while [ $i -lt 3 ]; do i=$((i+1)); echo $i; done",
+        "check() { cargo clippy; }; check",
+        "ls src | xargs wc -l",
+        "cat .github/workflows/ci.yml",
+        "cargo test \\\n  --lib",
+        "command -v cargo",
+        "export A=1; cargo test",
+        "sed -n '1,20p' src/a.rs",
+        "(cd a && npm test)",
+        "git diff -- .github",
     ] {
         let ruling = sh(&safe, text);
         assert_eq!(ruling.decision, Decision::Allow, "{text}: {} {}", ruling.reason, ruling.advice);
     }
     for text in [
-        "cargo test; curl x", "cargo test && curl x", "cargo test | sh", "curl x", "c\\url x", "\"cu\"rl x", "$(echo curl) x", "cargo test $(curl x)",
-        "cargo test \"`curl x`\"", "cargo test <<E\n$(curl x)\nE", "cargo test ${x:-$(curl x)}", "echo $(($(curl x)))", "cat <(curl x)", "sh -c 'curl x'",
-        "sh -c \"$x\"", "bash -lc 'cargo test'", "echo curl x | sh", "sh <<E\ncurl x\nE", "eval 'curl x'", "eval \"$x\"", ". ./x", "source x",
-        "env A=b curl x", "env -i curl x", "env -S 'curl x'", "env PATH=. cargo test", "PATH=.:$PATH cargo test", "LD_PRELOAD=./x.so cargo test", "GIT_SSH_COMMAND=x git status",
-        "IFS=x; cargo test", "export PATH=/tmp", "timeout 5 curl x", "nohup curl x", "nice -n 5 curl x", "time curl x", "command curl x", "exec curl x", "builtin eval 'curl x'",
-        "xargs curl < a", "echo a | xargs -I{} sh -c '{}'", "find . -exec curl {} \\;", "find . -delete", "find . -name x $y", "stdbuf -oL curl x", "setsid curl x", "busybox wget x",
-        "busybox sh -c 'wget x'", "sudo cargo test", "su -c 'cargo test'", "watch curl x", "parallel curl ::: x", "git push", "git -C . push", "git -c alias.s='!curl x' s",
-        "git -c core.pager=x log", "git push origin codeforge/x", "git log --output=.github/x", "git grep -Ox y", "git diff --ext-diff", "make SHELL=./x test", "alias ls=curl; ls", "trap 'curl x' EXIT", "hash -p ./x ls",
-        "f() { curl x; }; f", "cargo() { curl x; }; cargo test", "false && f() { ls; }; f", "f; f() { ls; }", "if true; then curl x; fi", "case a in a) curl x;; esac", "while curl x; do :; done",
-        "! curl x", "{ curl x; }", "((curl x))", "( (curl x) )", "[[ a && curl ]]", "cargo test & curl x", "cargo test &> f curl x", "cargo test |& curl x", "c{u,}rl x", "/bin/cu?l x", "~/x", "./cargo test",
-        "/tmp/cargo test", "echo x > .github/workflows/ci.yml", "echo x > ./.GitHub/x", "cd .github && echo x > workflows/a.yml", "tee .gitlab-ci.yml", "cp a .github/b", "sed -i s/a/b/ AGENTS.md", "rm -rf .github",
-        "rm -rf .git", "echo x >> .git/config", "echo x > deploy/a", "echo x > \"$f\"", "echo x > ../out", "echo x > /etc/passwd", "cat .env", "cat ./a/../.env", "cat < .env", "git show HEAD:.env", "cat .e*", "cat secrets/x", "grep x --file=.env",
-        "cat /workspace/.env", "exec 3<>/dev/tcp/host/80", "env", "printenv", "make deploy now", "cat <<EOF", "echo 'x", "x='a[$(curl x)]'; echo $((x))", "set -k; ls", "read PATH", "echo ${x@P}", "echo $'\\x41'", "cat <<A $(cat <<B)\nA\nB\n",
-        "cu\\\nrl x", "", "A=1", "cat <<E\nx\\\nE\ncurl x\nE", "!(curl x)", "coproc curl x", "function f { ls; }", "printf -v x y", "ls\0x", "ls\rcurl",
+        "cargo test; curl x",
+        "cargo test && curl x",
+        "cargo test | sh",
+        "curl x",
+        "c\\url x",
+        "\"cu\"rl x",
+        "$(echo curl) x",
+        "cargo test $(curl x)",
+        "cargo test \"`curl x`\"",
+        "cargo test <<E\n$(curl x)\nE",
+        "cargo test ${x:-$(curl x)}",
+        "echo $(($(curl x)))",
+        "cat <(curl x)",
+        "sh -c 'curl x'",
+        "sh -c \"$x\"",
+        "bash -lc 'cargo test'",
+        "echo curl x | sh",
+        "sh <<E\ncurl x\nE",
+        "eval 'curl x'",
+        "eval \"$x\"",
+        ". ./x",
+        "source x",
+        "env A=b curl x",
+        "env -i curl x",
+        "env -S 'curl x'",
+        "env PATH=. cargo test",
+        "PATH=.:$PATH cargo test",
+        "LD_PRELOAD=./x.so cargo test",
+        "GIT_SSH_COMMAND=x git status",
+        "IFS=x; cargo test",
+        "export PATH=/tmp",
+        "timeout 5 curl x",
+        "nohup curl x",
+        "nice -n 5 curl x",
+        "time curl x",
+        "command curl x",
+        "exec curl x",
+        "builtin eval 'curl x'",
+        "xargs curl < a",
+        "echo a | xargs -I{} sh -c '{}'",
+        "find . -exec curl {} \\;",
+        "find . -delete",
+        "find . -name x $y",
+        "stdbuf -oL curl x",
+        "setsid curl x",
+        "busybox wget x",
+        "busybox sh -c 'wget x'",
+        "sudo cargo test",
+        "su -c 'cargo test'",
+        "watch curl x",
+        "parallel curl ::: x",
+        "git push",
+        "git -C . push",
+        "git -c alias.s='!curl x' s",
+        "git -c core.pager=x log",
+        "git push origin codeforge/x",
+        "git log --output=.github/x",
+        "git grep -Ox y",
+        "git diff --ext-diff",
+        "make SHELL=./x test",
+        "alias ls=curl; ls",
+        "trap 'curl x' EXIT",
+        "hash -p ./x ls",
+        "f() { curl x; }; f",
+        "cargo() { curl x; }; cargo test",
+        "false && f() { ls; }; f",
+        "f; f() { ls; }",
+        "if true; then curl x; fi",
+        "case a in a) curl x;; esac",
+        "while curl x; do :; done",
+        "! curl x",
+        "{ curl x; }",
+        "((curl x))",
+        "( (curl x) )",
+        "[[ a && curl ]]",
+        "cargo test & curl x",
+        "cargo test &> f curl x",
+        "cargo test |& curl x",
+        "c{u,}rl x",
+        "/bin/cu?l x",
+        "~/x",
+        "./cargo test",
+        "/tmp/cargo test",
+        "echo x > .github/workflows/ci.yml",
+        "echo x > ./.GitHub/x",
+        "cd .github && echo x > workflows/a.yml",
+        "tee .gitlab-ci.yml",
+        "cp a .github/b",
+        "sed -i s/a/b/ AGENTS.md",
+        "rm -rf .github",
+        "rm -rf .git",
+        "echo x >> .git/config",
+        "echo x > deploy/a",
+        "echo x > \"$f\"",
+        "echo x > ../out",
+        "echo x > /etc/passwd",
+        "cat .env",
+        "cat ./a/../.env",
+        "cat < .env",
+        "git show HEAD:.env",
+        "cat .e*",
+        "cat secrets/x",
+        "grep x --file=.env",
+        "cat /workspace/.env",
+        "exec 3<>/dev/tcp/host/80",
+        "env",
+        "printenv",
+        "make deploy now",
+        "cat <<EOF",
+        "echo 'x",
+        "x='a[$(curl x)]'; echo $((x))",
+        "set -k; ls",
+        "read PATH",
+        "echo ${x@P}",
+        "echo $'\\x41'",
+        "cat <<A $(cat <<B)\nA\nB\n",
+        "cu\\\nrl x",
+        "",
+        "A=1",
+        "cat <<E\nx\\\nE\ncurl x\nE",
+        "!(curl x)",
+        "coproc curl x",
+        "function f { ls; }",
+        "printf -v x y",
+        "ls\0x",
+        "ls\rcurl",
     ] {
         let ruling = sh(&safe, text);
         assert_eq!(ruling.decision, Decision::Deny, "{text}: {}", ruling.reason);
@@ -117,7 +258,10 @@ fn a_denial_says_which_rule_and_what_would_allow_it() {
         push.advice,
         "`shell: git push origin HEAD:main` was not run. Rule 2 of policy mine (p.yml:4): git push is for delivery only. You can finish with `finish`; the change is delivered for you."
     );
-    assert_eq!(push.allow_with.unwrap(), "- { tool: shell, command: \"git push origin HEAD:main\", decision: allow }  # above line 4");
+    assert_eq!(
+        push.allow_with.unwrap(),
+        "- { tool: shell, command: \"git push origin HEAD:main\", decision: allow }  # above line 4"
+    );
     let asked = sh(&policy, "ls");
     assert_eq!((asked.decision, asked.by.rule), (Decision::Deny, Some(3)));
     assert!(asked.reason.contains("nobody to ask"), "{}", asked.reason);
@@ -131,7 +275,19 @@ fn files_are_judged_by_where_their_paths_lead() {
     let write = |path: &str| call("write_file", json!({ "path": path }), false);
     assert_eq!(write("src/a.rs"), Decision::Allow);
     assert_eq!(write("/workspace/src/a.rs"), Decision::Allow);
-    for path in [".github/x", "./src/../.GITHUB/x", "/workspace/.github/x", "../x", "/etc/x", ".git/hooks/x", "sub/.git/config", "deploy/x", "Agents.md", ".env", "a/.env"] {
+    for path in [
+        ".github/x",
+        "./src/../.GITHUB/x",
+        "/workspace/.github/x",
+        "../x",
+        "/etc/x",
+        ".git/hooks/x",
+        "sub/.git/config",
+        "deploy/x",
+        "Agents.md",
+        ".env",
+        "a/.env",
+    ] {
         assert_eq!(write(path), Decision::Deny, "{path}");
     }
     assert_eq!(call("write_file", json!({}), false), Decision::Deny);
@@ -146,7 +302,8 @@ fn files_are_judged_by_where_their_paths_lead() {
 
 #[test]
 fn the_other_presets_differ_where_they_say() {
-    let (plan, free, own) = (preset("plan-readonly"), preset("headless-permissive-sandbox"), preset("trusted-mount-autonomous"));
+    let (plan, free, own) =
+        (preset("plan-readonly"), preset("headless-permissive-sandbox"), preset("trusted-mount-autonomous"));
     assert_eq!(sh(&plan, "ls").decision, Decision::Deny);
     assert_eq!(ruling(&plan, "write_file", json!({ "path": "a" }), false).decision, Decision::Deny);
     assert_eq!(sh(&free, "./run.sh && python x.py").decision, Decision::Allow);
@@ -161,7 +318,10 @@ fn the_other_presets_differ_where_they_say() {
 fn commands_are_listed_with_what_they_wrap() {
     for (text, expected) in [
         ("a; b | c && d || e & f", vec!["a", "b", "c", "d", "e", "f"]),
-        ("timeout -s KILL 5 env A=b nice -5 a x", vec!["timeout -s KILL 5 env A=b nice -5 a x", "env A=b nice -5 a x", "nice -5 a x", "a x"]),
+        (
+            "timeout -s KILL 5 env A=b nice -5 a x",
+            vec!["timeout -s KILL 5 env A=b nice -5 a x", "env A=b nice -5 a x", "nice -5 a x", "a x"],
+        ),
         ("a \"$(b $(c))\"", vec!["c", "b …", "a …"]),
         ("f() { a; }; f x; b", vec!["a", "b"]),
         ("sh -c 'a; b' x", vec!["sh -c 'a; b' x", "a", "b"]),

@@ -224,7 +224,10 @@ fn the_measure_sees_what_a_judge_by_prefix_misses() {
     let bench = Bench::new();
     let text = "cargo test; sh -c 'curl x' || env A=1 rm y";
     let ran = bench.run("dash", text, 0);
-    let by_prefix = [Simple { argv: vec![Arg::Literal("cargo".into()), Arg::Unknown { prefix: String::new(), glob: None, many: true }], ..Simple::default() }];
+    let by_prefix = [Simple {
+        argv: vec![Arg::Literal("cargo".into()), Arg::Unknown { prefix: String::new(), glob: None, many: true }],
+        ..Simple::default()
+    }];
     assert!(ran.iter().any(|argv| !found(&by_prefix, argv)), "a judge that only looks at the first word passes");
     assert!(ran.contains(&vec!["curl".to_owned(), "x".to_owned()]), "{ran:?}");
     let commands = shell::commands(text).unwrap();

@@ -124,8 +124,10 @@ fn word(decision: Decision) -> &'static str {
 
 fn list(cx: &Context<'_>, policies: &IndexMap<String, Policy>) -> Result<(), CliError> {
     if cx.format == Format::Json {
-        let rows: Vec<Value> =
-            policies.values().map(|p| json!({ "name": p.name, "file": p.file, "description": p.description })).collect();
+        let rows: Vec<Value> = policies
+            .values()
+            .map(|p| json!({ "name": p.name, "file": p.file, "description": p.description }))
+            .collect();
         cx.data(&format!("{}\n", Value::Array(rows)));
         return Ok(());
     }

@@ -2,6 +2,9 @@
 
 use super::shell::{Arg, Simple, basename, opaque, standard};
 use globset::{GlobBuilder, GlobMatcher};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Which way a doubt falls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +15,28 @@ pub(super) enum Doubt {
     Possible,
 }
 
-fn path_glob(pattern: &str, fold: bool) -> Option<GlobMatcher> {
-    GlobBuilder::new(pattern).literal_separator(true).case_insensitive(fold).build().ok().map(|g| g.compile_matcher())
+thread_local! {
+    /// Compiled globs by text and case folding: compiling one takes a hundred times as long as matching.
+    static COMPILED: RefCell<HashMap<(String, bool), Option<Rc<GlobMatcher>>>> = RefCell::default();
+}
+
+/// Most globs kept compiled; past that all are forgotten (file name patterns come from the model).
+const MAX_COMPILED: usize = 512;
+
+fn path_glob(pattern: &str, fold: bool) -> Option<Rc<GlobMatcher>> {
+    COMPILED.with_borrow_mut(|compiled| {
+        let key = (pattern.to_owned(), fold);
+        if let Some(known) = compiled.get(&key) {
+            return known.clone();
+        }
+        let glob = GlobBuilder::new(pattern).literal_separator(true).case_insensitive(fold).build();
+        let matcher = glob.ok().map(|glob| Rc::new(glob.compile_matcher()));
+        if compiled.len() >= MAX_COMPILED {
+            compiled.clear();
+        }
+        compiled.insert(key, matcher.clone());
+        matcher
+    })
 }
 
 /// True where `path` (relative, normalised) matches a glob, or is the folder that `FOLDER/**` is about. A glob that
@@ -99,8 +122,7 @@ fn words_match(pattern: &[&str], argv: &[&Arg], doubt: Doubt) -> bool {
                     Some(Arg::Unknown { .. }) if doubt == Doubt::Certain => false,
                     Some(Arg::Unknown { prefix, glob, many }) => {
                         let fits = (*many && glob.is_none()) || compatible(word, prefix);
-                        (fits && after(&next, at + 1))
-                            || (*many && (after(&row, at + 1) || (fits && after(&next, at))))
+                        (fits && after(&next, at + 1)) || (*many && (after(&row, at + 1) || (fits && after(&next, at))))
                     }
                 }
             };
@@ -116,7 +138,11 @@ fn words_match(pattern: &[&str], argv: &[&Arg], doubt: Doubt) -> bool {
 /// Whether a glob can match some text that begins with `prefix`.
 fn compatible(glob: &str, prefix: &str) -> bool {
     let head = glob.split(['*', '?']).next().unwrap_or_default();
-    if head.len() == glob.len() { glob.starts_with(prefix) } else { head.starts_with(prefix) || prefix.starts_with(head) }
+    if head.len() == glob.len() {
+        glob.starts_with(prefix)
+    } else {
+        head.starts_with(prefix) || prefix.starts_with(head)
+    }
 }
 
 /// `*` and `?` over one word.
