@@ -1,5 +1,7 @@
 //! The presets, held against calls as agents make them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use codeforge::model::policy::{Decision, Limits, Policy, Rule};
 use codeforge::model::tool::{Ruling, TOOLS, ToolCall};
 use codeforge::policy::{Scope, explain, judge, shell};
@@ -310,7 +312,7 @@ fn the_other_presets_differ_where_they_say() {
     for text in ["/opt/x/curl a", "git $x", "strace curl a", "python x.py; wget a", "echo x > .npmrc"] {
         assert_eq!(sh(&free, text).decision, Decision::Deny, "{text}");
     }
-    assert_eq!(sh(&own, "git reset --hard HEAD").by.rule.is_some(), true);
+    assert!(sh(&own, "git reset --hard HEAD").by.rule.is_some());
     assert_eq!(sh(&own, "git reset --hard HEAD").decision, Decision::Deny);
 }
 

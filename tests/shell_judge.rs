@@ -3,6 +3,8 @@
 //! Generated scripts run under `dash` and `bash` in an empty folder, with a PATH that holds nothing but shims: each
 //! writes down its name and arguments. Whatever they wrote must be among what the judge found in the text.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use codeforge::policy::shell::{self, Arg, Simple};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -15,9 +15,12 @@ pub(super) enum Doubt {
     Possible,
 }
 
+/// `None`: it is no glob.
+type Compiled = HashMap<(String, bool), Option<Rc<GlobMatcher>>>;
+
 thread_local! {
     /// Compiled globs by text and case folding: compiling one takes a hundred times as long as matching.
-    static COMPILED: RefCell<HashMap<(String, bool), Option<Rc<GlobMatcher>>>> = RefCell::default();
+    static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 
 /// Most globs kept compiled; past that all are forgotten (file name patterns come from the model).
@@ -47,7 +50,7 @@ pub(super) fn path_matches(pattern: &str, path: &str, fold: bool, doubt: Doubt) 
         Some(glob) => glob.is_match(path),
         None => doubt == Doubt::Possible,
     };
-    one(pattern) || (doubt == Doubt::Possible && pattern.strip_suffix("/**").is_some_and(|folder| one(folder)))
+    one(pattern) || (doubt == Doubt::Possible && pattern.strip_suffix("/**").is_some_and(one))
 }
 
 /// True where a file name pattern of the shell would name the most plain file that a glob is about: `.e*` for
@@ -104,7 +107,7 @@ fn words_match(pattern: &[&str], argv: &[&Arg], doubt: Doubt) -> bool {
         *last = true;
     }
     for at in (0..argv.len()).rev() {
-        let vanishes = argv.get(at).is_some_and(|arg| uncertain(arg)) && next.get(at + 1) == Some(&true);
+        let vanishes = argv.get(at).is_some_and(uncertain) && next.get(at + 1) == Some(&true);
         if let Some(cell) = next.get_mut(at) {
             *cell = vanishes;
         }

@@ -129,7 +129,7 @@ impl Found {
     /// Notes a wrapper and what it wraps.
     fn wrap(&mut self, mut command: Simple, argv: &[Arg], at: usize, depth: usize) -> Res<()> {
         command.transparent = at < argv.len();
-        if command.argv.len() == 1 && names::basename(command.argv[0].prefix()) == "exec" {
+        if command.argv.len() == 1 && command.program().is_some_and(|name| names::basename(name) == "exec") {
             command.transparent = true; // only its redirections matter
         }
         self.push(command)?;
