@@ -1,118 +1,117 @@
-//! `codeforge policies list|show|test`.
+//! `codeforge policies`: what is configured, and trying a call by hand.
 
 use super::error::CliError;
-use super::{Context, Format, run};
+use super::{Context, Format};
 use crate::model::account::Ending;
-use crate::model::policy::{Decision, Policy};
+use crate::model::policy::{Decision, Policy, Rule};
 use crate::model::tool::{TOOLS, ToolCall};
-use crate::policy;
-use serde_json::{Value, json};
-use std::fmt::Write;
+use crate::policy::{Explanation, Scope, explain};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 
-/// Shows policies, and tries calls against them by hand.
+/// Policies: list them, show one, or try a tool call against one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   codeforge policies list
   codeforge policies show headless-safe-sandbox
-  codeforge policies test headless-safe-sandbox shell --command 'cargo test; curl x'
-  codeforge policies test headless-safe-sandbox write_file --path .github/workflows/ci.yml
-
-`test` exits with 0 where the call is allowed and with 4 where it is denied.")]
+  codeforge policies test headless-safe-sandbox shell --command 'git push origin HEAD'
+  codeforge policies test headless-safe-sandbox write_file --path .github/workflows/ci.yml")]
 pub struct Args {
-    /// What to do
     #[command(subcommand)]
-    pub what: What,
+    command: Sub,
 }
 
-/// What to do.
 #[derive(Debug, clap::Subcommand)]
-pub enum What {
-    /// All policies, a line each
+enum Sub {
+    /// Lists the policies by name.
     List,
-    /// One policy's rules and limits
+    /// Shows a policy: rules with their lines, limits, protected paths.
     Show {
-        /// The policy's name
+        /// The policy's name.
         name: String,
     },
-    /// Judge a call without running it
+    /// Says whether a tool call would run, by which rule, and what would allow it. Exit code 0: it would; 4: it would not.
     Test {
-        /// The policy's name
+        /// The policy's name.
         profile: String,
-        /// The tool: read_file, write_file, edit_file, apply_patch, list_files, search, shell, git_diff, git_log, finish
+        /// The tool's name.
         tool: String,
-        /// A path it names
+        /// A path that the call names; may be given more than once.
         #[arg(long)]
-        path: Option<String>,
-        /// The shell text
+        path: Vec<String>,
+        /// For `shell`: the text.
         #[arg(long)]
         command: Option<String>,
+        /// Judge as in a read-only mode.
+        #[arg(long)]
+        read_only: bool,
     },
 }
 
-/// Runs the command.
+/// Runs the command over the policies that there are. `protected_paths` are those of the configuration.
 ///
 /// # Errors
-/// [`CliError`]; a denial is one that has been shown, with exit code 4.
-pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
-    let root = match cx.world.repository(cx.world.cwd()) {
-        Ok(repository) => repository.root().to_path_buf(),
-        // Presets can be looked at anywhere.
-        Err(_) => cx.world.cwd().to_path_buf(),
-    };
-    let library = run::load(&root, cx)?;
-    let find = |name: &str| {
-        library.policies.get(name).ok_or_else(|| {
-            let names: Vec<&str> = library.policies.keys().map(String::as_str).collect();
-            CliError::usage(format!("no policy `{name}`")).hint(format!("policies: {}", names.join(", ")))
-        })
-    };
-    match args.what {
-        What::List => {
-            if cx.format == Format::Json {
-                cx.data(&format!("{:#}\n", json!(library.policies)));
-                return Ok(());
+/// An unknown name or tool (2); a call that is denied or needs a person (4).
+pub fn run(
+    args: Args,
+    cx: &Context<'_>,
+    policies: &IndexMap<String, Policy>,
+    protected_paths: &[String],
+) -> Result<(), CliError> {
+    match args.command {
+        Sub::List => list(cx, policies),
+        Sub::Show { name } => show(cx, find(policies, &name)?),
+        Sub::Test { profile, tool, path, command, read_only } => {
+            let policy = find(policies, &profile)?;
+            if !TOOLS.contains(&tool.as_str()) {
+                let error = CliError::usage(format!("there is no tool `{tool}`"));
+                return Err(error.hint(format!("the tools are {}", TOOLS.join(", "))));
             }
-            let mut text = String::new();
-            for policy in library.policies.values() {
-                let _ = writeln!(text, "{:<32} {}", policy.name, policy.description);
-            }
-            cx.data(&text);
-            Ok(())
+            let call = call(&tool, &path, command)?;
+            let offered: Vec<String> = TOOLS.iter().map(ToString::to_string).collect();
+            let scope = Scope {
+                offered: &offered,
+                read_only,
+                blocked_commands: &[],
+                protected_paths,
+                workspace: "/workspace",
+                can_ask: true,
+            };
+            test(cx, &explain(policy, &call, &scope))
         }
-        What::Show { name } => {
-            let policy = find(&name)?;
-            if cx.format == Format::Json {
-                cx.data(&format!("{:#}\n", json!(policy)));
-            } else {
-                cx.data(&shown(policy));
-            }
-            Ok(())
-        }
-        What::Test { profile, tool, path, command } => test(find(&profile)?, tool, path, command, cx),
     }
 }
 
-fn shown(policy: &Policy) -> String {
-    let mut text = format!("{}  ({})\n{}\n\n", policy.name, policy.file, policy.description);
-    for (number, rule) in policy.rules.iter().enumerate() {
-        let mut parts = vec![rule.tools.join(", ")];
-        if !rule.paths.is_empty() {
-            parts.push(format!("path {}", rule.paths.join(", ")));
+fn find<'p>(policies: &'p IndexMap<String, Policy>, name: &str) -> Result<&'p Policy, CliError> {
+    policies.get(name).ok_or_else(|| {
+        let near = policies.keys().map(|known| (strsim::jaro_winkler(known, name), known));
+        let best = near.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known);
+        let error = CliError::usage(format!("there is no policy `{name}`"));
+        match best {
+            Some(known) => error.hint(format!("did you mean `{known}`?")),
+            None => error.hint(format!("there are {}", policies.keys().cloned().collect::<Vec<_>>().join(", "))),
         }
-        if !rule.commands.is_empty() {
-            parts.push(format!("command {}", rule.commands.join(", ")));
+    })
+}
+
+fn call(tool: &str, path: &[String], command: Option<String>) -> Result<ToolCall, CliError> {
+    let mut args = Map::new();
+    match (tool, command) {
+        ("shell", Some(text)) => {
+            args.insert("command".into(), Value::String(text));
         }
-        let reason = rule.reason.as_ref().map(|reason| format!("  # {reason}")).unwrap_or_default();
-        let _ = writeln!(text, "{:>3}. {:<5} {}{reason}", number + 1, word(rule.decision), parts.join("; "));
+        ("shell", None) => return Err(CliError::usage("`shell` needs `--command TEXT`")),
+        (_, Some(_)) => return Err(CliError::usage("`--command` is for the tool `shell`")),
+        (_, None) => {}
     }
-    let _ = writeln!(text, "     {:<5} everything else", word(policy.default));
-    if !policy.protected_paths.is_empty() {
-        let _ = writeln!(text, "\nprotected: {}", policy.protected_paths.join(", "));
+    if tool == "shell" && !path.is_empty() {
+        return Err(CliError::usage("for `shell`, paths are those that the command names"));
     }
-    if !policy.require_gates.is_empty() {
-        let _ = writeln!(text, "required gates: {}", policy.require_gates.join(", "));
+    if !path.is_empty() {
+        args.insert("paths".into(), json!(path));
     }
-    text
+    Ok(ToolCall { id: "test".into(), name: tool.to_owned(), args: Value::Object(args), malformed: None })
 }
 
 fn word(decision: Decision) -> &'static str {
@@ -123,74 +122,98 @@ fn word(decision: Decision) -> &'static str {
     }
 }
 
-fn test(
-    policy: &Policy,
-    tool: String,
-    path: Option<String>,
-    command: Option<String>,
-    cx: &Context<'_>,
-) -> Result<(), CliError> {
-    if !TOOLS.contains(&tool.as_str()) {
-        return Err(CliError::usage(format!("no tool `{tool}`")).hint(format!("tools: {}", TOOLS.join(", "))));
-    }
-    if tool == "shell" && command.is_none() {
-        return Err(CliError::usage("`shell` needs --command").hint("policies test NAME shell --command 'cargo test'"));
-    }
-    let args = arguments(&tool, path, command);
-    let call = ToolCall { id: "test".into(), name: tool, args, malformed: None };
-    let offered: Vec<String> = TOOLS.iter().map(|tool| (*tool).to_owned()).collect();
-    let scope = policy::Scope {
-        offered: &offered,
-        read_only: false,
-        blocked_commands: &[],
-        protected_paths: &policy.protected_paths,
-        workspace: "/workspace",
-        can_ask: false,
-    };
-    let explained = policy::explain(policy, &call, &scope);
-    let ruling = &explained.ruling;
+fn list(cx: &Context<'_>, policies: &IndexMap<String, Policy>) -> Result<(), CliError> {
     if cx.format == Format::Json {
-        let commands: Vec<Value> = explained
+        let rows: Vec<Value> = policies
+            .values()
+            .map(|p| json!({ "name": p.name, "file": p.file, "description": p.description }))
+            .collect();
+        cx.data(&format!("{}\n", Value::Array(rows)));
+        return Ok(());
+    }
+    let wide = policies.keys().map(String::len).max().unwrap_or(0);
+    for policy in policies.values() {
+        cx.data(&format!("{:wide$}  {} ({})\n", policy.name, policy.description, policy.file));
+    }
+    Ok(())
+}
+
+fn show(cx: &Context<'_>, policy: &Policy) -> Result<(), CliError> {
+    if cx.format == Format::Json {
+        let value = serde_json::to_value(policy).map_err(|e| CliError::new(Ending::Failed, e.to_string()))?;
+        cx.data(&format!("{value}\n"));
+        return Ok(());
+    }
+    let mut text = format!("{} ({})\n{}\n\n", policy.name, policy.file, policy.description);
+    for (index, rule) in policy.rules.iter().enumerate() {
+        let _ = writeln!(text, "{:>3}  {}", index + 1, describe(rule));
+    }
+    let _ = writeln!(text, "     else {}", word(policy.default));
+    for (title, items) in [("protected", &policy.protected_paths), ("gates required", &policy.require_gates)] {
+        if !items.is_empty() {
+            let _ = writeln!(text, "{title}: {}", items.join(", "));
+        }
+    }
+    let limits = &policy.limits;
+    let mut parts = Vec::new();
+    parts.extend(limits.max_turns.map(|n| format!("{n} steps")));
+    parts.extend(limits.timeout_ms.map(|ms| format!("{} s", ms / 1000)));
+    parts.extend(limits.max_cost_usd.map(|usd| format!("${usd:.2}")));
+    parts.extend(limits.max_cost_per_step_usd.map(|usd| format!("${usd:.2} a step")));
+    parts.extend(limits.max_tokens.map(|n| format!("{n} tokens")));
+    parts.extend(limits.max_file_changes.map(|n| format!("{n} files")));
+    parts.extend(limits.stall_threshold.map(|n| format!("stalled after {n} repeats")));
+    if !parts.is_empty() {
+        let _ = writeln!(text, "limits: {}", parts.join(", "));
+    }
+    cx.data(&text);
+    Ok(())
+}
+
+fn describe(rule: &Rule) -> String {
+    let mut text = format!("{:5} {}", word(rule.decision), rule.tools.join(", "));
+    for (title, items) in [("path", &rule.paths), ("command", &rule.commands)] {
+        if !items.is_empty() {
+            let _ = write!(text, "  {title}: {}", items.join(", "));
+        }
+    }
+    if let Some(reason) = &rule.reason {
+        let _ = write!(text, "  ({reason})");
+    }
+    if rule.line > 0 {
+        let _ = write!(text, "  line {}", rule.line);
+    }
+    text
+}
+
+fn test(cx: &Context<'_>, explanation: &Explanation) -> Result<(), CliError> {
+    let ruling = &explanation.ruling;
+    if cx.format == Format::Json {
+        let commands: Vec<Value> = explanation
             .commands
             .iter()
-            .map(|it| json!({ "command": it.command, "decision": it.decision, "by": it.by, "reason": it.reason }))
+            .map(|c| json!({ "command": c.command, "decision": c.decision, "by": c.by, "reason": c.reason }))
             .collect();
-        cx.data(&format!("{:#}\n", json!({ "ruling": ruling, "commands": commands })));
+        cx.data(&format!("{}\n", json!({ "ruling": ruling, "commands": commands })));
     } else {
-        let rule = ruling.by.rule.map_or_else(|| "default".to_owned(), |rule| format!("rule {rule}"));
-        let mut text = format!(
-            "{}: {rule} of {} ({}:{}){}\n",
-            word(ruling.decision),
-            ruling.by.policy,
-            ruling.by.file,
-            ruling.by.line,
-            if ruling.reason.is_empty() { String::new() } else { format!(": {}", ruling.reason) }
-        );
-        for it in &explained.commands {
-            let _ = writeln!(text, "  {:<5} {}", word(it.decision), it.command);
+        let by = &ruling.by;
+        let rule = match (by.rule, by.line) {
+            (Some(number), line) => format!("rule {number}, {}:{line}", by.file),
+            (None, 0) => by.file.clone(),
+            (None, line) => format!("default, {}:{line}", by.file),
+        };
+        let mut text = format!("{}: {} ({rule})\n", word(ruling.decision), ruling.reason);
+        for command in &explanation.commands {
+            let number = command.by.rule.map_or_else(String::new, |n| format!(" (rule {n})"));
+            let _ = writeln!(text, "  {:5} {}  {}{number}", word(command.decision), command.command, command.reason);
         }
         if !ruling.advice.is_empty() {
-            let _ = writeln!(text, "the model is told: {}", ruling.advice);
+            let _ = writeln!(text, "{}", ruling.advice);
         }
-        if let Some(yaml) = &ruling.allow_with {
-            let _ = writeln!(text, "to allow it: {yaml}");
+        if let Some(rule) = &ruling.allow_with {
+            let _ = writeln!(text, "To allow it:\n  {rule}");
         }
         cx.data(&text);
     }
     if ruling.decision == Decision::Allow { Ok(()) } else { Err(CliError::silent(Ending::Denied)) }
-}
-
-/// Arguments as a model would send them, with harmless ones for what the rules do not look at.
-fn arguments(tool: &str, path: Option<String>, command: Option<String>) -> Value {
-    let file = path.clone().unwrap_or_else(|| "README.md".to_owned());
-    match tool {
-        "shell" => json!({ "command": command.unwrap_or_default() }),
-        "read_file" => json!({ "path": file }),
-        "write_file" => json!({ "path": file, "content": "" }),
-        "edit_file" => json!({ "path": file, "old": "a", "new": "b" }),
-        "apply_patch" => json!({ "patch": format!("--- a/{file}\n+++ b/{file}\n@@ -1 +1 @@\n-a\n+b\n") }),
-        "search" => json!({ "pattern": "a", "path": path.unwrap_or_default() }),
-        "finish" => json!({ "summary": "done" }),
-        _ => path.map_or_else(|| json!({}), |path| json!({ "path": path })),
-    }
 }

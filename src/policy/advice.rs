@@ -5,8 +5,7 @@ use super::shell::{Arg, Simple, basename};
 use crate::model::policy::{Decision, Policy};
 use crate::model::tool::RuleRef;
 
-pub(super) const PROTECTED: &str =
-    "No agent may change this path, whatever the rules say: leave it as it is and say in your answer what should change there.";
+pub(super) const PROTECTED: &str = "No agent may change this path, whatever the rules say: leave it as it is and say in your answer what should change there.";
 pub(super) const OUTSIDE: &str = "Use paths inside of the workspace; from the shell, scratch files may go to /tmp.";
 pub(super) const PLAIN_SHELL: &str =
     "Write it in plain `sh`, with the names of all commands written out, or as several calls.";
@@ -28,7 +27,8 @@ pub(super) fn shortened(text: &str) -> String {
 
 /// What the model reads.
 pub(super) fn message(policy: &Policy, tool: &str, finding: &Finding, by: &RuleRef) -> String {
-    let subject = if finding.subject.is_empty() { format!("`{tool}`") } else { format!("`{tool}: {}`", finding.subject) };
+    let subject =
+        if finding.subject.is_empty() { format!("`{tool}`") } else { format!("`{tool}: {}`", finding.subject) };
     let place = if by.line > 0 { format!("{}:{}", by.file, by.line) } else { by.file.clone() };
     let name = &policy.name;
     let who = match by.rule {
@@ -52,10 +52,15 @@ fn instead(policy: &Policy, tool: &str, finding: &Finding) -> String {
         ("git", "push" | "remote" | "send-pack") => {
             "You can finish with `finish`; the change is delivered for you.".to_owned()
         }
-        ("git", "commit" | "add" | "stash" | "checkout" | "switch" | "restore" | "reset" | "rebase" | "merge" | "tag") => {
-            "You need not record the change: what is in the workspace is delivered for you. `git_diff` shows it.".to_owned()
-        }
-        ("curl" | "wget" | "nc" | "ncat" | "socat" | "ssh" | "scp" | "sftp" | "rsync" | "ftp" | "telnet" | "dig", _)
+        (
+            "git",
+            "commit" | "add" | "stash" | "checkout" | "switch" | "restore" | "reset" | "rebase" | "merge" | "tag",
+        ) => "You need not record the change: what is in the workspace is delivered for you. `git_diff` shows it."
+            .to_owned(),
+        (
+            "curl" | "wget" | "nc" | "ncat" | "socat" | "ssh" | "scp" | "sftp" | "rsync" | "ftp" | "telnet" | "dig",
+            _,
+        )
         | ("git", "clone" | "fetch" | "pull" | "ls-remote")
         | ("pip" | "pip3" | "npm" | "yarn" | "pnpm" | "cargo" | "gem" | "apt" | "apt-get" | "apk" | "dnf", _)
             if !finding.reason.contains("no rule allows") || second != "test" =>
@@ -121,7 +126,9 @@ pub(super) fn placed(rule: &str, policy: &Policy, by: &RuleRef) -> String {
     };
     if policy.file == "built in" {
         let name = &policy.name;
-        return format!("{rule}  # {place} of a copy of `{name}` under another name (`codeforge policies show {name}`)");
+        return format!(
+            "{rule}  # {place} of a copy of `{name}` under another name (`codeforge policies show {name}`)"
+        );
     }
     format!("{rule}  # {place}")
 }

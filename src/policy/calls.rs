@@ -115,10 +115,15 @@ fn files(policy: &Policy, call: &ToolCall, scope: &Scope<'_>) -> Finding {
 /// What holds for a path whatever the rules say.
 pub(super) fn guarded(policy: &Policy, scope: &Scope<'_>, path: &str, writes: bool) -> Option<Finding> {
     if path.split('/').any(|part| part.eq_ignore_ascii_case(".git")) {
-        return Some(Finding::fixed("git's own folder", path, "Use `git_diff` and `git_log`; the change is recorded for you."));
+        return Some(Finding::fixed(
+            "git's own folder",
+            path,
+            "Use `git_diff` and `git_log`; the change is recorded for you.",
+        ));
     }
     let protected = policy.protected_paths.iter().chain(scope.protected_paths);
-    let pattern = writes.then(|| protected.into_iter().find(|p| path_matches(p, path, true, Doubt::Possible))).flatten()?;
+    let pattern =
+        writes.then(|| protected.into_iter().find(|p| path_matches(p, path, true, Doubt::Possible))).flatten()?;
     Some(Finding::fixed(format!("a protected path (`{pattern}`)"), path, advice::PROTECTED))
 }
 
@@ -171,13 +176,20 @@ pub(super) fn from_rule(rule: &Rule, index: usize, subject: String, allow: Optio
 fn ruling(policy: &Policy, call: &ToolCall, scope: &Scope<'_>, mut finding: Finding) -> Ruling {
     let by = finding.by_ref(policy);
     if finding.decision == Decision::Allow {
-        return Ruling { decision: Decision::Allow, by, reason: finding.reason, advice: String::new(), allow_with: None };
+        return Ruling {
+            decision: Decision::Allow,
+            by,
+            reason: finding.reason,
+            advice: String::new(),
+            allow_with: None,
+        };
     }
     if finding.decision == Decision::Ask && !scope.can_ask {
         finding.decision = Decision::Deny;
         finding.reason = format!("{} (a person would be asked, and there is nobody to ask)", finding.reason);
     }
     let advice = advice::message(policy, &call.name, &finding, &by);
-    let allow_with = finding.rule.as_ref().filter(|_| finding.source != Source::Fixed).map(|r| advice::placed(r, policy, &by));
+    let allow_with =
+        finding.rule.as_ref().filter(|_| finding.source != Source::Fixed).map(|r| advice::placed(r, policy, &by));
     Ruling { decision: finding.decision, by, reason: finding.reason, advice, allow_with }
 }

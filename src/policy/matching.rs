@@ -2,6 +2,9 @@
 
 use super::shell::{Arg, Simple, basename, opaque, standard};
 use globset::{GlobBuilder, GlobMatcher};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Which way a doubt falls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +15,31 @@ pub(super) enum Doubt {
     Possible,
 }
 
-fn path_glob(pattern: &str, fold: bool) -> Option<GlobMatcher> {
-    GlobBuilder::new(pattern).literal_separator(true).case_insensitive(fold).build().ok().map(|g| g.compile_matcher())
+/// `None`: it is no glob.
+type Compiled = HashMap<(String, bool), Option<Rc<GlobMatcher>>>;
+
+thread_local! {
+    /// Compiled globs by text and case folding: compiling one takes a hundred times as long as matching.
+    static COMPILED: RefCell<Compiled> = RefCell::default();
+}
+
+/// Most globs kept compiled; past that all are forgotten (file name patterns come from the model).
+const MAX_COMPILED: usize = 512;
+
+fn path_glob(pattern: &str, fold: bool) -> Option<Rc<GlobMatcher>> {
+    COMPILED.with_borrow_mut(|compiled| {
+        let key = (pattern.to_owned(), fold);
+        if let Some(known) = compiled.get(&key) {
+            return known.clone();
+        }
+        let glob = GlobBuilder::new(pattern).literal_separator(true).case_insensitive(fold).build();
+        let matcher = glob.ok().map(|glob| Rc::new(glob.compile_matcher()));
+        if compiled.len() >= MAX_COMPILED {
+            compiled.clear();
+        }
+        compiled.insert(key, matcher.clone());
+        matcher
+    })
 }
 
 /// True where `path` (relative, normalised) matches a glob, or is the folder that `FOLDER/**` is about. A glob that
@@ -24,7 +50,7 @@ pub(super) fn path_matches(pattern: &str, path: &str, fold: bool, doubt: Doubt) 
         Some(glob) => glob.is_match(path),
         None => doubt == Doubt::Possible,
     };
-    one(pattern) || (doubt == Doubt::Possible && pattern.strip_suffix("/**").is_some_and(|folder| one(folder)))
+    one(pattern) || (doubt == Doubt::Possible && pattern.strip_suffix("/**").is_some_and(one))
 }
 
 /// True where a file name pattern of the shell would name the most plain file that a glob is about: `.e*` for
@@ -81,7 +107,7 @@ fn words_match(pattern: &[&str], argv: &[&Arg], doubt: Doubt) -> bool {
         *last = true;
     }
     for at in (0..argv.len()).rev() {
-        let vanishes = argv.get(at).is_some_and(|arg| uncertain(arg)) && next.get(at + 1) == Some(&true);
+        let vanishes = argv.get(at).is_some_and(uncertain) && next.get(at + 1) == Some(&true);
         if let Some(cell) = next.get_mut(at) {
             *cell = vanishes;
         }
@@ -99,8 +125,7 @@ fn words_match(pattern: &[&str], argv: &[&Arg], doubt: Doubt) -> bool {
                     Some(Arg::Unknown { .. }) if doubt == Doubt::Certain => false,
                     Some(Arg::Unknown { prefix, glob, many }) => {
                         let fits = (*many && glob.is_none()) || compatible(word, prefix);
-                        (fits && after(&next, at + 1))
-                            || (*many && (after(&row, at + 1) || (fits && after(&next, at))))
+                        (fits && after(&next, at + 1)) || (*many && (after(&row, at + 1) || (fits && after(&next, at))))
                     }
                 }
             };
@@ -116,7 +141,11 @@ fn words_match(pattern: &[&str], argv: &[&Arg], doubt: Doubt) -> bool {
 /// Whether a glob can match some text that begins with `prefix`.
 fn compatible(glob: &str, prefix: &str) -> bool {
     let head = glob.split(['*', '?']).next().unwrap_or_default();
-    if head.len() == glob.len() { glob.starts_with(prefix) } else { head.starts_with(prefix) || prefix.starts_with(head) }
+    if head.len() == glob.len() {
+        glob.starts_with(prefix)
+    } else {
+        head.starts_with(prefix) || prefix.starts_with(head)
+    }
 }
 
 /// `*` and `?` over one word.

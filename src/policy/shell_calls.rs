@@ -12,13 +12,47 @@ use serde_json::Value;
 
 /// Programs that only read the files they are given, unless told otherwise by an option.
 const READERS: [&str; 38] = [
-    "cat", "ls", "grep", "egrep", "fgrep", "rg", "head", "tail", "wc", "diff", "cmp", "find", "test", "[", "stat",
-    "file", "less", "more", "sed", "sort", "cut", "jq", "tree", "du", "basename", "dirname", "realpath", "readlink",
-    "md5sum", "sha256sum", "cd", "echo", "printf", "od", "hexdump", "nl", "actionlint", "yamllint",
+    "cat",
+    "ls",
+    "grep",
+    "egrep",
+    "fgrep",
+    "rg",
+    "head",
+    "tail",
+    "wc",
+    "diff",
+    "cmp",
+    "find",
+    "test",
+    "[",
+    "stat",
+    "file",
+    "less",
+    "more",
+    "sed",
+    "sort",
+    "cut",
+    "jq",
+    "tree",
+    "du",
+    "basename",
+    "dirname",
+    "realpath",
+    "readlink",
+    "md5sum",
+    "sha256sum",
+    "cd",
+    "echo",
+    "printf",
+    "od",
+    "hexdump",
+    "nl",
+    "actionlint",
+    "yamllint",
 ];
-const GIT_READERS: [&str; 11] = [
-    "diff", "log", "show", "status", "blame", "grep", "ls-files", "ls-tree", "rev-parse", "cat-file", "describe",
-];
+const GIT_READERS: [&str; 11] =
+    ["diff", "log", "show", "status", "blame", "grep", "ls-files", "ls-tree", "rev-parse", "cat-file", "describe"];
 /// Programs whose arguments are text, never files.
 const TALKERS: [&str; 5] = ["echo", "printf", ":", "true", "false"];
 /// Most folders that a text may change to before its paths count as unknown.
@@ -42,7 +76,10 @@ impl Dirs {
             let joined: Vec<String> = if change.starts_with('/') {
                 vec![change.clone()]
             } else {
-                dirs.known.iter().map(|dir| if dir.is_empty() { change.clone() } else { format!("{dir}/{change}") }).collect()
+                dirs.known
+                    .iter()
+                    .map(|dir| if dir.is_empty() { change.clone() } else { format!("{dir}/{change}") })
+                    .collect()
             };
             for dir in joined {
                 if dirs.known.len() >= MAX_DIRS {
@@ -62,7 +99,8 @@ pub(super) fn decide(policy: &Policy, call: &ToolCall, scope: &Scope<'_>) -> (Fi
     let Some(text) = call.args.get("command").and_then(Value::as_str) else {
         return (Finding::fixed("it names no command", "", "Give the command as text."), Vec::new());
     };
-    let start = ["cwd", "workdir"].iter().find_map(|key| call.args.get(*key).and_then(Value::as_str)).unwrap_or_default();
+    let start =
+        ["cwd", "workdir"].iter().find_map(|key| call.args.get(*key).and_then(Value::as_str)).unwrap_or_default();
     let script = match shell::script(text) {
         Ok(script) => script,
         Err(unparsable) => {
@@ -226,7 +264,8 @@ fn reader(command: &Simple) -> bool {
     }
     READERS.contains(&name)
         && match name {
-            "sed" => !words().any(|w| w.starts_with("-i") || w.starts_with("--in") || (w.starts_with('-') && w.contains('i'))),
+            "sed" => !words()
+                .any(|w| w.starts_with("-i") || w.starts_with("--in") || (w.starts_with('-') && w.contains('i'))),
             "sort" | "tree" => !words().any(|w| w.starts_with("-o") || w.starts_with("--o")),
             "find" => !words().any(|w| ["-delete", "-exec", "-ok", "-fprint", "-fls"].iter().any(|o| w.starts_with(o))),
             _ => true,
@@ -251,7 +290,10 @@ fn by_command(policy: &Policy, command: &Simple, named: &Named, subject: String)
         }
     }
     if command.transparent {
-        return Finding { decision: Decision::Allow, ..Finding::fixed("what it runs is judged by itself", subject, "") };
+        return Finding {
+            decision: Decision::Allow,
+            ..Finding::fixed("what it runs is judged by itself", subject, "")
+        };
     }
     Finding {
         decision: policy.default,

@@ -14,7 +14,9 @@ impl Found {
         let operands = argv.get(1..).unwrap_or_default();
         match name {
             "." | "source" => {
-                return refuse("a file read into the shell may change what every later command executes; run its programs by their path");
+                return refuse(
+                    "a file read into the shell may change what every later command executes; run its programs by their path",
+                );
             }
             "alias" => return refuse("an alias changes what later commands execute"),
             "trap" => return self.trap(command, operands, depth),
@@ -34,7 +36,11 @@ impl Found {
                 self.variables(name, argv.get(at..).unwrap_or_default())?;
             }
             "set" => options_of_set(operands)?,
-            "hash" if operands.iter().any(|a| a.prefix() != "-r" && (a.literal().is_none() || a.prefix().starts_with('-'))) => {
+            "hash"
+                if operands
+                    .iter()
+                    .any(|a| a.prefix() != "-r" && (a.literal().is_none() || a.prefix().starts_with('-'))) =>
+            {
                 return refuse("`hash` may change what later commands execute");
             }
             "jobs" if operands.iter().any(|a| a.prefix().contains('x')) => return refuse("`jobs -x` runs a command"),
@@ -84,7 +90,9 @@ impl Found {
                         return refuse(format!("it cannot be told which variable `{name}` sets"));
                     };
                     if *many {
-                        return refuse(format!("the value after `{name} {variable}=` must be quoted: shells may split it"));
+                        return refuse(format!(
+                            "the value after `{name} {variable}=` must be quoted: shells may split it"
+                        ));
                     }
                     self.assign(variable, None)?;
                 }
@@ -112,7 +120,10 @@ fn options_of_set(operands: &[Arg]) -> Res<()> {
             return refuse("an option of `set` is only known when it runs");
         };
         if std::mem::take(&mut long) {
-            if !matches!(text, "pipefail" | "errexit" | "nounset" | "xtrace" | "noglob" | "noclobber" | "verbose" | "posix") {
+            if !matches!(
+                text,
+                "pipefail" | "errexit" | "nounset" | "xtrace" | "noglob" | "noclobber" | "verbose" | "posix"
+            ) {
                 return refuse(format!("`set -o {text}` may change what later commands execute"));
             }
             continue;

@@ -100,7 +100,9 @@ impl<'s, 'f> Parser<'s, 'f> {
                     }
                     let text = self.src.get(start..self.pos).unwrap_or_default();
                     if self.substitution && text.iter().any(|b| b"'\"`()$\\".contains(b)) {
-                        return refuse("a comment inside a substitution holds quotes or brackets, which shells read differently");
+                        return refuse(
+                            "a comment inside a substitution holds quotes or brackets, which shells read differently",
+                        );
                     }
                     return Ok(());
                 }

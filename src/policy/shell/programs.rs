@@ -129,7 +129,7 @@ impl Found {
     /// Notes a wrapper and what it wraps.
     fn wrap(&mut self, mut command: Simple, argv: &[Arg], at: usize, depth: usize) -> Res<()> {
         command.transparent = at < argv.len();
-        if command.argv.len() == 1 && names::basename(command.argv[0].prefix()) == "exec" {
+        if command.argv.len() == 1 && command.program().is_some_and(|name| names::basename(name) == "exec") {
             command.transparent = true; // only its redirections matter
         }
         self.push(command)?;
@@ -152,9 +152,11 @@ impl Found {
             ..Spec::default()
         };
         // `-S` splits a text into words; only where it holds nothing that it would interpret.
-        if let Some(text) = argv.get(1).and_then(Arg::literal).and_then(|a| {
-            a.strip_prefix("-S").or_else(|| a.strip_prefix("--split-string=")).map(str::to_owned)
-        }) {
+        if let Some(text) = argv
+            .get(1)
+            .and_then(Arg::literal)
+            .and_then(|a| a.strip_prefix("-S").or_else(|| a.strip_prefix("--split-string=")).map(str::to_owned))
+        {
             let (text, rest) = match (text.is_empty(), argv.get(2)) {
                 (false, _) => (text, 2),
                 (true, Some(Arg::Literal(next))) => (next.clone(), 3),
@@ -334,8 +336,14 @@ impl Found {
                     at += 2;
                 }
                 "--version" | "--help" => return self.push(command),
-                "-p" | "-P" | "--paginate" | "--no-pager" | "--no-optional-locks" | "--literal-pathspecs"
-                | "--no-replace-objects" | "--bare" => at += 1,
+                "-p"
+                | "-P"
+                | "--paginate"
+                | "--no-pager"
+                | "--no-optional-locks"
+                | "--literal-pathspecs"
+                | "--no-replace-objects"
+                | "--bare" => at += 1,
                 _ if option.starts_with('-') => {
                     return refuse(format!("the option `{option}` of git may change what git executes"));
                 }
@@ -346,8 +354,15 @@ impl Found {
         let mut plain = vec![Arg::lit(argv.first().map_or("git", Arg::prefix))];
         plain.extend(argv.iter().skip(at).cloned());
         const RUNS: [&str; 9] = [
-            "--upload-pack", "--receive-pack", "--exec", "--extcmd", "--open-files-in-pager", "--ext-diff", "--textconv",
-            "--tool", "--config",
+            "--upload-pack",
+            "--receive-pack",
+            "--exec",
+            "--extcmd",
+            "--open-files-in-pager",
+            "--ext-diff",
+            "--textconv",
+            "--tool",
+            "--config",
         ];
         let sub = plain.get(1).map_or("", Arg::prefix).to_owned();
         let rest = plain.get(2..).unwrap_or_default();
@@ -395,9 +410,9 @@ impl Found {
 /// What stands where `{}` stands is only known when it runs.
 fn placeholders(argv: &[Arg]) -> Vec<Arg> {
     let unknown = |arg: &Arg| match arg {
-        Arg::Literal(text) => text
-            .split_once("{}")
-            .map(|(before, _)| Arg::Unknown { prefix: before.to_owned(), glob: None, many: false }),
+        Arg::Literal(text) => {
+            text.split_once("{}").map(|(before, _)| Arg::Unknown { prefix: before.to_owned(), glob: None, many: false })
+        }
         Arg::Unknown { .. } => None,
     };
     argv.iter().map(|arg| unknown(arg).unwrap_or_else(|| arg.clone())).collect()
@@ -407,8 +422,14 @@ fn harmless_setting(setting: &str) -> bool {
     let key = setting.split('=').next().unwrap_or_default().to_ascii_lowercase();
     matches!(
         key.as_str(),
-        "user.name" | "user.email" | "core.quotepath" | "core.autocrlf" | "init.defaultbranch" | "safe.directory"
-            | "log.showsignature" | "advice.detachedhead"
+        "user.name"
+            | "user.email"
+            | "core.quotepath"
+            | "core.autocrlf"
+            | "init.defaultbranch"
+            | "safe.directory"
+            | "log.showsignature"
+            | "advice.detachedhead"
     ) || key.starts_with("color.")
         || matches!(setting, "core.pager=cat" | "core.pager=" | "commit.gpgsign=false" | "core.fsmonitor=false")
 }

@@ -291,7 +291,9 @@ impl Parser<'_, '_> {
             let Some(byte) = self.peek() else { return refuse("`${` is not closed") };
             match byte {
                 b'}' => return self.expect(b'}'),
-                b'\'' | b'"' if quoted => return refuse("quotes inside a quoted `${…}` are read differently by shells"),
+                b'\'' | b'"' if quoted => {
+                    return refuse("quotes inside a quoted `${…}` are read differently by shells");
+                }
                 b'{' => return refuse("a brace inside `${…}` is read differently by shells"),
                 b'<' | b'>' if self.peek_at(1) == Some(b'(') => return refuse(OTHER),
                 b'\n' => {
