@@ -1,1 +1,4 @@
 //! What people and machines read.
+pub mod account;
+mod clean;
+pub mod numbers;
