@@ -416,11 +416,12 @@ async fn migrations_go_up_and_down_over_seeded_data() {
 
     let mut raw = home.raw().await;
     sqlite::MIGRATIONS.undo(&mut raw, 0).await.unwrap();
-    let left: Vec<(String,)> =
-        sqlx::query_as("SELECT name FROM sqlite_schema WHERE name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'")
-            .fetch_all(&mut raw)
-            .await
-            .unwrap();
+    let left: Vec<(String,)> = sqlx::query_as(
+        "SELECT name FROM sqlite_schema WHERE name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'",
+    )
+    .fetch_all(&mut raw)
+    .await
+    .unwrap();
     assert_eq!(left, [], "all the way down, nothing of ours is left");
     raw.close().await.unwrap();
     let store = home.open().await;

@@ -2,3 +2,4 @@
 pub mod account;
 mod clean;
 pub mod numbers;
+pub mod trajectory;
