@@ -2,4 +2,5 @@
 pub mod account;
 mod clean;
 pub mod numbers;
+pub mod plain;
 pub mod trajectory;
