@@ -97,7 +97,11 @@ fn summary(ending: Option<Ending>, updated_ms: i64) -> Summary {
 }
 
 /// The owner string of a process that lives as long as its guard.
-struct Neighbour(Child, String, std::process::ChildStdin);
+struct Neighbour(
+    Child,
+    String,
+    #[expect(dead_code, reason = "open as long as the child is to live")] std::process::ChildStdin,
+);
 
 impl Neighbour {
     fn start() -> Self {
