@@ -97,7 +97,11 @@ fn summary(ending: Option<Ending>, updated_ms: i64) -> Summary {
 }
 
 /// The owner string of a process that lives as long as its guard.
-struct Neighbour(Child, String, std::process::ChildStdin);
+struct Neighbour(
+    Child,
+    String,
+    #[expect(dead_code, reason = "open as long as the child is to live")] std::process::ChildStdin,
+);
 
 impl Neighbour {
     fn start() -> Self {
@@ -416,11 +420,12 @@ async fn migrations_go_up_and_down_over_seeded_data() {
 
     let mut raw = home.raw().await;
     sqlite::MIGRATIONS.undo(&mut raw, 0).await.unwrap();
-    let left: Vec<(String,)> =
-        sqlx::query_as("SELECT name FROM sqlite_schema WHERE name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'")
-            .fetch_all(&mut raw)
-            .await
-            .unwrap();
+    let left: Vec<(String,)> = sqlx::query_as(
+        "SELECT name FROM sqlite_schema WHERE name NOT LIKE '\\_sqlx%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'",
+    )
+    .fetch_all(&mut raw)
+    .await
+    .unwrap();
     assert_eq!(left, [], "all the way down, nothing of ours is left");
     raw.close().await.unwrap();
     let store = home.open().await;

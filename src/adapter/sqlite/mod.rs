@@ -12,8 +12,8 @@ pub use owner::owner;
 
 use crate::port::clock::Clock;
 use crate::port::store::{Store, StoreError};
-use sqlx::migrate::{MigrateError, Migrator};
 use futures::future::BoxFuture;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use std::fs::DirBuilder;

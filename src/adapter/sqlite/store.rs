@@ -364,10 +364,9 @@ impl Store for SqliteStore {
             [] => Err(StoreError::NoSuchRun(prefix)),
             [one] => Ok(one.head()),
             [first, ..] if first.id == prefix => Ok(first.head()),
-            several => Err(StoreError::Ambiguous {
-                prefix,
-                candidates: several.iter().map(|line| line.id.clone()).collect(),
-            }),
+            several => {
+                Err(StoreError::Ambiguous { prefix, candidates: several.iter().map(|line| line.id.clone()).collect() })
+            }
         }
     }
 
