@@ -240,6 +240,7 @@ impl Sandbox for Room {
         let mut deadline = tokio::time::Instant::now() + Duration::from_millis(command.timeout_ms);
         let (mut timed_out, mut closed) = (false, false);
         while printing || reporting {
+            let open = control.is_some();
             let writer = control.as_mut().filter(|_| sent < orders.len());
             let writing = writer.is_some();
             let rest = orders.get(sent..).unwrap_or_default();
@@ -257,7 +258,7 @@ impl Sandbox for Room {
                     // It is gone; its report says why.
                     _ => sent = orders.len(),
                 },
-                () = self.closed.cancelled(), if !closed && control.is_some() => {
+                () = self.closed.cancelled(), if !closed && open => {
                     closed = true;
                     deadline = tokio::time::Instant::now() + GRACE;
                     control = None;

@@ -52,11 +52,13 @@ fn begin(control: &mut File) -> Result<(), String> {
     inner.arg(spec::INNER).env_clear().stdin(Stdio::inherit());
     let mut inner = inner.spawn().map_err(|error| format!("cannot start the first process inside: {error}"))?;
     let pid = Pid::from_child(&inner);
+    // The engine shut its side (nix has no name for this flag).
+    let hung_up = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
     let watched = pidfd_open(pid, PidfdFlags::empty());
     if let Ok(watched) = watched {
         loop {
             let mut both = [
-                PollFd::new(control.as_fd(), PollFlags::POLLRDHUP),
+                PollFd::new(control.as_fd(), hung_up),
                 PollFd::new(watched.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut both, PollTimeout::NONE) {
@@ -64,7 +66,7 @@ fn begin(control: &mut File) -> Result<(), String> {
                 Err(_) => break,
                 Ok(_) => {
                     let [engine, _] = &both;
-                    if engine.revents().is_some_and(|seen| !seen.is_empty()) {
+                    if engine.revents() != Some(PollFlags::empty()) {
                         // The engine hung up or is gone: nothing inside outlives it.
                         let _ = inner.kill();
                     }
