@@ -100,7 +100,9 @@ async fn exit_codes_output_and_variables_come_through() {
         assert_eq!(sh(sandbox, "true").await.status, ExecStatus::Exited(0), "{kind:?}");
         assert_eq!(sh(sandbox, "exit 7").await.status, ExecStatus::Exited(7), "{kind:?}");
         assert_eq!(sh(sandbox, "kill -9 $$").await.status, ExecStatus::Signaled(9), "{kind:?}");
-        let mixed = sh(sandbox, "for i in 1 2 3; do echo out$i; echo err$i >&2; done; printf '\\033[31mred\\033[0m\\r\\n'").await;
+        let mixed =
+            sh(sandbox, "for i in 1 2 3; do echo out$i; echo err$i >&2; done; printf '\\033[31mred\\033[0m\\r\\n'")
+                .await;
         assert_eq!(mixed.output, "out1\nerr1\nout2\nerr2\nout3\nerr3\nred\n", "{kind:?}");
         let mut command = Command::shell("echo $FROM_ORDER/$OWN; pwd; cat <&0; echo $0 $1");
         command.env.insert("OWN".into(), "mine".into());
@@ -114,7 +116,10 @@ async fn exit_codes_output_and_variables_come_through() {
         let outcome = sandbox.exec(Order::Operator(missing), &|_| {}).await.unwrap();
         assert_eq!(outcome.status, ExecStatus::Exited(127), "{kind:?}");
         assert!(outcome.output.contains("no-such-program"), "{kind:?}");
-        let big = Command { output_cap: 1000, ..Command::shell("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done") };
+        let big = Command {
+            output_cap: 1000,
+            ..Command::shell("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done")
+        };
         let outcome = sandbox.exec(Order::Operator(big), &|_| {}).await.unwrap();
         assert!(outcome.output.starts_with("line 0\n") && outcome.output.ends_with("line 4999\n"), "{kind:?}");
         assert!(outcome.dropped > 40_000 && outcome.output.len() < 1100, "{kind:?}");
@@ -137,7 +142,10 @@ async fn output_is_seen_before_the_command_ends() {
                 std::fs::write(&flag, "").unwrap();
             }
         };
-        let command = Command { timeout_ms: 30_000, ..Command::shell("echo first; while [ ! -e seen ]; do sleep 0.02; done; echo last") };
+        let command = Command {
+            timeout_ms: 30_000,
+            ..Command::shell("echo first; while [ ! -e seen ]; do sleep 0.02; done; echo last")
+        };
         let outcome = sandbox.exec(Order::Operator(command), &printed).await.unwrap();
         assert_eq!(outcome.output, "first\nlast\n", "{:?}", driver.kind());
         assert_eq!(*seen.lock().unwrap(), outcome.output);
@@ -169,7 +177,9 @@ async fn the_deadline_and_the_end_take_the_whole_tree() {
         let token = 70_000 + std::process::id() * 10 % 1_000_000 + at as u32;
         let command = Command {
             timeout_ms: 700,
-            ..Command::shell(format!("setsid sh -c 'sleep {token}' & (setsid sleep {token} &) ; echo started; sleep {token}"))
+            ..Command::shell(format!(
+                "setsid sh -c 'sleep {token}' & (setsid sleep {token} &) ; echo started; sleep {token}"
+            ))
         };
         let started = Instant::now();
         let outcome = sandbox.exec(Order::Operator(command), &|_| {}).await.unwrap();
@@ -209,7 +219,10 @@ async fn a_command_that_only_reads_cannot_write() {
         let ground = ground();
         ground.write("workspace/file", "as it was");
         let sandbox = driver.open(&ground.order).await.unwrap();
-        let command = Command { writable: false, ..Command::shell("cat file; echo changed > file; echo new > other; rm -f file") };
+        let command = Command {
+            writable: false,
+            ..Command::shell("cat file; echo changed > file; echo new > other; rm -f file")
+        };
         let outcome = sandbox.exec(Order::Operator(command), &|_| {}).await.unwrap();
         assert!(outcome.output.starts_with("as it was"), "{kind:?} {}", outcome.output);
         assert_eq!(std::fs::read_to_string(ground.order.workspace.join("file")).unwrap(), "as it was", "{kind:?}");
@@ -245,8 +258,16 @@ async fn git_source_and_home_are_what_was_ordered() {
         order.home = at("home");
         let sandbox = driver.open(&order).await.unwrap();
         let outcome = sh(sandbox.as_ref(), "cat .git/config /source/.git/config; ls -A .git; cat /source/file; echo x >/source/file; echo kept > ~/kept").await;
-        assert!(outcome.output.contains("source text") && !outcome.output.contains("secret"), "{kind:?} {}", outcome.output);
-        assert_eq!(std::fs::read_to_string(ground.folder.path().join("source/file")).unwrap(), "source text", "{kind:?}");
+        assert!(
+            outcome.output.contains("source text") && !outcome.output.contains("secret"),
+            "{kind:?} {}",
+            outcome.output
+        );
+        assert_eq!(
+            std::fs::read_to_string(ground.folder.path().join("source/file")).unwrap(),
+            "source text",
+            "{kind:?}"
+        );
         assert_eq!(sh(sandbox.as_ref(), "cat $HOME/kept").await.output, "kept\n", "{kind:?}");
         sandbox.close().await.unwrap();
 
@@ -291,7 +312,10 @@ async fn what_is_forbidden_is_refused_by_name() {
                 OpenSandbox { home: Some(place.into()), ..ground.order.clone() },
                 OpenSandbox { source: Some(place.into()), ..ground.order.clone() },
             ] {
-                assert!(matches!(driver.open(&order).await, Err(SandboxError::Refused(why)) if why.contains("docker.sock")), "{place:?}");
+                assert!(
+                    matches!(driver.open(&order).await, Err(SandboxError::Refused(why)) if why.contains("docker.sock")),
+                    "{place:?}"
+                );
             }
         }
     }
@@ -305,7 +329,9 @@ async fn docker_says_what_is_missing() {
     assert!(!nobody.probe(None).await.usable);
     let docker = Docker::new(None);
     let order = OpenSandbox { image: Some("codeforge-no-such:1".into()), ..ground.order.clone() };
-    assert!(matches!(docker.open(&order).await, Err(SandboxError::Unavailable(why)) if why.contains("docker pull codeforge-no-such:1")));
+    assert!(
+        matches!(docker.open(&order).await, Err(SandboxError::Unavailable(why)) if why.contains("docker pull codeforge-no-such:1"))
+    );
     let probe = docker.probe(Some("codeforge-no-such:1")).await;
     assert!(!probe.usable && probe.detail.contains("docker pull"), "{probe:?}");
     assert!(docker.probe(Some(IMAGE)).await.usable);
@@ -323,7 +349,8 @@ async fn what_a_dead_engine_left_is_reaped_and_the_living_are_not() {
     let sandbox = docker.open(&ground.order).await.unwrap();
     let listed = |client: bollard::Docker, run: String| async move {
         let filters = std::collections::HashMap::from([("label", vec![format!("codeforge.run={run}")])]);
-        let options = bollard::query_parameters::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let options =
+            bollard::query_parameters::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         client.list_containers(Some(options)).await.unwrap()
     };
     let run = ground.order.run.to_string();
@@ -334,7 +361,9 @@ async fn what_a_dead_engine_left_is_reaped_and_the_living_are_not() {
     let body = bollard::models::ContainerCreateBody {
         image: Some(IMAGE.into()),
         cmd: Some(vec!["sleep".into(), "1000".into()]),
-        labels: Some([("codeforge.run".into(), run.clone()), ("codeforge.engine".into(), format!("{before}/1"))].into()),
+        labels: Some(
+            [("codeforge.run".into(), run.clone()), ("codeforge.engine".into(), format!("{before}/1"))].into(),
+        ),
         network_disabled: Some(true),
         ..Default::default()
     };

@@ -1,9 +1,9 @@
 //! Sandboxes: `docker` (containers), `native` (namespaces, without a daemon) and `none` (no wall at all).
 
 pub mod docker;
+mod guard;
 pub mod native;
 pub mod none;
-mod guard;
 mod output;
 
 use crate::port::sandbox::SandboxDriver;

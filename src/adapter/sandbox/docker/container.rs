@@ -20,21 +20,26 @@ use tokio_util::sync::CancellationToken;
 
 /// What the container's first process does: sleep, and bury what is left to it.
 const SLEEPER: &str = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done";
-/// Runs a command with its streams joined, then kills what carries its variable. `$1` is the variable.
-const RUNNER: &str = r#"exec 2>&1
-mark=$1; shift
+/// Kills what carries the variable `$mark`, until nothing does. Names end in NUL there, which `grep` does not take
+/// in every image.
+const SWEEP: &str = r#"sweep() {
+  for round in 1 2 3 4 5 6 7 8 9 10; do
+    found=
+    for file in /proc/[0-9]*/environ; do
+      case $(tr '\0' '\n' <"$file" 2>/dev/null) in
+        *"$mark"*) found=1; pid=${file#/proc/}; kill -9 "${pid%/environ}" 2>/dev/null ;;
+      esac
+    done
+    [ "$found" ] || return 0
+  done
+}
+mark=$1; shift"#;
+/// Runs a command with its streams joined, then kills what it left.
+const RUN: &str = r#"exec 2>&1
 env "$mark" "$@"
 code=$?
-for file in $(grep -slF "$mark" /proc/[0-9]*/environ 2>/dev/null); do
-  pid=${file#/proc/}; kill -9 "${pid%/environ}" 2>/dev/null
-done
+sweep 2>/dev/null
 exit $code"#;
-/// Kills what carries a variable until nothing does.
-const KILLER: &str = r#"for round in 1 2 3 4 5 6 7 8 9 10; do
-  files=$(grep -slF "$1" /proc/[0-9]*/environ 2>/dev/null) || exit 0
-  for file in $files; do pid=${file#/proc/}; kill -9 "${pid%/environ}" 2>/dev/null; done
-done
-exit 0"#;
 /// Kills everything but the container's first process.
 const KILL_ALL: &str = "kill -9 -1";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -76,7 +81,8 @@ impl Container {
             let texts = self.groups.iter().filter_map(|folder| std::fs::read_to_string(folder.join(file)).ok());
             texts
                 .filter_map(|text| {
-                    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned));
+                    let line =
+                        text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned));
                     line?.trim().parse::<u64>().ok()
                 })
                 .sum()
@@ -157,7 +163,8 @@ impl Contained {
         match (guard::git_mount(&self.places.workspace, git, self.order.owner)?, git) {
             (GitMount::Folder, Some(git)) => binds.push((git.to_owned(), "/workspace/.git", mode)),
             (GitMount::File, Some(git)) => {
-                let broken = |error: std::io::Error| SandboxError::Broken(format!("cannot write git's pointer: {error}"));
+                let broken =
+                    |error: std::io::Error| SandboxError::Broken(format!("cannot write git's pointer: {error}"));
                 let folder = tempfile::tempdir().map_err(broken)?;
                 let file = folder.path().join("gitfile");
                 std::fs::write(&file, "gitdir: /run/codeforge/git\n").map_err(broken)?;
@@ -193,7 +200,10 @@ impl Contained {
             .into_iter()
             .map(|(from, to, mode)| match from.to_str() {
                 Some(text) if !text.contains(':') => Ok(format!("{text}:{to}:{mode}")),
-                _ => Err(SandboxError::Refused(format!("docker cannot mount {}: its name holds a colon", from.display()))),
+                _ => Err(SandboxError::Refused(format!(
+                    "docker cannot mount {}: its name holds a colon",
+                    from.display()
+                ))),
             })
             .collect()
     }
@@ -246,8 +256,10 @@ impl Contained {
         };
         let suffix = if writable == self.order.writable { "" } else { "-ro" };
         let name = format!("codeforge-{}-{}{suffix}-{}", self.order.run, self.order.name, std::process::id());
-        let name: String =
-            name.chars().map(|each| if each.is_ascii_alphanumeric() || "-_.".contains(each) { each } else { '_' }).collect();
+        let name: String = name
+            .chars()
+            .map(|each| if each.is_ascii_alphanumeric() || "-_.".contains(each) { each } else { '_' })
+            .collect();
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let made = self.client.create_container(Some(options), body).await.map_err(|error| match status(&error) {
             404 => no_image(&self.image),
@@ -258,7 +270,7 @@ impl Contained {
             self.remove(&made.id).await?;
             return Err(match status(&error) {
                 400 | 404 => SandboxError::Unavailable(format!(
-                    "docker cannot start the image {}: {error}. It needs a `sh`, `env`, `grep` and `sleep`",
+                    "docker cannot start the image {}: {error}. It needs `sh`, `env`, `tr` and `sleep`",
                     self.image
                 )),
                 _ => broken("start a container", &error),
@@ -313,8 +325,8 @@ impl Contained {
 
     /// Ends a command's processes, or all but the sleeper's; where that fails, the container goes.
     async fn kill(&self, container: &Container, mark: &str, alone: bool) -> Result<(), SandboxError> {
-        let script = if alone { KILL_ALL } else { KILLER };
-        let argv = ["sh", "-c", script, "sh", mark].map(str::to_owned).to_vec();
+        let script = if alone { KILL_ALL.to_owned() } else { format!("{SWEEP}\nsweep\nexit 0") };
+        let argv = ["sh", "-c", &script, "sh", mark].map(str::to_owned).to_vec();
         let tried = async {
             let (id, started) = self.start_exec(container, argv, Vec::new(), "/".into()).await?;
             if let StartExecResults::Attached { mut output, .. } = started {
@@ -338,7 +350,7 @@ impl Contained {
         let before = container.hits();
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let mark = format!("CODEFORGE_COMMAND={number}.");
-        let mut argv = ["sh", "-c", RUNNER, "sh", &mark].map(str::to_owned).to_vec();
+        let mut argv = ["sh", "-c", &format!("{SWEEP}\n{RUN}"), "sh", &mark].map(str::to_owned).to_vec();
         argv.extend(command.argv.iter().cloned());
         let env = guard::environment(PATH, "/home/agent", &self.order.env, &command.env);
         let env = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -472,7 +484,8 @@ impl Sandbox for Contained {
 impl Drop for Contained {
     fn drop(&mut self) {
         self.closed.cancel();
-        let left: Vec<_> = [&mut self.main, &mut self.twin].into_iter().filter_map(|slot| slot.get_mut().take()).collect();
+        let left: Vec<_> =
+            [&mut self.main, &mut self.twin].into_iter().filter_map(|slot| slot.get_mut().take()).collect();
         if left.is_empty() {
             return;
         }

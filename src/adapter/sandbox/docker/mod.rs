@@ -200,7 +200,9 @@ impl Engine {
 
     fn life_of(&self, label: &str) -> Life {
         let mut parts = label.split('/');
-        let (Some(boot), Some(pid), Some(start)) = (parts.next(), parts.next(), parts.next()) else { return Life::Unknown };
+        let (Some(boot), Some(pid), Some(start)) = (parts.next(), parts.next(), parts.next()) else {
+            return Life::Unknown;
+        };
         let Ok(pid) = pid.parse::<u32>() else { return Life::Unknown };
         if label == self.label() {
             Life::Own
@@ -229,7 +231,10 @@ mod tests {
     fn an_engine_knows_the_dead_from_the_living() {
         let own = Engine::own();
         assert_eq!(own.life_of(&own.label()), Life::Own);
-        assert_eq!(own.life_of(&Engine { pid: 1, start: super::started(1).unwrap(), ..own.clone() }.label()), Life::Alive);
+        assert_eq!(
+            own.life_of(&Engine { pid: 1, start: super::started(1).unwrap(), ..own.clone() }.label()),
+            Life::Alive
+        );
         assert_eq!(own.life_of(&Engine { start: "1".into(), ..own.clone() }.label()), Life::Gone);
         assert_eq!(own.life_of(&Engine { boot: "elsewhere".into(), ..own.clone() }.label()), Life::Unknown);
         assert_eq!(own.life_of(""), Life::Unknown);

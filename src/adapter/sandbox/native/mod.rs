@@ -315,7 +315,9 @@ impl Sandbox for Room {
             }
             Some(Ok(status)) => status,
             None => {
-                return Err(SandboxError::Broken(format!("the sandbox ended without saying why. It printed: {output}")));
+                return Err(SandboxError::Broken(format!(
+                    "the sandbox ended without saying why. It printed: {output}"
+                )));
             }
         };
         Ok(ExecOutcome { status, output, dropped, duration_ms: started.elapsed().as_millis() as u64 })

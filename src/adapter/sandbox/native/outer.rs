@@ -28,7 +28,8 @@ fn begin(control: &mut File) -> Result<(), String> {
         // 0 is the writer itself; what it starts is counted with it.
         std::fs::write(procs, "0").map_err(|error| format!("cannot join {}: {error}", procs.display()))?;
     }
-    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let mut flags =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !order.network {
         flags |= CloneFlags::CLONE_NEWNET;
     }
@@ -57,10 +58,7 @@ fn begin(control: &mut File) -> Result<(), String> {
     let watched = pidfd_open(pid, PidfdFlags::empty());
     if let Ok(watched) = watched {
         loop {
-            let mut both = [
-                PollFd::new(control.as_fd(), hung_up),
-                PollFd::new(watched.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut both = [PollFd::new(control.as_fd(), hung_up), PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
             match poll(&mut both, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(_) => break,
