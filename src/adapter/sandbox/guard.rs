@@ -78,7 +78,8 @@ pub(super) fn check_command(command: &Command) -> Result<(), SandboxError> {
     if command.argv.iter().any(|word| word.contains('\0')) {
         return Err(SandboxError::Refused("the command holds a NUL byte".into()));
     }
-    let beneath = Path::new(&command.cwd).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let beneath =
+        Path::new(&command.cwd).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !beneath || command.cwd.contains('\0') {
         return Err(SandboxError::Refused(format!(
             "the working directory {:?} is outside the workspace; name a folder beneath it",
@@ -101,12 +102,8 @@ pub(super) struct Places {
 /// Checks an order's folders and variables.
 pub(super) fn check_order(order: &OpenSandbox, daemon_socket: Option<&Path>) -> Result<Places, SandboxError> {
     check_env(&order.env)?;
-    let sockets: Vec<PathBuf> = SOCKETS
-        .iter()
-        .map(Path::new)
-        .chain(daemon_socket)
-        .filter_map(|socket| socket.canonicalize().ok())
-        .collect();
+    let sockets: Vec<PathBuf> =
+        SOCKETS.iter().map(Path::new).chain(daemon_socket).filter_map(|socket| socket.canonicalize().ok()).collect();
     let place = |what: &str, path: &Path| {
         let real = path.canonicalize().map_err(|error| {
             SandboxError::Broken(format!("the sandbox's {what} {} cannot be opened: {error}", path.display()))
@@ -164,11 +161,7 @@ pub(super) enum GitMount {
 }
 
 /// Decides about `.git`; makes the folder to mount on where there is none.
-pub(super) fn git_mount(
-    workspace: &Path,
-    git_dir: Option<&Path>,
-    owner: (u32, u32),
-) -> Result<GitMount, SandboxError> {
+pub(super) fn git_mount(workspace: &Path, git_dir: Option<&Path>, owner: (u32, u32)) -> Result<GitMount, SandboxError> {
     let dot_git = workspace.join(".git");
     let kind = std::fs::symlink_metadata(&dot_git).ok().map(|found| found.file_type());
     match (kind, git_dir) {
@@ -209,7 +202,9 @@ mod tests {
         for name in ["", "a=b", "1A", "A B"] {
             assert!(check_env(&[(name.to_owned(), String::new())].into()).is_err(), "{name}");
         }
-        assert!(check_env(&[("CI".to_owned(), "1".to_owned()), ("PYTHONPATH".to_owned(), "src".to_owned())].into()).is_ok());
+        assert!(
+            check_env(&[("CI".to_owned(), "1".to_owned()), ("PYTHONPATH".to_owned(), "src".to_owned())].into()).is_ok()
+        );
     }
 
     #[test]

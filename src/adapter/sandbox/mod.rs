@@ -1,9 +1,9 @@
 //! Sandboxes: `docker` (containers), `native` (namespaces, without a daemon) and `none` (no wall at all).
 
-//pub mod docker;
+pub mod docker;
+mod guard;
 pub mod native;
 pub mod none;
-mod guard;
 mod output;
 
 use crate::port::sandbox::SandboxDriver;
@@ -27,7 +27,7 @@ pub struct Host {
 pub fn drivers(host: &Host) -> Vec<Arc<dyn SandboxDriver>> {
     let toolchains = native::Toolchains::discover(&host.path, host.home.as_deref());
     vec![
-        //Arc::new(docker::Docker::new(host.docker_host.as_deref())),
+        Arc::new(docker::Docker::new(host.docker_host.as_deref())),
         Arc::new(native::Native::new(host.helper.clone(), toolchains)),
         Arc::new(none::Plain::new(host.path.clone(), host.home.clone())),
     ]

@@ -140,12 +140,12 @@ impl Sandbox for Shell {
         }
         let started = Instant::now();
         let mark = format!("{}{}.", self.mark, self.count.fetch_add(1, Ordering::Relaxed));
-        let mut env =
-            guard::environment(&self.path, &self.home.to_string_lossy(), &self.order.env, &command.env);
+        let mut env = guard::environment(&self.path, &self.home.to_string_lossy(), &self.order.env, &command.env);
         env.insert(MARK.into(), mark.clone());
         let broken = |error: std::io::Error| SandboxError::Broken(format!("cannot start a command: {error}"));
         let (read, write) = std::io::pipe().map_err(broken)?;
-        let (program, arguments) = command.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+        let (program, arguments) =
+            command.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
         #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start processes")]
         let mut child = tokio::process::Command::new(self.program(program, &cwd));
         child
@@ -212,7 +212,12 @@ impl Sandbox for Shell {
         }
         let mut rounds = 0u32;
         while open && rounds < 50 {
-            match tokio::time::timeout(Duration::from_millis(if rounds == 0 { 20 } else { 100 }), read.read(&mut buffer)).await {
+            match tokio::time::timeout(
+                Duration::from_millis(if rounds == 0 { 20 } else { 100 }),
+                read.read(&mut buffer),
+            )
+            .await
+            {
                 Ok(Ok(0) | Err(_)) => open = false,
                 Ok(Ok(length)) => {
                     gather.push(buffer.get(..length).unwrap_or_default());
@@ -322,7 +327,9 @@ impl Tree {
         }
         loop {
             let before = members.len();
-            members.extend(parents.iter().filter(|(_, parent)| members.contains(parent)).map(|(pid, _)| *pid).collect::<Vec<_>>());
+            members.extend(
+                parents.iter().filter(|(_, parent)| members.contains(parent)).map(|(pid, _)| *pid).collect::<Vec<_>>(),
+            );
             if members.len() == before {
                 return members;
             }

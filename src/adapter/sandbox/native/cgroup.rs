@@ -27,7 +27,8 @@ impl Hierarchies {
         let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         for line in table.lines() {
             let mut fields = line.split(' ');
-            let (Some(_), Some(at), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next(), fields.next())
+            let (Some(_), Some(at), Some(kind), Some(options)) =
+                (fields.next(), fields.next(), fields.next(), fields.next())
             else {
                 continue;
             };
@@ -35,7 +36,9 @@ impl Hierarchies {
             let has = |name: &str| options.split(',').any(|option| option == name);
             match kind {
                 "cgroup" => {
-                    for (name, slot) in [("memory", &mut found.memory), ("pids", &mut found.pids), ("cpu", &mut found.cpu)] {
+                    for (name, slot) in
+                        [("memory", &mut found.memory), ("pids", &mut found.pids), ("cpu", &mut found.cpu)]
+                    {
                         if slot.is_none() && has(name) {
                             *slot = usable(at);
                         }

@@ -198,7 +198,8 @@ fn seccomp() -> Result<(), String> {
     denied.insert(libc::SYS_ioctl, vec![typing(libc::TIOCSTI)?, typing(libc::TIOCLINUX)?]);
     // Local, IPv4, IPv6 and route sockets; no packet, vsock, Bluetooth or kernel crypto ones.
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    let others = families.iter().map(|family| condition(0, SeccompCmpOp::Ne, *family as u64)).collect::<Result<_, _>>()?;
+    let others =
+        families.iter().map(|family| condition(0, SeccompCmpOp::Ne, *family as u64)).collect::<Result<_, _>>()?;
     denied.insert(libc::SYS_socket, vec![rule(others)?]);
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,7 +1,7 @@
 //! The first process inside: builds the file tree, gives up every right, starts the command, buries the dead and
 //! reports how the command ended. When it ends, the kernel ends everything else in its process namespace.
 
-use super::spec::{self, Inner, Report, Rights};
+use super::spec::{self, Report, Rights};
 use super::{confine, outer, tree};
 use nix::sys::wait::{WaitStatus, waitpid};
 use std::fs::File;

@@ -240,6 +240,7 @@ impl Sandbox for Room {
         let mut deadline = tokio::time::Instant::now() + Duration::from_millis(command.timeout_ms);
         let (mut timed_out, mut closed) = (false, false);
         while printing || reporting {
+            let open = control.is_some();
             let writer = control.as_mut().filter(|_| sent < orders.len());
             let writing = writer.is_some();
             let rest = orders.get(sent..).unwrap_or_default();
@@ -257,7 +258,7 @@ impl Sandbox for Room {
                     // It is gone; its report says why.
                     _ => sent = orders.len(),
                 },
-                () = self.closed.cancelled(), if !closed && control.is_some() => {
+                () = self.closed.cancelled(), if !closed && open => {
                     closed = true;
                     deadline = tokio::time::Instant::now() + GRACE;
                     control = None;
@@ -314,7 +315,9 @@ impl Sandbox for Room {
             }
             Some(Ok(status)) => status,
             None => {
-                return Err(SandboxError::Broken(format!("the sandbox ended without saying why. It printed: {output}")));
+                return Err(SandboxError::Broken(format!(
+                    "the sandbox ended without saying why. It printed: {output}"
+                )));
             }
         };
         Ok(ExecOutcome { status, output, dropped, duration_ms: started.elapsed().as_millis() as u64 })

@@ -28,7 +28,8 @@ fn begin(control: &mut File) -> Result<(), String> {
         // 0 is the writer itself; what it starts is counted with it.
         std::fs::write(procs, "0").map_err(|error| format!("cannot join {}: {error}", procs.display()))?;
     }
-    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let mut flags =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !order.network {
         flags |= CloneFlags::CLONE_NEWNET;
     }
@@ -52,19 +53,18 @@ fn begin(control: &mut File) -> Result<(), String> {
     inner.arg(spec::INNER).env_clear().stdin(Stdio::inherit());
     let mut inner = inner.spawn().map_err(|error| format!("cannot start the first process inside: {error}"))?;
     let pid = Pid::from_child(&inner);
+    // The engine shut its side (nix has no name for this flag).
+    let hung_up = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
     let watched = pidfd_open(pid, PidfdFlags::empty());
     if let Ok(watched) = watched {
         loop {
-            let mut both = [
-                PollFd::new(control.as_fd(), PollFlags::POLLRDHUP),
-                PollFd::new(watched.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut both = [PollFd::new(control.as_fd(), hung_up), PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
             match poll(&mut both, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(_) => break,
                 Ok(_) => {
                     let [engine, _] = &both;
-                    if engine.revents().is_some_and(|seen| !seen.is_empty()) {
+                    if engine.revents() != Some(PollFlags::empty()) {
                         // The engine hung up or is gone: nothing inside outlives it.
                         let _ = inner.kill();
                     }

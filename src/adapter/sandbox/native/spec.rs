@@ -17,10 +17,7 @@ const LONGEST: u32 = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Rights {
     /// Host root builds it, and the command runs as this other host user.
-    Root {
-        user: u32,
-        group: u32,
-    },
+    Root { user: u32, group: u32 },
     /// A user namespace, in which 1000:1000 is the helper's own user.
     UserNamespace,
 }

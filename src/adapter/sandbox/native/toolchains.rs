@@ -107,14 +107,17 @@ mod tests {
     fn programs_are_shown_and_homes_are_not() {
         let home = tempfile::tempdir_in("/var/tmp").unwrap();
         let home = home.path();
-        for folder in [".cargo/bin", ".rustup", ".pyenv/shims", ".local/bin", ".local/lib", "tools/node/bin", "tools/node/lib"] {
+        for folder in
+            [".cargo/bin", ".rustup", ".pyenv/shims", ".local/bin", ".local/lib", "tools/node/bin", "tools/node/lib"]
+        {
             fs::create_dir_all(home.join(folder)).unwrap();
         }
         let path = [".cargo/bin", ".pyenv/shims", ".local/bin", "tools/node/bin", "", "missing"]
             .map(|entry| home.join(entry).display().to_string())
             .join(":");
         let found = Toolchains::discover(&format!("{path}:.:/usr/bin"), Some(home));
-        let shown: Vec<_> = found.folders.iter().map(|folder| folder.strip_prefix(home).unwrap().to_str().unwrap()).collect();
+        let shown: Vec<_> =
+            found.folders.iter().map(|folder| folder.strip_prefix(home).unwrap().to_str().unwrap()).collect();
         assert_eq!(shown, [".cargo/bin", ".local/bin", ".pyenv", ".rustup", "tools/node"]);
         assert!(found.path.contains(".cargo/bin") && found.path.ends_with("/bin") && !found.path.contains(":.:"));
         assert!(found.env.contains_key("RUSTUP_HOME") && found.env.contains_key("PYENV_ROOT"));

@@ -155,9 +155,12 @@ fn devices(lacks: &mut Vec<String>) -> Done {
             bind(&from, &to)?;
         }
     }
-    for (name, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         symlink(target, dev.join(name)).map_err(|error| say("link", &dev.join(name), error))?;
     }
     let terminals = dev.join("pts");
@@ -210,7 +213,8 @@ fn fix(binds: &[Bind]) -> Done {
             continue;
         }
         // The longest name that it lies beneath decides.
-        let Some(owner) = binds.iter().filter(|each| at.starts_with(&each.to)).max_by_key(|each| each.to.as_os_str().len())
+        let Some(owner) =
+            binds.iter().filter(|each| at.starts_with(&each.to)).max_by_key(|each| each.to.as_os_str().len())
         else {
             continue;
         };
@@ -231,7 +235,9 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, beyond)) = rest.split_first() {
         let octal = (*first == b'\\').then(|| beyond.get(..3)).flatten();
-        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let octal = octal
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match octal {
             Some(byte) => {
                 bytes.push(byte);
