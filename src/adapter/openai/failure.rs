@@ -70,7 +70,7 @@ impl Failure {
 /// Whose fault a status is, and whether it may pass.
 fn judge(status: u16, said: &Said) -> (ModelFault, bool) {
     let fault = match status {
-        300..400 | 404 => ModelFault::NotFound,
+        300..=399 | 404 => ModelFault::NotFound,
         401 | 403 => ModelFault::Auth,
         402 => ModelFault::Payment,
         408 => ModelFault::Timeout,

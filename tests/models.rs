@@ -1,0 +1,3 @@
+//! Models over real HTTP: a scripted provider and all its faults.
+
+mod common;
