@@ -13,9 +13,9 @@ pub mod policies;
 pub mod resume;
 pub mod run;
 pub mod runs;
-pub mod schema;
+//pub mod schema;
 pub mod sources;
-pub mod validate;
+//pub mod validate;
 pub mod watching;
 
 use crate::engine::Stop;
@@ -79,7 +79,7 @@ pub enum Color {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Check workflows, modes, policies and configuration
-    Validate(validate::Args),
+    //Validate(validate::Args),
     /// Run a workflow in a repository: the main job
     Run(run::Args),
     /// The main job on a sample repository with recorded model answers: no key, no account
@@ -95,7 +95,7 @@ pub enum Command {
     /// Policies: list, show, test a call by hand
     Policies(policies::Args),
     /// Print the JSON Schema of a kind of file
-    Schema(schema::Args),
+    //Schema(schema::Args),
     /// Print a shell's completions, or the man page
     Completions(completions::Args),
 }
@@ -106,16 +106,28 @@ pub enum Command {
 /// [`CliError`], whose ending is the exit code.
 pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
     match command {
-        Command::Validate(args) => validate::run(args, cx).await,
+        //Command::Validate(args) => validate::run(args, cx).await,
         Command::Run(args) => run::run(args, cx, stop).await,
         Command::Demo(args) => demo::run(args, cx, stop).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,
         Command::Runs(args) => runs::run(args, cx, &fold).await,
         Command::Costs(args) => costs::run(args, cx).await,
         Command::Modes(args) => modes::run(args, cx).await,
-        Command::Policies(args) => policies::run(args, cx).await,
-        Command::Schema(args) => schema::run(args, cx).await,
+        Command::Policies(args) => {
+            let library = run::load(&here(cx), cx)?;
+            let protected: Vec<String> = library.config.protected_paths.iter().map(|glob| glob.0.clone()).collect();
+            policies::run(args, cx, &library.policies.into_iter().collect(), &protected)
+        }
+        //Command::Schema(args) => schema::run(args, cx).await,
         Command::Completions(args) => completions::run(args, cx).await,
+    }
+}
+
+/// The repository's top folder, or the current folder: built-in modes and policies can be looked at anywhere.
+pub(crate) fn here(cx: &Context<'_>) -> PathBuf {
+    match cx.world.repository(cx.world.cwd()) {
+        Ok(repository) => repository.root().to_path_buf(),
+        Err(_) => cx.world.cwd().to_path_buf(),
     }
 }
 

@@ -32,12 +32,7 @@ pub enum What {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
-    let root = match cx.world.repository(cx.world.cwd()) {
-        Ok(repository) => repository.root().to_path_buf(),
-        // Built-in modes can be looked at anywhere.
-        Err(_) => cx.world.cwd().to_path_buf(),
-    };
-    let library = run::load(&root, cx)?;
+    let library = run::load(&super::here(cx), cx)?;
     let json = cx.format == Format::Json;
     match args.what {
         What::List if json => {
@@ -64,7 +59,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
             if json {
                 cx.data(&format!("{:#}\n", serde_json::json!({ "name": mode.name, "mode": mode.doc })));
             } else {
-                cx.data(mode.document.text());
+                cx.data(&mode.document.text);
                 cx.data("\n");
             }
         }

@@ -123,7 +123,13 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
 pub(super) fn load(root: &Path, cx: &Context<'_>) -> Result<Library, CliError> {
     let mut all = workflow::builtin();
     all.extend(sources::read(root, cx.config.as_deref()).map_err(|error| CliError::usage(error.to_string()))?);
-    Ok(workflow::load(&all))
+    let base = root.join(".codeforge");
+    // A preset is read from beside the configuration and from nowhere else.
+    let extended = |path: &str| {
+        let inside = Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if inside { std::fs::read_to_string(base.join(path)).ok() } else { None }
+    };
+    Ok(workflow::load(&all, &extended))
 }
 
 /// Compiles, or shows all that is wrong.

@@ -78,10 +78,7 @@ impl State {
             .collect::<Vec<_>>()
             .join("; ");
         let feedback = Feedback {
-            gates: failed
-                .iter()
-                .map(|result| (result.gate.clone(), result.detail.clone(), result.output.clone()))
-                .collect(),
+            gates: failed.iter().map(|result| (*result).clone()).collect(),
             discarded: String::new(),
         };
         let broken = !failed.is_empty() && failed.iter().all(|result| result.verdict == Verdict::Error);

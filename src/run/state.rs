@@ -68,8 +68,8 @@ pub(super) enum Phase {
 /// What a failed attempt hands to the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feedback {
-    /// The failed gates: name, detail, end of output.
-    pub gates: Vec<(String, String, String)>,
+    /// The gates that did not pass.
+    pub gates: Vec<GateResult>,
     /// The difference that was thrown away, shortened.
     pub discarded: String,
 }

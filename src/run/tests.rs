@@ -435,7 +435,7 @@ fn feedback_reaches_the_second_attempt_and_attempts_run_out() {
     }
     let told = told.unwrap();
     assert_eq!(told.discarded, "the failed diff");
-    assert_eq!(told.gates[0].2, "1 failed");
+    assert_eq!(told.gates[0].output, "1 failed");
     assert_eq!(play.state.ending, Some(Ending::Failed));
     assert_eq!(play.state.reason, "step `code`: gate `tests` did not pass (exit code 1) after 2 attempts");
     assert!(play.log().ends_with("code: restore t0"), "the last attempt is undone too");

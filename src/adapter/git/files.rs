@@ -119,7 +119,7 @@ fn read_open(folder: BorrowedFd<'_>, name: &[u8], path: &str, cap: usize) -> Res
         return Err(too_large(size));
     }
     let mut content = Vec::new();
-    file.by_ref().take(cap as u64 + 1).read_to_end(&mut content).map_err(|error| failed(path, &error))?;
+    Read::by_ref(&mut file).take(cap as u64 + 1).read_to_end(&mut content).map_err(|error| failed(path, &error))?;
     // It may have grown since.
     if content.len() > cap { Err(too_large(content.len() as u64)) } else { Ok(content) }
 }

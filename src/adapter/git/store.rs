@@ -36,7 +36,10 @@ impl Store {
             std::fs::write(&alternates, line).map_err(|error| failed(&error))?;
         }
         let repository = Repository::open_bare(&git_dir).map_err(|error| failed(&error))?;
-        let odb = Odb::open(&git_dir.join("objects")).map_err(|error| failed(&error))?;
+        let odb = Odb::new().map_err(|error| failed(&error))?;
+        let path = git_dir.join("objects");
+        let path = path.to_str().ok_or_else(|| failed(&"its path is not UTF-8"))?;
+        odb.add_disk_alternate(path).map_err(|error| failed(&error))?;
         let empty = Oid::from_str(EMPTY_TREE).map_err(|error| failed(&error))?;
         let store = Self { git_dir, odb, repository: Mutex::new(repository), empty };
         store.write(ObjectType::Tree, &[])?;

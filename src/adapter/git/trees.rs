@@ -184,12 +184,14 @@ fn diff_folder(
     let mut names: BTreeMap<Vec<u8>, (Option<Entry>, Option<Entry>)> = BTreeMap::new();
     if let Some(from) = from {
         for entry in read(store, from)? {
-            names.entry(entry.name.clone()).or_default().0 = Some(entry);
+            let name = entry.name.clone();
+            names.entry(name).or_default().0 = Some(entry);
         }
     }
     if let Some(to) = to {
         for entry in read(store, to)? {
-            names.entry(entry.name.clone()).or_default().1 = Some(entry);
+            let name = entry.name.clone();
+            names.entry(name).or_default().1 = Some(entry);
         }
     }
     for (name, (old, new)) in names {

@@ -1,8 +1,12 @@
 //! One walk over a document's tree that collects every problem it has.
 
+mod checker;
+mod expressions;
 mod shape;
+mod workflow;
 
 use super::load::Source;
+use checker::Checker;
 use super::schema::document::{Document, Node, Yaml};
 use super::schema::{DocKind, codes};
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
@@ -97,14 +101,71 @@ impl ModeFacts {
 
 /// All problems of one document.
 pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, known: &Known) -> Vec<Diagnostic> {
-    let _ = (kind, name, builtin, document, known);
-    Vec::new()
+    let root = &document.root;
+    let own = |key: &str| root.get(key).map(Node::entries).unwrap_or_default().iter().map(|(key, _)| key.text.clone());
+    let mut checker = Checker { document, known, builtin, own_gates: own("gates").collect(), found: Vec::new() };
+    if root.is_null() && !document.text.trim().is_empty() && kind != DocKind::Config {
+        // It could not be parsed, which is said already, or it holds comments only.
+        return checker.found;
+    }
+    if root.is_null() && kind == DocKind::Config {
+        return checker.found;
+    }
+    shape::grammar(kind).walk(root, &mut checker);
+    if kind != DocKind::Config
+        && let Some(said) = root.get("name").filter(|said| said.text().is_some_and(|text| text != name))
+    {
+        let message = format!("the file is called `{name}`, the {} `{}`", kind.name(), said.text().unwrap_or_default());
+        checker.error(codes::NAME_MISMATCH, said.at, message).help = Some(format!("write `name: {name}`, or rename the file"));
+    }
+    match kind {
+        DocKind::Workflow => workflow::check(&mut checker, root),
+        DocKind::Mode => mode(&mut checker, name, root),
+        DocKind::Policy => {}
+        DocKind::Config => configuration(&mut checker, root),
+    }
+    checker.found
 }
 
-/// All problems of a file that the configuration extends.
+fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
+    if root.get("read_only").is_some_and(|node| node.value == Yaml::Bool(true)) {
+        for tool in root.get("tools").map(Node::items).unwrap_or_default() {
+            if let Some(text) = tool.text().filter(|text| FILE_WRITERS.contains(text)) {
+                checker.error(codes::WRITES_READ_ONLY, tool.at, format!("`{text}` writes, and the mode is read-only"));
+            }
+        }
+    }
+    if root.get("prompt").is_none() {
+        let said = root.get("prompt_template");
+        let file = said.and_then(Node::text).map_or_else(|| format!("{name}.j2"), str::to_owned);
+        if !checker.known.prompts.contains(&file) {
+            let at = said.map_or_else(|| checker.document.at(&["name"]), |node| node.at);
+            let names: Vec<&str> = checker.known.prompts.iter().map(String::as_str).collect();
+            checker.unknown(codes::UNKNOWN_PROMPT, "prompt", &file, at, &names, "your own: .codeforge/prompts/NAME.j2");
+        }
+    }
+    workflow::output(checker, root.get("output"));
+}
+
+fn configuration(checker: &mut Checker<'_>, root: &Node) {
+    workflow::gates(checker, root.get("gates"));
+    if let Some(sandbox) = root.get("sandbox") {
+        workflow::sandboxed(checker, sandbox);
+    }
+}
+
+/// All problems of a file that the configuration extends: its shape and its texts, but not the names that it refers
+/// to, which the files that it is merged with may define.
 pub fn preset(document: &Document) -> Vec<Diagnostic> {
-    let _ = document;
-    Vec::new()
+    let known = Known::default();
+    let mut checker = Checker { document, known: &known, builtin: true, own_gates: Vec::new(), found: Vec::new() };
+    if !document.root.is_null() {
+        shape::grammar(DocKind::Config).walk(&document.root, &mut checker);
+        configuration(&mut checker, &document.root);
+    }
+    let references = [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO];
+    checker.found.retain(|problem| !references.contains(&problem.code));
+    checker.found
 }
 
 /// A tree as JSON, in the form that the typed values read: a trigger with nothing under it is one without conditions.
