@@ -2,7 +2,7 @@
 //! is written goes here; the user's objects are only read.
 
 use crate::port::repository::RepositoryError;
-use git2::{ObjectType, Odb, OdbLookupFlags, OdbObject, Oid, Repository, RepositoryInitOptions};
+use git2::{ObjectType, OdbLookupFlags, Oid, Repository, RepositoryInitOptions};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The id of the tree without entries.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
+/// An object's kind and content.
+pub(super) struct Object {
+    kind: ObjectType,
+    data: Vec<u8>,
+}
+
+impl Object {
+    pub(super) fn kind(&self) -> ObjectType {
+        self.kind
+    }
+
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
+    }
+}
+
 pub(super) struct Store {
     git_dir: PathBuf,
-    odb: Odb<'static>,
+    /// A handle of its own for objects: they are read and written while the other one is held.
+    objects: Mutex<Repository>,
     repository: Mutex<Repository>,
     empty: Oid,
 }
@@ -36,12 +53,9 @@ impl Store {
             std::fs::write(&alternates, line).map_err(|error| failed(&error))?;
         }
         let repository = Repository::open_bare(&git_dir).map_err(|error| failed(&error))?;
-        let odb = Odb::new().map_err(|error| failed(&error))?;
-        let path = git_dir.join("objects");
-        let path = path.to_str().ok_or_else(|| failed(&"its path is not UTF-8"))?;
-        odb.add_disk_alternate(path).map_err(|error| failed(&error))?;
+        let objects = Mutex::new(Repository::open_bare(&git_dir).map_err(|error| failed(&error))?);
         let empty = Oid::from_str(EMPTY_TREE).map_err(|error| failed(&error))?;
-        let store = Self { git_dir, odb, repository: Mutex::new(repository), empty };
+        let store = Self { git_dir, objects, repository: Mutex::new(repository), empty };
         store.write(ObjectType::Tree, &[])?;
         Ok(store)
     }
@@ -55,20 +69,31 @@ impl Store {
         self.repository.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read(&self, oid: Oid) -> Result<OdbObject<'_>, RepositoryError> {
-        self.odb.read(oid).map_err(|error| self.broken(format!("reading object {oid}"), error))
+    fn objects(&self) -> MutexGuard<'_, Repository> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read(&self, oid: Oid) -> Result<Object, RepositoryError> {
+        let objects = self.objects();
+        let read = objects.odb().and_then(|odb| {
+            let object = odb.read(oid)?;
+            Ok(Object { kind: object.kind(), data: object.data().to_vec() })
+        });
+        read.map_err(|error| self.broken(format!("reading object {oid}"), error))
     }
 
     pub(super) fn has(&self, oid: Oid) -> bool {
-        self.odb.exists(oid)
+        self.objects().odb().is_ok_and(|odb| odb.exists(oid))
     }
 
     /// Writes an object where neither we nor the user have it.
     pub(super) fn write(&self, kind: ObjectType, data: &[u8]) -> Result<Oid, RepositoryError> {
         let failed = |error| self.broken("writing an object", error);
         let oid = Oid::hash_object(kind, data).map_err(failed)?;
-        if !self.odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH) {
-            self.odb.write(kind, data).map_err(failed)?;
+        let objects = self.objects();
+        let odb = objects.odb().map_err(failed)?;
+        if !odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH) {
+            odb.write(kind, data).map_err(failed)?;
         }
         Ok(oid)
     }

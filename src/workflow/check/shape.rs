@@ -303,7 +303,10 @@ impl Builder<'_> {
         }
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         map.required = required.filter_map(Value::as_str).map(str::to_owned).collect();
+        // A map whose keys are names of a kind has its values under their pattern.
+        let named = schema.get("patternProperties").and_then(Value::as_object).and_then(|all| all.values().next());
         map.rest = match schema.get("additionalProperties") {
+            _ if named.is_some() => named.map(|inner| self.shape(inner)),
             Some(Value::Bool(false)) => None,
             Some(inner) => Some(self.shape(inner)),
             None if map.keys.is_empty() => Some(self.shape(&Value::Bool(true))),
