@@ -61,6 +61,7 @@ fn ruling(policy: &Policy, tool: &str, args: Value, read_only: bool) -> Ruling {
         protected_paths: &["deploy/**".to_owned()],
         workspace: "/workspace",
         can_ask: false,
+        operator_commands: &[],
     };
     let call = ToolCall { id: "1".into(), name: tool.into(), args, malformed: None };
     let ruling = explain(policy, &call, &scope).ruling;

@@ -77,6 +77,7 @@ pub fn run(
                 protected_paths,
                 workspace: "/workspace",
                 can_ask: true,
+                operator_commands: &[],
             };
             test(cx, &explain(policy, &call, &scope))
         }

@@ -67,6 +67,7 @@ impl Session {
     }
 
     fn judge(&self, call: &ToolCall, spec: &AgentSpec) -> Result<Approved, crate::model::tool::Ruling> {
+        let checks: Vec<String> = self.plan.gates.values().map(|gate| gate.command.clone()).collect();
         policy::judge(
             &self.plan.policy,
             call,
@@ -77,6 +78,7 @@ impl Session {
                 protected_paths: &self.plan.protected_paths,
                 workspace: "/workspace",
                 can_ask: false,
+                operator_commands: &checks,
             },
         )
     }

@@ -83,6 +83,15 @@ fn decide(policy: &Policy, call: &ToolCall, scope: &Scope<'_>) -> (Finding, Vec<
         ));
     }
     if tool == "shell" {
+        // The operator's own text, word for word: there is nothing in it that an agent could have chosen.
+        let text = call.args.get("command").and_then(serde_json::Value::as_str).unwrap_or_default().trim();
+        if !text.is_empty() && scope.operator_commands.iter().any(|command| command.trim() == text) {
+            return alone(Finding {
+                decision: Decision::Allow,
+                subject: text.to_owned(),
+                ..Finding::fixed("a check that the workflow itself runs", "", "")
+            });
+        }
         return shell_calls::decide(policy, call, scope);
     }
     alone(files(policy, call, scope))

@@ -53,6 +53,8 @@ pub struct Scope<'a> {
     pub blocked_commands: &'a [String],
     /// Path globs that no agent may write: those of the configuration. The policy's own are added.
     pub protected_paths: &'a [String],
+    /// Commands of the operator's own (gates): the same text, word for word, is allowed whatever the rules say.
+    pub operator_commands: &'a [String],
     /// Where the workspace lies in the sandbox, as an absolute path.
     pub workspace: &'a str,
     /// Whether a person can be asked.
