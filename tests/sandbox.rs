@@ -1,5 +1,7 @@
 //! One compliance suite for all sandbox drivers: each scenario runs under each driver that can hold it.
 
+#![expect(clippy::unwrap_used, reason = "scenarios stop at the first surprise, in their helpers too")]
+
 use codeforge::adapter::sandbox::docker::Docker;
 use codeforge::adapter::sandbox::native::{Native, Toolchains};
 use codeforge::adapter::sandbox::none::Plain;
@@ -387,4 +389,49 @@ async fn the_workspace_may_lie_where_its_user_cannot_go() {
         assert_ne!(driver.kind(), DriverKind::None);
         sandbox.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_abandoned_command_does_not_outlive_its_sandbox() {
+    for (at, driver) in all().into_iter().enumerate() {
+        let ground = ground();
+        let sandbox = driver.open(&ground.order).await.unwrap();
+        let token = format!("{}", 90_000_000 + std::process::id() * 10 + at as u32);
+        // Seen to run, then dropped in the middle.
+        let running = tokio::sync::Notify::new();
+        let printed = |_: &str| running.notify_one();
+        let command = Command::shell(format!("setsid sleep {token} & echo up; sleep {token}"));
+        tokio::select! {
+            ended = sandbox.exec(Order::Operator(command), &printed) => panic!("{ended:?}"),
+            () = running.notified() => {}
+        }
+        sandbox.close().await.unwrap();
+        drop(sandbox);
+        let until = Instant::now() + Duration::from_secs(10);
+        while !living(&format!("sleep {token}")).is_empty() {
+            assert!(Instant::now() < until, "{:?} left {:?}", driver.kind(), living(&token));
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_of_roots_is_worked_on_without_roots_rights() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let ground = ground();
+    chown(&ground.order.workspace, Some(0), Some(0)).unwrap();
+    let order = OpenSandbox { owner: (0, 0), ..ground.order.clone() };
+    let [native, docker] = <[_; 2]>::try_from(walls()).ok().unwrap();
+    assert!(matches!(docker.open(&order).await, Err(SandboxError::Refused(_))));
+    let sandbox = native.open(&order).await.unwrap();
+    let probe = "id -u; grep CapEff /proc/self/status; echo x > file; echo x > /proc/sys/kernel/core_pattern || cat /etc/shadow || ls /root || echo held";
+    let outcome = sh(sandbox.as_ref(), probe).await;
+    assert!(
+        outcome.output.starts_with("1000\nCapEff:\t0000000000000000\n") && outcome.output.ends_with("held\n"),
+        "{outcome:?}"
+    );
+    assert!(ground.order.workspace.join("file").exists());
+    sandbox.close().await.unwrap();
 }

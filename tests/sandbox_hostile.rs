@@ -1,5 +1,7 @@
 //! The policy is advice, the sandbox is the wall: what hostile code inside can reach, under both drivers.
 
+#![expect(clippy::unwrap_used, reason = "scenarios stop at the first surprise, in their helpers too")]
+
 use codeforge::adapter::sandbox::docker::Docker;
 use codeforge::adapter::sandbox::native::{Native, Toolchains};
 use codeforge::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
