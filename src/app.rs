@@ -110,8 +110,7 @@ struct RealWorld {
 
 impl RealWorld {
     fn new() -> Result<Self, String> {
-        let cwd =
-            std::env::current_dir().map_err(|error| format!("the current folder cannot be read: {error}"))?;
+        let cwd = std::env::current_dir().map_err(|error| format!("the current folder cannot be read: {error}"))?;
         Ok(Self { cwd, clock: Arc::new(clock::SystemClock) })
     }
 

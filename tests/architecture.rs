@@ -20,9 +20,7 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     table.insert("adapter", vec!["port", "model", "text", "policy::Approved"]);
     table.insert(
         "engine",
-        vec![
-            "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "port", "model", "template", "text",
-        ],
+        vec!["workflow", "plan", "run", "agent", "policy", "gate", "deliver", "port", "model", "template", "text"],
     );
     table.insert("report", vec!["model", "text", "template"]);
     table.insert(
@@ -50,8 +48,7 @@ const WORLD: [&str; 9] = [
     "reqwest",
 ];
 /// Vendor crates that only adapters (and the composition root) may name.
-const VENDOR: [&str; 9] =
-    ["sqlx", "git2", "bollard", "reqwest", "landlock", "seccompiler", "nix", "cap_std", "rustix"];
+const VENDOR: [&str; 9] = ["sqlx", "git2", "bollard", "reqwest", "landlock", "seccompiler", "nix", "cap_std", "rustix"];
 
 struct Paths {
     found: BTreeSet<String>,
@@ -207,6 +204,9 @@ fn the_documented_rooms_are_the_rooms_there_are() {
     let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
     let rooms: BTreeSet<String> = library().into_iter().map(|(_, room, _)| room).collect();
     for room in rooms {
-        assert!(docs.contains(&format!("`{room}`")) || docs.contains(&format!("{room}.rs")), "docs/architecture.md does not say what `{room}` is");
+        assert!(
+            docs.contains(&format!("`{room}`")) || docs.contains(&format!("{room}.rs")),
+            "docs/architecture.md does not say what `{room}` is"
+        );
     }
 }

@@ -256,8 +256,7 @@ impl ChatModel for Player {
                 },
             })
             .collect();
-        let stop =
-            recorded.stop.unwrap_or(if calls.is_empty() { StopReason::Stop } else { StopReason::ToolCalls });
+        let stop = recorded.stop.unwrap_or(if calls.is_empty() { StopReason::Stop } else { StopReason::ToolCalls });
         let cost = recorded.cost_usd.map(NanoUsd::from_usd);
         let model = if recorded.model.is_empty() { request.model.name.clone() } else { recorded.model.clone() };
         Ok(ChatAnswer {

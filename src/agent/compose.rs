@@ -43,7 +43,11 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
     let window = window(model);
     let declared: u64 = tools
         .iter()
-        .map(|tool| estimate_tokens(&tool.name) + estimate_tokens(&tool.description) + estimate_tokens(&tool.parameters.to_string()))
+        .map(|tool| {
+            estimate_tokens(&tool.name)
+                + estimate_tokens(&tool.description)
+                + estimate_tokens(&tool.parameters.to_string())
+        })
         .sum::<u64>()
         + output_schema.as_ref().map_or(0, |schema| estimate_tokens(&schema.to_string()))
         + ALLOWANCE;
@@ -54,7 +58,8 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
     };
     // The prompts must fit before any history can: each may take up to half of what there is.
     if fixed(&system, &prompt) > window {
-        let bytes = usize::try_from(window.saturating_sub(declared + 32) * 3 / 2).unwrap_or(usize::MAX).saturating_sub(64);
+        let bytes =
+            usize::try_from(window.saturating_sub(declared + 32) * 3 / 2).unwrap_or(usize::MAX).saturating_sub(64);
         let room = (bytes * 2).saturating_sub(system.len()).max(bytes);
         prompt = cap(&prompt, room);
         if fixed(&system, &prompt) > window {

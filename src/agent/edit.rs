@@ -37,8 +37,11 @@ pub fn replace(content: &str, old: &str, new: &str, all: bool) -> Result<String,
 }
 
 fn join_lines(content: &str, places: &[usize]) -> String {
-    let mut lines: Vec<String> =
-        places.iter().take(20).map(|at| (content.get(..*at).unwrap_or_default().matches('\n').count() + 1).to_string()).collect();
+    let mut lines: Vec<String> = places
+        .iter()
+        .take(20)
+        .map(|at| (content.get(..*at).unwrap_or_default().matches('\n').count() + 1).to_string())
+        .collect();
     if places.len() > lines.len() {
         lines.push("…".into());
     }
@@ -74,9 +77,11 @@ fn not_found(content: &str, old: &str) -> String {
             "`old` was not found in the file.\n{}Copy the text exactly as it stands in the file; read_file shows it.",
             region.describe("your `old`")
         ),
-        None => "`old` was not found in the file, nor anything like it. Read the file again: it may have changed, or the \
+        None => {
+            "`old` was not found in the file, nor anything like it. Read the file again: it may have changed, or the \
                  text is in another file (use search)."
-            .into(),
+                .into()
+        }
     }
 }
 
@@ -164,7 +169,11 @@ impl Region<'_> {
         if whitespace_only {
             let _ = write!(out, "; only white space differs: {}", self.whitespace(theirs));
         }
-        let _ = writeln!(out, ". Difference (- {theirs}, + the file{}):", if whitespace_only { "; → is a tab, · a blank" } else { "" });
+        let _ = writeln!(
+            out,
+            ". Difference (- {theirs}, + the file{}):",
+            if whitespace_only { "; → is a tab, · a blank" } else { "" }
+        );
         let show = |line: &str| if whitespace_only { visible(line) } else { line.to_owned() };
         let old: Vec<String> = self.wanted.iter().map(|line| show(line)).collect();
         let new: Vec<String> = self.found.iter().map(|line| show(line)).collect();
@@ -199,7 +208,9 @@ impl Region<'_> {
         } else if pairs().any(|(have, want)| indent(have) != indent(want)) {
             reasons.push("the depth of the indentation".into());
         }
-        if pairs().any(|(have, want)| have.trim_end() == have.trim_end_matches('\r') && have.ends_with('\r') != want.ends_with('\r')) {
+        if pairs().any(|(have, want)| {
+            have.trim_end() == have.trim_end_matches('\r') && have.ends_with('\r') != want.ends_with('\r')
+        }) {
             reasons.push("the line endings (CRLF against LF)".into());
         } else if pairs().any(|(have, want)| (have.trim_end() == *have) != (want.trim_end() == *want)) {
             reasons.push("white space at the end of lines".into());
@@ -216,12 +227,15 @@ fn visible(line: &str) -> String {
     let body = line.trim_end();
     let tail: String = line.chars().skip(body.chars().count()).map(|c| if c == '\t' { '→' } else { '·' }).collect();
     let lead = body.chars().take_while(|c| c.is_whitespace()).count();
-    let body: String =
-        body.chars().enumerate().map(|(at, c)| match c {
+    let body: String = body
+        .chars()
+        .enumerate()
+        .map(|(at, c)| match c {
             '\t' => '→',
             ' ' if at < lead => '·',
             other => other,
-        }).collect();
+        })
+        .collect();
     body + &tail
 }
 
@@ -258,10 +272,18 @@ mod tests {
     fn a_miss_shows_the_nearest_region_and_the_reason() {
         let error = replace(CODE, "fn main() {\n    let x = 1;\n    println!(\"{x}\");\n}", "", false).unwrap_err();
         assert!(error.contains("lines 1-4"), "{error}");
-        assert!(error.contains("indents with tabs") && error.contains("+→let x = 1;") && error.contains("-····let x"), "{error}");
+        assert!(
+            error.contains("indents with tabs") && error.contains("+→let x = 1;") && error.contains("-····let x"),
+            "{error}"
+        );
 
         let error = replace(CODE, "\tlet x = 1;\n\tprintln!(\"{y}\");\n", "", false).unwrap_err();
-        assert!(error.contains("lines 2-3") && error.contains("-\tprintln!(\"{y}\");") && error.contains("+\tprintln!(\"{x}\");"), "{error}");
+        assert!(
+            error.contains("lines 2-3")
+                && error.contains("-\tprintln!(\"{y}\");")
+                && error.contains("+\tprintln!(\"{x}\");"),
+            "{error}"
+        );
 
         let error = replace(CODE, "fn othre() {", "", false).unwrap_err();
         assert!(error.contains("lines 6-6"), "{error}");

@@ -57,8 +57,11 @@ impl Shown {
             if !self.calls.is_empty() && protocol::read_calls(&text).is_empty() {
                 text.push_str(&protocol::write_calls(&self.calls));
             }
-            let mut said: Vec<String> =
-                self.results.iter().map(|result| format!("Result of {}:\n{}", result.about, fence(&result.text))).collect();
+            let mut said: Vec<String> = self
+                .results
+                .iter()
+                .map(|result| format!("Result of {}:\n{}", result.about, fence(&result.text)))
+                .collect();
             said.extend(self.say.clone());
             let mut messages = vec![Message::Assistant { text: nothing(&text), calls: Vec::new() }];
             if !said.is_empty() {
@@ -68,7 +71,9 @@ impl Shown {
         }
         let text = if self.calls.is_empty() { nothing(&self.text) } else { self.text.clone() };
         let mut messages = vec![Message::Assistant { text, calls: self.calls.clone() }];
-        messages.extend(self.results.iter().map(|result| Message::Tool { call_id: result.id.clone(), text: result.text.clone() }));
+        messages.extend(
+            self.results.iter().map(|result| Message::Tool { call_id: result.id.clone(), text: result.text.clone() }),
+        );
         messages.extend(self.say.clone().map(|text| Message::User { text }));
         messages
     }

@@ -30,8 +30,12 @@ pub fn interpret(spec: &AgentSpec, model: &ModelRef, answer: &ChatAnswer) -> Ans
     let calls: Vec<ToolCall> = raw_calls
         .iter()
         .map(|raw| match if cut { Err(truncated()) } else { arguments(&offered, raw) } {
-            Ok(args) => ToolCall { id: raw.id.clone(), name: raw.name.clone(), args: Value::Object(args), malformed: None },
-            Err(message) => ToolCall { id: raw.id.clone(), name: raw.name.clone(), args: Value::Null, malformed: Some(message) },
+            Ok(args) => {
+                ToolCall { id: raw.id.clone(), name: raw.name.clone(), args: Value::Object(args), malformed: None }
+            }
+            Err(message) => {
+                ToolCall { id: raw.id.clone(), name: raw.name.clone(), args: Value::Null, malformed: Some(message) }
+            }
         })
         .collect();
     let conclusion = conclude(spec.output.as_ref(), &answer.text, &calls, cut);
@@ -93,7 +97,12 @@ fn tools_check(tool: &ToolSpec, args: &Map<String, Value>) -> Result<(), String>
 }
 
 /// Whether the answer ends the step, and how.
-fn conclude(output: Option<&OutputSpec>, text: &str, calls: &[ToolCall], cut: bool) -> Option<Result<Conclusion, String>> {
+fn conclude(
+    output: Option<&OutputSpec>,
+    text: &str,
+    calls: &[ToolCall],
+    cut: bool,
+) -> Option<Result<Conclusion, String>> {
     if calls.is_empty() {
         return Some(if cut {
             Err("Your answer was cut off at the output limit. Say it in fewer words.".into())

@@ -66,7 +66,7 @@ impl Hunk {
     }
 
     /// The texts of the lines that will be there.
-    fn new(&self) -> impl Iterator<Item = &Line> {
+    fn after(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(|line| line.kind != LineKind::Remove)
     }
 }

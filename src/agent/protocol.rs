@@ -44,7 +44,8 @@ pub(super) fn read_calls(text: &str) -> Vec<RawCall> {
 
 fn read_call(value: &Value) -> Option<(String, String)> {
     let name = value.get("tool")?.as_str()?.to_owned();
-    let arguments = value.get("args").or_else(|| value.get("arguments")).map_or_else(|| "{}".to_owned(), Value::to_string);
+    let arguments =
+        value.get("args").or_else(|| value.get("arguments")).map_or_else(|| "{}".to_owned(), Value::to_string);
     Some((name, arguments))
 }
 
@@ -72,7 +73,10 @@ pub(super) fn blocks(text: &str) -> Vec<&str> {
         let bare = line.trim();
         match open {
             None if bare.starts_with("```") => {
-                wanted = matches!(bare.trim_start_matches('`').trim().to_ascii_lowercase().as_str(), "json" | "" | "tool" | "json5");
+                wanted = matches!(
+                    bare.trim_start_matches('`').trim().to_ascii_lowercase().as_str(),
+                    "json" | "" | "tool" | "json5"
+                );
                 open = Some(next);
             }
             Some(start) if bare == "```" => {

@@ -13,9 +13,9 @@ pub mod policies;
 pub mod resume;
 pub mod run;
 pub mod runs;
-//pub mod schema;
+pub mod schema;
 pub mod sources;
-//pub mod validate;
+pub mod validate;
 pub mod watching;
 
 use crate::engine::Stop;
@@ -28,14 +28,20 @@ use std::sync::Mutex;
 
 /// CodeForge turns a declarative YAML workflow into a tested change.
 #[derive(Debug, clap::Parser)]
-#[command(name = "codeforge", version, about, max_term_width = 110, after_help = "Examples:
+#[command(
+    name = "codeforge",
+    version,
+    about,
+    max_term_width = 110,
+    after_help = "Examples:
   codeforge demo                                  # see it work, without a key
   codeforge run fix -i task=\"what to change\"
   codeforge validate
   codeforge runs list
 
 Exit codes: 0 done; 1 the run failed; 2 usage or configuration; 3 a limit; 4 denied; 5 a provider or the sandbox \
-failed; 130 interrupted")]
+failed; 130 interrupted"
+)]
 pub struct Cli {
     /// Configuration file (default: .codeforge/config.yml)
     #[arg(long, global = true, value_name = "FILE")]
@@ -79,7 +85,7 @@ pub enum Color {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Check workflows, modes, policies and configuration
-    //Validate(validate::Args),
+    Validate(validate::Args),
     /// Run a workflow in a repository: the main job
     Run(run::Args),
     /// The main job on a sample repository with recorded model answers: no key, no account
@@ -95,7 +101,7 @@ pub enum Command {
     /// Policies: list, show, test a call by hand
     Policies(policies::Args),
     /// Print the JSON Schema of a kind of file
-    //Schema(schema::Args),
+    Schema(schema::Args),
     /// Print a shell's completions, or the man page
     Completions(completions::Args),
 }
@@ -106,7 +112,7 @@ pub enum Command {
 /// [`CliError`], whose ending is the exit code.
 pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
     match command {
-        //Command::Validate(args) => validate::run(args, cx).await,
+        Command::Validate(args) => validate::run(args, cx).await,
         Command::Run(args) => run::run(args, cx, stop).await,
         Command::Demo(args) => demo::run(args, cx, stop).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,
@@ -118,7 +124,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
             let protected: Vec<String> = library.config.protected_paths.iter().map(|glob| glob.0.clone()).collect();
             policies::run(args, cx, &library.policies.into_iter().collect(), &protected)
         }
-        //Command::Schema(args) => schema::run(args, cx).await,
+        Command::Schema(args) => schema::run(args, cx).await,
         Command::Completions(args) => completions::run(args, cx).await,
     }
 }

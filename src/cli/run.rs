@@ -123,13 +123,18 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
 pub(super) fn load(root: &Path, cx: &Context<'_>) -> Result<Library, CliError> {
     let mut all = workflow::builtin();
     all.extend(sources::read(root, cx.config.as_deref()).map_err(|error| CliError::usage(error.to_string()))?);
+    Ok(library(&all, root))
+}
+
+/// Loads documents; presets that the configuration extends are read from beside it.
+pub(super) fn library(all: &[workflow::Source], root: &Path) -> Library {
     let base = root.join(".codeforge");
     // A preset is read from beside the configuration and from nowhere else.
     let extended = |path: &str| {
         let inside = Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if inside { std::fs::read_to_string(base.join(path)).ok() } else { None }
     };
-    Ok(workflow::load(&all, &extended))
+    workflow::load(all, &extended)
 }
 
 /// Compiles, or shows all that is wrong.
@@ -169,11 +174,7 @@ pub(super) async fn start(
 }
 
 /// Puts an engine together for a repository.
-pub(super) async fn engine(
-    repository: Arc<dyn Repository>,
-    tape: &Tape,
-    cx: &Context<'_>,
-) -> Result<Engine, CliError> {
+pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Context<'_>) -> Result<Engine, CliError> {
     let store = cx.world.store(repository.state_dir()).await?;
     let models = cx.world.chat(tape).map_err(CliError::usage)?;
     Ok(Engine {
@@ -217,11 +218,7 @@ pub(super) async fn conclude(engine: &Engine, outcome: Outcome, cx: &Context<'_>
     }
 }
 
-fn write_trajectory(
-    engine: &Engine,
-    run: &RunId,
-    rows: &[crate::model::journal::Row],
-) -> std::io::Result<PathBuf> {
+fn write_trajectory(engine: &Engine, run: &RunId, rows: &[crate::model::journal::Row]) -> std::io::Result<PathBuf> {
     let folder = engine.run_folder(run);
     std::fs::create_dir_all(&folder)?;
     // Runs are nobody's change: the folder ignores itself.
@@ -276,6 +273,5 @@ fn read_event(file: Option<&Path>, cwd: &Path) -> Result<Value, CliError> {
     let Some(file) = file else { return Ok(Value::Null) };
     let text = std::fs::read_to_string(cwd.join(file))
         .map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))?;
-    serde_json::from_str(&text)
-        .map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))
+    serde_json::from_str(&text).map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))
 }

@@ -17,7 +17,8 @@ pub fn read(root: &Path, config: Option<&Path>) -> io::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for folder in ["workflows", "modes", "policies", "prompts", "schemas"] {
         let Ok(entries) = std::fs::read_dir(base.join(folder)) else { continue };
-        let mut files: Vec<_> = entries.collect::<io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()).collect();
+        let mut files: Vec<_> =
+            entries.collect::<io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()).collect();
         files.sort();
         for file in files.iter().filter(|file| file.is_file()) {
             let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

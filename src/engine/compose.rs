@@ -65,11 +65,7 @@ impl Session {
         }
         let trusted = self.trusted();
         let place = |part: &str| format!("{}: step `{}`, {part}", self.plan.file, step.id);
-        let prompt = if spec.prompt.trim().is_empty() {
-            default_prompt(&self.plan)
-        } else {
-            spec.prompt.clone()
-        };
+        let prompt = if spec.prompt.trim().is_empty() { default_prompt(&self.plan) } else { spec.prompt.clone() };
         let prompt = template::prompt("prompt", &prompt, &context, &trusted)
             .map_err(|error| format!("{}: {error}", place("prompt")))?;
         if let Some(values) = context.as_object_mut() {

@@ -52,16 +52,9 @@ impl Engine {
         mut stop: Stop,
     ) -> Result<Outcome, EngineError> {
         let resumed = !facts.is_empty();
-        let session = Arc::new(Session::new(self.clone(), &state, resumed));
-        let mut this = Loop {
-            engine: self,
-            session,
-            state,
-            seq,
-            fence,
-            tasks: JoinSet::new(),
-            handles: HashMap::new(),
-        };
+        let session = Arc::new(Session::new(self.clone(), &state));
+        let mut this =
+            Loop { engine: self, session, state, seq, fence, tasks: JoinSet::new(), handles: HashMap::new() };
         this.perform(effects, resumed);
         if !facts.is_empty() {
             this.take_in(facts).await?;

@@ -79,12 +79,8 @@ impl Engine {
     /// [`EngineError`]; a run that fails is an [`Outcome`], not an error.
     pub async fn start(&self, run: RunId, plan: Plan, base: Base, stop: Stop) -> Result<Outcome, EngineError> {
         let at_ms = self.clock.now_ms();
-        let head = RunHead {
-            id: run.clone(),
-            workflow: plan.workflow.clone(),
-            repo: base.repo.clone(),
-            created_ms: at_ms,
-        };
+        let head =
+            RunHead { id: run.clone(), workflow: plan.workflow.clone(), repo: base.repo.clone(), created_ms: at_ms };
         let started = Input::Started {
             run: run.clone(),
             plan: Box::new(plan),

@@ -189,12 +189,7 @@ impl Session {
         move |text: &str| watch.saw(&Progress::Output { step: step.clone(), text: text.to_owned() })
     }
 
-    async fn call_model(
-        self: &Arc<Self>,
-        key: EffectKey,
-        step: Option<StepId>,
-        view: &View,
-    ) -> Result<Input, Trouble> {
+    async fn call_model(self: &Arc<Self>, key: EffectKey, step: Option<StepId>, view: &View) -> Result<Input, Trouble> {
         let step = step.ok_or_else(|| Trouble::bug("a model call without a step"))?;
         let request = self.request(&step).ok_or_else(|| Trouble::bug("a model call without a request"))?;
         let Some(StepKind::Agent(spec)) = view.step.as_ref().map(|step| &step.kind) else {
@@ -324,9 +319,8 @@ impl Session {
         let mut checks = Vec::new();
         if definition.from_base {
             let (paths, base, candidate) = (definition.paths.clone(), self.base.tree.clone(), tree.clone());
-            let grafted = self
-                .blocking(move |session| Ok(session.engine.repository.graft(&candidate, &base, &paths)?))
-                .await?;
+            let grafted =
+                self.blocking(move |session| Ok(session.engine.repository.graft(&candidate, &base, &paths)?)).await?;
             if grafted != tree {
                 let outcome = self.gate_run(&definition, &key, "base", &grafted).await;
                 checks.push(gate::Check { what: "the files under `paths` as they are in the base", outcome });

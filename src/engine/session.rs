@@ -12,7 +12,6 @@ use crate::port::sandbox::{OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name of the workspace that all steps share.
@@ -30,12 +29,10 @@ pub(super) struct Session {
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
     requests: Mutex<HashMap<StepId, ChatRequest>>,
-    /// Whether the run was cut before: workspaces are opened as they were left.
-    pub resumed: bool,
 }
 
 impl Session {
-    pub(super) fn new(engine: Engine, state: &State, resumed: bool) -> Self {
+    pub(super) fn new(engine: Engine, state: &State) -> Self {
         Self {
             engine,
             run: state.run.clone(),
@@ -45,7 +42,6 @@ impl Session {
             sandboxes: tokio::sync::Mutex::default(),
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
-            resumed,
         }
     }
 
@@ -188,11 +184,6 @@ impl Session {
     /// What is pinned for an effect. Blocking.
     pub(super) fn pinned(&self, key: &EffectKey) -> Result<Option<TreeId>, RepositoryError> {
         self.engine.repository.pinned(&self.run, key)
-    }
-
-    /// Where set-up caches of this repository lie.
-    pub(super) fn cache_folder(&self) -> PathBuf {
-        self.engine.repository.state_dir().join("cache")
     }
 
     /// The chosen driver's name, or what was asked for while none is chosen.

@@ -155,9 +155,8 @@ fn file_call(
     call: Call,
 ) -> Result<ToolOutcome, Trouble> {
     let done = match call {
-        Call::ReadFile { path, start_line, end_line } => read(workspace, &path).and_then(|content| {
-            tools::read_file(&path, &content, start_line, end_line).map_err(Told::from)
-        }),
+        Call::ReadFile { path, start_line, end_line } => read(workspace, &path)
+            .and_then(|content| tools::read_file(&path, &content, start_line, end_line).map_err(Told::from)),
         Call::WriteFile { path, content } => write_file(workspace, &path, &content),
         Call::EditFile { path, old, new, replace_all } => read(workspace, &path).and_then(|before| {
             let after = edit::replace(&before, &old, &new, replace_all).map_err(Told::from)?;
@@ -224,7 +223,8 @@ impl From<String> for Told {
 
 fn read(workspace: &dyn Workspace, path: &str) -> Result<String, Told> {
     let bytes = workspace.read(path, READ_CAP)?;
-    String::from_utf8(bytes).map_err(|_| Told(format!("`{path}` is not text in UTF-8; it cannot be read or edited here")))
+    String::from_utf8(bytes)
+        .map_err(|_| Told(format!("`{path}` is not text in UTF-8; it cannot be read or edited here")))
 }
 
 fn read_if_there(workspace: &dyn Workspace, path: &str) -> Result<Option<String>, Told> {
@@ -257,7 +257,8 @@ fn apply_patch(workspace: &dyn Workspace, files: &[FilePatch]) -> Result<String,
                 None => None,
             },
         };
-        let after = patch::apply(original.as_deref(), file).map_err(|why| Told(format!("{why}\nNothing was changed.")))?;
+        let after =
+            patch::apply(original.as_deref(), file).map_err(|why| Told(format!("{why}\nNothing was changed.")))?;
         planned.push((file, original, after));
     }
     let mut said = Vec::new();
@@ -278,7 +279,8 @@ fn apply_patch(workspace: &dyn Workspace, files: &[FilePatch]) -> Result<String,
 
 /// The files of a difference that lie at or below a path.
 fn only_below(diff: &str, path: Option<&str>) -> String {
-    let Some(path) = path.map(|path| path.trim_start_matches("./").trim_end_matches('/')).filter(|path| !path.is_empty())
+    let Some(path) =
+        path.map(|path| path.trim_start_matches("./").trim_end_matches('/')).filter(|path| !path.is_empty())
     else {
         return diff.to_owned();
     };

@@ -60,10 +60,9 @@ fn verdict_of(outcome: &ExecOutcome) -> Verdict {
         // 126 and 127: the shell could not run the command at all.
         ExecStatus::Exited(126 | 127) => Verdict::Error,
         ExecStatus::Exited(_) => Verdict::Fail,
-        ExecStatus::Signaled(_)
-        | ExecStatus::TimedOut
-        | ExecStatus::OutOfMemory
-        | ExecStatus::TooManyProcesses => Verdict::Error,
+        ExecStatus::Signaled(_) | ExecStatus::TimedOut | ExecStatus::OutOfMemory | ExecStatus::TooManyProcesses => {
+            Verdict::Error
+        }
     }
 }
 

@@ -6,9 +6,7 @@ use crate::model::plan::{AgentSpec, OutputSpec};
 use crate::model::policy::Limits;
 use crate::model::tool::WRITING_TOOLS;
 use crate::workflow::schema::library::nearest;
-use crate::workflow::schema::{
-    HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaChoice, StepDoc, codes, stop, values,
-};
+use crate::workflow::schema::{HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaChoice, StepDoc, codes, stop, values};
 use serde_json::Value;
 
 /// Tokens that fit into a model where the configuration does not say.
@@ -38,7 +36,11 @@ impl Compiler<'_> {
                 Some(text) => text.clone(),
                 None => {
                     let at = self.workflow.step_at(id, "mode");
-                    self.error(codes::UNKNOWN_PROMPT, at, format!("mode `{mode_name}` has no prompt: `{file}` is missing"));
+                    self.error(
+                        codes::UNKNOWN_PROMPT,
+                        at,
+                        format!("mode `{mode_name}` has no prompt: `{file}` is missing"),
+                    );
                     self.help(format!("write .codeforge/prompts/{file}"));
                     return None;
                 }
@@ -115,7 +117,9 @@ impl Compiler<'_> {
             let Some(before) = self.steps.get(need) else { continue };
             let mode = before.mode.as_ref().and_then(|mode| self.library.modes.get(&mode.0));
             if before.output.is_some() || mode.is_some_and(|mode| mode.doc.output.is_some()) {
-                prompt.push_str(&format!("\nThe result of step `{need}`:\n{{{{ steps[\"{need}\"].output | tojson }}}}\n"));
+                prompt.push_str(&format!(
+                    "\nThe result of step `{need}`:\n{{{{ steps[\"{need}\"].output | tojson }}}}\n"
+                ));
             }
         }
         prompt

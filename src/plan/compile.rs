@@ -255,7 +255,13 @@ impl Compiler<'_> {
     fn step(&mut self, id: &str, step: &StepDoc, policy: &Policy) -> Option<PlanStep> {
         let own = step.budget.clone().unwrap_or_default();
         // What a policy limits per step holds for each; what it limits per run is the run's.
-        let mut limits = Limits { timeout_ms: None, max_cost_usd: None, max_tokens: None, max_file_changes: None, ..policy.limits.clone() };
+        let mut limits = Limits {
+            timeout_ms: None,
+            max_cost_usd: None,
+            max_tokens: None,
+            max_file_changes: None,
+            ..policy.limits.clone()
+        };
         limits = limits.stricter(&Limits {
             max_turns: step.max_steps,
             max_cost_per_step_usd: own.max_cost_usd,
@@ -278,7 +284,11 @@ impl Compiler<'_> {
             (None, Some(command)) => (StepKind::Run { command: command.0.clone() }, step.writes.unwrap_or(true)),
             (None, None) => {
                 let at = self.workflow.step_at(id, "");
-                self.error(codes::NOT_YET, at, format!("step `{id}` is of a kind that this version does not carry out"));
+                self.error(
+                    codes::NOT_YET,
+                    at,
+                    format!("step `{id}` is of a kind that this version does not carry out"),
+                );
                 self.help("steps of this version: `mode:` (an agent) and `run:` (a command)");
                 return None;
             }
@@ -345,11 +355,14 @@ impl Compiler<'_> {
             self.help("take `exec_mode: sandbox`, or the policy trusted-mount-autonomous");
         }
         if exec_mode == ExecMode::Mount {
-            let writers: Vec<&str> =
-                steps.values().filter(|s| s.writes && s.own_copy).map(|s| s.id.as_str()).collect();
+            let writers: Vec<&str> = steps.values().filter(|s| s.writes && s.own_copy).map(|s| s.id.as_str()).collect();
             if writers.len() > 1 {
                 let list = writers.join("`, `");
-                self.error(codes::CONCURRENT_WRITERS, place, format!("`{list}` would write to one mounted tree at once"));
+                self.error(
+                    codes::CONCURRENT_WRITERS,
+                    place,
+                    format!("`{list}` would write to one mounted tree at once"),
+                );
                 self.help("order them with `needs:`, mark those that only read with `writes: false`, or take `exec_mode: sandbox`");
             }
         }
@@ -431,10 +444,8 @@ impl Compiler<'_> {
         }
         if !missing.is_empty() {
             let lines: Vec<String> = missing.iter().map(|(name, _)| format!("    {name}: {{ run: \"…\" }}")).collect();
-            let help = format!(
-                "say in .codeforge/config.yml how this repository is checked:\n  gates:\n{}",
-                lines.join("\n")
-            );
+            let help =
+                format!("say in .codeforge/config.yml how this repository is checked:\n  gates:\n{}", lines.join("\n"));
             for (index, (name, why)) in missing.iter().enumerate() {
                 let message = format!("no gate `{name}` is defined; {why}");
                 let problem = match &self.library.config_document {
@@ -473,8 +484,7 @@ impl Compiler<'_> {
                 if !said.insert(model.name.clone()) {
                     continue;
                 }
-                let message =
-                    format!("model `{}` has no price, so the cap of ${cap:.2} could not be kept", model.name);
+                let message = format!("model `{}` has no price, so the cap of ${cap:.2} could not be kept", model.name);
                 let configured = self.library.config_document.as_ref();
                 let configured = configured.filter(|document| document.node(&["models", &model.name]).is_some());
                 let problem = match configured {

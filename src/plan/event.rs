@@ -56,7 +56,10 @@ mod tests {
         assert_eq!(event["kind"], "push");
         assert_eq!(event["change"]["head"]["sha"], Value::Null);
         assert!(event["change"].is_object());
-        assert_eq!(event["issue"], json!({ "number": 4, "title": null, "body": null, "author": null, "url": null, "labels": null }));
+        assert_eq!(
+            event["issue"],
+            json!({ "number": 4, "title": null, "body": null, "author": null, "url": null, "labels": null })
+        );
         assert_eq!(event["extra"], json!([1]));
         assert_eq!(shaped(&Value::Null), event_shape());
     }

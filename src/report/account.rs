@@ -121,7 +121,9 @@ fn gate_line(gate: &GateResult, led_to: &str, style: Style) -> String {
     let name = line(&gate.gate, 40);
     let time = numbers::span(gate.duration_ms);
     match gate.verdict {
-        Verdict::Pass => format!("      gate {name} {} {time}", style.paint("32", if style.ascii { "ok" } else { "✓" })),
+        Verdict::Pass => {
+            format!("      gate {name} {} {time}", style.paint("32", if style.ascii { "ok" } else { "✓" }))
+        }
         Verdict::Fail | Verdict::Error => {
             let last = gate.output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
             let led = if led_to.is_empty() { String::new() } else { format!("   → {led_to}") };

@@ -95,7 +95,9 @@ pub fn svg(account: &Account) -> String {
         escape(&line(&account.workflow, 50)),
         account.run,
         EDGE + 26,
-        escape(&account.ending.map_or_else(|| "not finished".to_owned(), |ending| format!("{ending:?}").to_lowercase())),
+        escape(
+            &account.ending.map_or_else(|| "not finished".to_owned(), |ending| format!("{ending:?}").to_lowercase())
+        ),
         escape(&numbers::cost(&account.spend)),
     );
     for step in &account.steps {

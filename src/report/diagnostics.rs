@@ -45,3 +45,102 @@ pub fn render(problem: &Diagnostic, color: bool) -> String {
     }
     out
 }
+
+/// `2 errors, 1 warning in 1 of 4 files`, or `4 files are fine`.
+pub fn summary(problems: &[Diagnostic], files: usize) -> String {
+    let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+    let plural = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let mut parts = Vec::new();
+    if errors > 0 {
+        parts.push(plural(errors, "error"));
+    }
+    if warnings > 0 {
+        parts.push(plural(warnings, "warning"));
+    }
+    if parts.is_empty() {
+        return format!("{} checked: no problems", plural(files, "file"));
+    }
+    let mut with: Vec<&str> = problems
+        .iter()
+        .filter(|problem| problem.severity != Severity::Note)
+        .map(|problem| problem.place.file.as_str())
+        .collect();
+    with.sort_unstable();
+    with.dedup();
+    format!("{} in {} of {}", parts.join(", "), with.len(), plural(files, "file"))
+}
+
+/// A GitHub annotation. Nothing in it can end the command or begin another one.
+pub fn github(problem: &Diagnostic) -> String {
+    let property = |text: &str| escape(text).replace(':', "%3A").replace(',', "%2C");
+    let word = match problem.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "notice",
+    };
+    let mut message = problem.message.clone();
+    for more in problem.label.iter().chain(&problem.help) {
+        message.push('\n');
+        message.push_str(more);
+    }
+    let place = &problem.place;
+    format!(
+        "::{word} file={},line={},col={},title={}::{}\n",
+        property(&place.file),
+        place.line,
+        place.column,
+        property(problem.code),
+        escape(&crate::text::clean(&message))
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// SARIF 2.1.0.
+pub fn sarif(problems: &[Diagnostic]) -> serde_json::Value {
+    use serde_json::json;
+    let mut codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    let results: Vec<serde_json::Value> = problems
+        .iter()
+        .map(|problem| {
+            let level = match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Note => "note",
+            };
+            let place = &problem.place;
+            let text = match &problem.help {
+                Some(help) => format!("{}\n{help}", problem.message),
+                None => problem.message.clone(),
+            };
+            json!({
+                "ruleId": problem.code,
+                "level": level,
+                "message": { "text": text },
+                "locations": [{ "physicalLocation": {
+                    "artifactLocation": { "uri": place.file },
+                    "region": {
+                        "startLine": place.line, "startColumn": place.column, "endColumn": place.column + place.width,
+                    },
+                }}],
+            })
+        })
+        .collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "codeforge",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": codes.iter().map(|code| json!({ "id": code })).collect::<Vec<_>>(),
+            }},
+            "results": results,
+        }],
+    })
+}

@@ -82,7 +82,8 @@ impl View {
                 sum.1 += bill.usage.unwrap_or_default().total();
             }
             Input::GateDone { result, .. } => {
-                let _ = self.all.println(format!("  {step}: gate {} {}", line(&result.gate, 40), line(&result.detail, 60)));
+                let _ =
+                    self.all.println(format!("  {step}: gate {} {}", line(&result.gate, 40), line(&result.detail, 60)));
             }
             Input::Prepared { .. } | Input::DeliveryDone { .. } => self.done(&step),
             _ => {}
@@ -101,7 +102,9 @@ impl View {
         let bar = self.bars.entry(step.to_owned()).or_insert_with(|| {
             let bar = all.add(ProgressBar::new_spinner());
             // The template is ours and constant; a spinner without a style still spins.
-            if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} {prefix}  {elapsed:.dim}  {wide_msg:.dim}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("  {spinner:.cyan} {prefix}  {elapsed:.dim}  {wide_msg:.dim}")
+            {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(120));

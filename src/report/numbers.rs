@@ -55,7 +55,11 @@ pub fn tokens(spend: &Spend) -> String {
 
 /// `src/parse.rs +9 −2 · tests/parse.rs +14`; more than three files are counted.
 pub fn files(files: &[FileChange]) -> String {
-    let mut shown: Vec<String> = files.iter().take(3).map(|file| format!("{}{}", super::line(&file.path, 60), lines(file.added, file.removed))).collect();
+    let mut shown: Vec<String> = files
+        .iter()
+        .take(3)
+        .map(|file| format!("{}{}", super::line(&file.path, 60), lines(file.added, file.removed)))
+        .collect();
     if files.len() > 3 {
         shown.push(format!("and {} more", files.len() - 3));
     }

@@ -27,9 +27,11 @@ impl Lines {
     pub fn lines(&mut self, progress: &Progress) -> Vec<String> {
         match progress {
             Progress::Note(note) => vec![format!("note: {}", line(note, 300))],
-            Progress::ModelText { step, text } | Progress::Output { step, text } if self.verbosity >= 2 => {
-                text.lines().filter(|text| !text.trim().is_empty()).map(|text| format!("  {step} | {}", line(text, 300))).collect()
-            }
+            Progress::ModelText { step, text } | Progress::Output { step, text } if self.verbosity >= 2 => text
+                .lines()
+                .filter(|text| !text.trim().is_empty())
+                .map(|text| format!("  {step} | {}", line(text, 300)))
+                .collect(),
             Progress::ModelText { .. } | Progress::Output { .. } => Vec::new(),
             Progress::Recorded(row) => match &row.body {
                 RowBody::Input(input) => self.input(input),
@@ -78,7 +80,11 @@ impl Lines {
                     return Vec::new();
                 }
                 let usage = bill.usage.unwrap_or_default();
-                let said = if answer.text.trim().is_empty() { String::new() } else { format!(": {}", line(&answer.text, 160)) };
+                let said = if answer.text.trim().is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", line(&answer.text, 160))
+                };
                 vec![format!(
                     "{step}: model answered ({} in, {} out, {} so far){said}",
                     numbers::grouped(usage.input),
@@ -102,7 +108,10 @@ impl Lines {
                     )],
                     _ if self.verbosity >= 1 => {
                         let how = match outcome.status {
-                            ToolStatus::Ok => outcome.exit_code.filter(|code| *code != 0).map_or_else(String::new, |code| format!(" → exit code {code}")),
+                            ToolStatus::Ok => outcome
+                                .exit_code
+                                .filter(|code| *code != 0)
+                                .map_or_else(String::new, |code| format!(" → exit code {code}")),
                             ToolStatus::Error => " → error".into(),
                             ToolStatus::TimedOut => " → timed out".into(),
                             ToolStatus::Killed => " → killed by a limit".into(),

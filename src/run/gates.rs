@@ -77,10 +77,8 @@ impl State {
             .map(|result| format!("gate `{}` did not pass ({})", result.gate, result.detail))
             .collect::<Vec<_>>()
             .join("; ");
-        let feedback = Feedback {
-            gates: failed.iter().map(|result| (*result).clone()).collect(),
-            discarded: String::new(),
-        };
+        let feedback =
+            Feedback { gates: failed.iter().map(|result| (*result).clone()).collect(), discarded: String::new() };
         let broken = !failed.is_empty() && failed.iter().all(|result| result.verdict == Verdict::Error);
         let all_passed = failed.is_empty();
         self.steps[index].gates.extend(results.iter().map(|result| Attempted {

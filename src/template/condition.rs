@@ -119,7 +119,9 @@ mod tests {
         for text in ["always()", "failure () and x", "not(cancelled())", "x or\nsuccess()"] {
             assert!(mentions_status(text), "{text}");
         }
-        for text in ["steps.failure", "x == 'always()'", "x.success()", "my_always()", "\"it\\\"s always()\" == x", "always"] {
+        for text in
+            ["steps.failure", "x == 'always()'", "x.success()", "my_always()", "\"it\\\"s always()\" == x", "always"]
+        {
             assert!(!mentions_status(text), "{text}");
         }
     }

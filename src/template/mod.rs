@@ -54,7 +54,10 @@ pub fn render(name: &str, text: &str, ctx: &serde_json::Value) -> Result<String,
 /// [`TemplateError`] with the position.
 pub fn check(text: &str) -> Result<(), TemplateError> {
     bounded("template", text)?;
-    environment().template_from_named_str("template", text).map(|_| ()).map_err(|error| explain("template", text, &error))
+    environment()
+        .template_from_named_str("template", text)
+        .map(|_| ())
+        .map_err(|error| explain("template", text, &error))
 }
 
 /// Whether `text` is an expression, as in `if:` and `until:`: its syntax, not its names.
@@ -108,11 +111,18 @@ fn text_of(value: &Value) -> Result<String, Error> {
         return Ok(text.to_owned());
     }
     if value.as_object().is_some() {
-        return serde_json::to_string(value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()));
+        return serde_json::to_string(value)
+            .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()));
     }
     Ok(match value.kind() {
         // minijinja would write `True` and `None`, as Python does.
-        ValueKind::Bool => if value.is_true() { "true".to_owned() } else { "false".to_owned() },
+        ValueKind::Bool => {
+            if value.is_true() {
+                "true".to_owned()
+            } else {
+                "false".to_owned()
+            }
+        }
         ValueKind::None => "null".to_owned(),
         _ => value.to_string(),
     })
@@ -233,15 +243,13 @@ mod tests {
     fn values_are_printed_as_they_are_and_never_read_as_templates() {
         let ctx = json!({ "title": "{{ 7 * 7 }} <b>", "n": 3, "list": ["a", "b"], "map": { "k": [1, null] } });
         let text = "{{ title }}|{{ n }}|{{ list | join('+') }}|{{ map | tojson }}|{{ map }}|{{ 7 * 7 }}";
-        assert_eq!(
-            render("title", text, &ctx).unwrap(),
-            r#"{{ 7 * 7 }} <b>|3|a+b|{"k":[1,null]}|{"k":[1,null]}|49"#
-        );
+        assert_eq!(render("title", text, &ctx).unwrap(), r#"{{ 7 * 7 }} <b>|3|a+b|{"k":[1,null]}|{"k":[1,null]}|49"#);
     }
 
     #[test]
     fn errors_have_a_place() {
-        let error = render("branch", "ok\n  {{ steps.plan.missing }}", &json!({ "steps": { "plan": {} } })).unwrap_err();
+        let error =
+            render("branch", "ok\n  {{ steps.plan.missing }}", &json!({ "steps": { "plan": {} } })).unwrap_err();
         assert_eq!((error.name.as_str(), error.line, error.column), ("branch", 2, Some(6)), "{error:?}");
         assert!(error.message.contains("missing"), "{error}");
         let error = render("t", "{{ nope.deeper }}", &json!({})).unwrap_err();

@@ -135,7 +135,9 @@ pub(super) fn is_trusted(value: &Value) -> bool {
     match value.kind() {
         ValueKind::Bool | ValueKind::Number | ValueKind::None => true,
         ValueKind::String => value.is_safe(),
-        ValueKind::Seq | ValueKind::Iterable => value.try_iter().is_ok_and(|mut items| items.all(|item| is_trusted(&item))),
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter().is_ok_and(|mut items| items.all(|item| is_trusted(&item)))
+        }
         ValueKind::Map => value.try_iter().is_ok_and(|mut keys| {
             keys.all(|key| is_trusted(&key) && value.get_item(&key).is_ok_and(|item| is_trusted(&item)))
         }),
@@ -173,7 +175,9 @@ mod tests {
     #[test]
     fn trusted_text_is_plain() {
         assert_eq!(
-            show("{{ inputs.task }} {{ run.id }} {{ steps.review.verdict }} {{ inputs.count }} {{ inputs.dry }} {{ 6 * 7 }}"),
+            show(
+                "{{ inputs.task }} {{ run.id }} {{ steps.review.verdict }} {{ inputs.count }} {{ inputs.dry }} {{ 6 * 7 }}"
+            ),
             "Fix the parser 7f3k9m2q pass 3 true 42"
         );
         assert_eq!(show("{% for tool in tools %}- {{ tool.name }}\n{% endfor %}"), "- shell\n- search\n");

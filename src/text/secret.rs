@@ -16,10 +16,8 @@ pub fn contains_secret(text: &str, secrets: &[&str]) -> bool {
     secrets.iter().flat_map(|secret| forms(secret)).any(|form| {
         !find(text, &form).is_empty()
             || squeezed.as_deref().is_some_and(|squeezed| {
-                let form_squeezed = Form {
-                    text: form.text.chars().filter(|c| !c.is_whitespace()).collect(),
-                    any_case: form.any_case,
-                };
+                let form_squeezed =
+                    Form { text: form.text.chars().filter(|c| !c.is_whitespace()).collect(), any_case: form.any_case };
                 form_squeezed.text.len() >= SHORTEST && !find(squeezed, &form_squeezed).is_empty()
             })
     })

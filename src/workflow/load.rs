@@ -114,7 +114,13 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
             Kind::Prompt => "prompt",
             Kind::Schema => "schema",
             Kind::Unknown => {
-                problems.push(bare(codes::UNKNOWN_FILE, Severity::Warning, source, "nothing reads this file", UNKNOWN_HELP));
+                problems.push(bare(
+                    codes::UNKNOWN_FILE,
+                    Severity::Warning,
+                    source,
+                    "nothing reads this file",
+                    UNKNOWN_HELP,
+                ));
                 continue;
             }
         };
@@ -216,7 +222,8 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
     library
 }
 
-const UNKNOWN_HELP: &str = "documents lie in workflows/, modes/ and policies/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
+const UNKNOWN_HELP: &str =
+    "documents lie in workflows/, modes/ and policies/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
 const RESERVED_HELP: &str = "give it a name of its own, and name that in `policy:`";
 
 /// A problem of a whole file.
@@ -281,7 +288,8 @@ fn merged(
         let text = if full.starts_with("..") || path.starts_with('/') { None } else { extended(&full) };
         let Some(text) = text else {
             let mut problem = document.error(codes::EXTENDS_MISSING, item.at, format!("there is no file {full}"));
-            problem.help = Some("a path is taken relative to the file that it stands in, and stays in the repository".into());
+            problem.help =
+                Some("a path is taken relative to the file that it stands in, and stays in the repository".into());
             problems.push(problem);
             continue;
         };

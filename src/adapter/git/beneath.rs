@@ -307,20 +307,13 @@ pub(super) fn copy_entry(
             let (from, to) = (open_child(from, name)?, make_child(to, name, &sig, owner)?);
             copy_tree(from.as_fd(), to.as_fd(), owner)
         }
-        FileType::RegularFile | FileType::Symlink if !is_dot_git(name) => {
-            copy(from, to, name, &sig, owner).map(|_| ())
-        }
+        FileType::RegularFile | FileType::Symlink if !is_dot_git(name) => copy(from, to, name, &sig, owner).map(|_| ()),
         _ => Ok(()),
     }
 }
 
 /// Makes (or opens) the folder `name` with the mode of another.
-pub(super) fn make_child(
-    at: BorrowedFd<'_>,
-    name: &[u8],
-    sig: &Sig,
-    owner: Option<(u32, u32)>,
-) -> io::Result<OwnedFd> {
+pub(super) fn make_child(at: BorrowedFd<'_>, name: &[u8], sig: &Sig, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(sig.mode & 0o777 | 0o700)) {
         Err(Errno::EXIST) => {}
         made => {

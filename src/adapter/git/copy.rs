@@ -109,4 +109,3 @@ fn folder_to(
     }
     Ok(copied)
 }
-

@@ -279,8 +279,7 @@ fn write_out(inner: &Inner, user: &Repository, deltas: &[Delta]) -> Result<(), R
         let Some((mode, oid)) = delta.new else { continue };
         let object = inner.store.read(oid)?;
         let (folder, name) = beneath::split(&delta.path);
-        let folder =
-            beneath::make_folders(root.as_fd(), folder, None).map_err(|error| failed(&delta.path, error))?;
+        let folder = beneath::make_folders(root.as_fd(), folder, None).map_err(|error| failed(&delta.path, error))?;
         let written = if mode == LINK {
             beneath::put_link(folder.as_fd(), name, object.data(), None)
         } else {

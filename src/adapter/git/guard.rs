@@ -14,7 +14,8 @@ pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Re
     let set = globs(protected)?;
     for delta in deltas {
         let path = &delta.path;
-        let refuse = |why: String| Err(RepositoryError::Refused(format!("nothing was delivered: `{}` {why}", shown(path))));
+        let refuse =
+            |why: String| Err(RepositoryError::Refused(format!("nothing was delivered: `{}` {why}", shown(path))));
         if let Some(part) = path.split(|byte| *byte == b'/').find(|part| reads_as_dot_git(part)) {
             return refuse(format!("has `{}` in it, which some systems read as `.git`", shown(part)));
         }

@@ -36,9 +36,8 @@ pub(super) struct Indexed {
 
 impl Indexed {
     fn matches(&self, sig: &Sig) -> bool {
-        let time = |ours: (i32, u32), theirs: (i64, u32)| {
-            i64::from(ours.0) == theirs.0 && (ours.1 == 0 || ours.1 == theirs.1)
-        };
+        let time =
+            |ours: (i32, u32), theirs: (i64, u32)| i64::from(ours.0) == theirs.0 && (ours.1 == 0 || ours.1 == theirs.1);
         !self.racy
             && u64::from(self.size) == sig.size & 0xffff_ffff
             && time(self.mtime, sig.mtime)
@@ -154,20 +153,10 @@ impl Scanner {
     pub(super) fn scan(&mut self, store: &Store, root: BorrowedFd<'_>) -> Result<Found, RepositoryError> {
         let failed = |error| broken("reading the folder", error);
         let top = beneath::open_folder(root, b"").map_err(failed)?;
-        let first = Job {
-            path: Vec::new(),
-            fd: top,
-            rules: self.facts.exclude.clone(),
-            rules_same: true,
-            only_tracked: false,
-        };
-        let queue = Mutex::new(Queue {
-            jobs: vec![first],
-            busy: 0,
-            listed: Vec::new(),
-            found: Found::default(),
-            failed: None,
-        });
+        let first =
+            Job { path: Vec::new(), fd: top, rules: self.facts.exclude.clone(), rules_same: true, only_tracked: false };
+        let queue =
+            Mutex::new(Queue { jobs: vec![first], busy: 0, listed: Vec::new(), found: Found::default(), failed: None });
         let wake = Condvar::new();
         let this = &*self;
         std::thread::scope(|scope| {
@@ -262,8 +251,8 @@ impl Scanner {
                 let at = old.files.binary_search_by(|known| known.name.cmp(&name)).ok()?;
                 old.files.get(at)
             });
-            let was_child = kind == FileType::Directory
-                && old.is_some_and(|old| old.children.binary_search(&name).is_ok());
+            let was_child =
+                kind == FileType::Directory && old.is_some_and(|old| old.children.binary_search(&name).is_ok());
             let settled = rules_same && !job.only_tracked && (known.is_some() || was_child);
             let mut only_tracked = job.only_tracked;
             if !settled {
@@ -294,13 +283,11 @@ impl Scanner {
                     let kept = known.filter(|known| known.sig == sig && !known.racy);
                     let entry = match kept {
                         Some(known) => known.clone(),
-                        None => {
-                            match self.hash(store, at, &path, &name, &sig) {
-                                Ok((oid, mode)) => Known { name, sig, oid, mode, racy: is_racy(&sig, now) },
-                                Err(error) if error.1 => continue,
-                                Err(error) => return Err(error),
-                            }
-                        }
+                        None => match self.hash(store, at, &path, &name, &sig) {
+                            Ok((oid, mode)) => Known { name, sig, oid, mode, racy: is_racy(&sig, now) },
+                            Err(error) if error.1 => continue,
+                            Err(error) => return Err(error),
+                        },
                     };
                     changed |= known.is_none_or(|known| known.oid != entry.oid || known.mode != entry.mode);
                     folder.files.push(entry);

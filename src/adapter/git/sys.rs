@@ -83,9 +83,8 @@ pub(super) fn mount_idmapped(source: &Path, target: &Path, id: u32) -> io::Resul
 /// A user namespace whose map takes 0 to `id` and leaves all others as they are.
 fn user_namespace(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: fork-like clone without a new stack; the child makes nothing but two system calls.
-    let child = unsafe {
-        libc::syscall(libc::SYS_clone, libc::c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD), 0, 0, 0, 0)
-    };
+    let child =
+        unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD), 0, 0, 0, 0) };
     if child == 0 {
         // SAFETY: in the child, async-signal-safe calls only. It dies with the thread that made it, or is killed.
         unsafe {

@@ -215,11 +215,3 @@ fn diff_folder(
     }
     Ok(())
 }
-
-/// Every file, link and submodule of a tree with its path.
-pub(super) fn flatten(store: &Store, tree: Oid) -> Result<Vec<(Vec<u8>, u32, Oid)>, RepositoryError> {
-    Ok(diff(store, store.empty_tree(), tree)?
-        .into_iter()
-        .filter_map(|delta| delta.new.map(|(mode, oid)| (delta.path, mode, oid)))
-        .collect())
-}

@@ -110,7 +110,11 @@ impl Walk<'_> {
         (opaque, rules, mut only_tracked): (bool, &Rules, bool),
     ) -> Result<Effect, RepositoryError> {
         if tracked.is_some_and(|entry| entry.mode == trees::COMMIT) {
-            return Ok(if opaque { Effect::Put(trees::COMMIT, tracked.map_or(self.store.empty_tree(), |e| e.oid)) } else { Effect::Nothing });
+            return Ok(if opaque {
+                Effect::Put(trees::COMMIT, tracked.map_or(self.store.empty_tree(), |e| e.oid))
+            } else {
+                Effect::Nothing
+            });
         }
         let kind = sig.kind();
         if kind == FileType::CharacterDevice {

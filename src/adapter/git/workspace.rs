@@ -80,12 +80,7 @@ pub(super) fn open(inner: &Arc<Inner>, order: &OpenWorkspace) -> Result<Arc<dyn 
     Ok(tree)
 }
 
-fn make(
-    inner: &Arc<Inner>,
-    order: &OpenWorkspace,
-    place: &Path,
-    taken: Taken,
-) -> Result<Arc<Tree>, RepositoryError> {
+fn make(inner: &Arc<Inner>, order: &OpenWorkspace, place: &Path, taken: Taken) -> Result<Arc<Tree>, RepositoryError> {
     let failed = |error: io::Error| broken(format!("making the workspace {}", place.display()), error);
     let stat = std::fs::metadata(&inner.root).map_err(failed)?;
     let we = rustix::process::geteuid().as_raw();
@@ -185,12 +180,7 @@ fn mount(place: &Path, meta: &Meta) -> io::Result<()> {
 }
 
 /// Opens a workspace that an earlier engine left, as it left it.
-fn reopen(
-    inner: &Arc<Inner>,
-    place: PathBuf,
-    meta: Meta,
-    taken: Taken,
-) -> Result<Arc<dyn Workspace>, RepositoryError> {
+fn reopen(inner: &Arc<Inner>, place: PathBuf, meta: Meta, taken: Taken) -> Result<Arc<dyn Workspace>, RepositoryError> {
     let failed = |error: io::Error| broken(format!("opening the workspace {}", place.display()), error);
     if meta.made_by == "overlay" {
         let lower = Oid::from_str(&meta.lower).map_err(|error| failed(io::Error::other(error)))?;
@@ -470,8 +460,8 @@ impl Workspace for Tree {
             _ => {
                 let root = self.open_dir(&self.root)?;
                 let user = self.open_dir(&self.inner.root)?;
-                state.seal = Seal::take(&self.place, user.as_fd(), root.as_fd(), &found.ignored, &state.seal)
-                    .map_err(failed)?;
+                state.seal =
+                    Seal::take(&self.place, user.as_fd(), root.as_fd(), &found.ignored, &state.seal).map_err(failed)?;
                 Ok(())
             }
         }

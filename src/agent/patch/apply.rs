@@ -16,7 +16,9 @@ pub fn apply(original: Option<&str>, patch: &FilePatch) -> Result<Option<String>
     let path = patch.path();
     let Some(_) = &patch.old_path else {
         if original.is_some_and(|text| !text.is_empty()) {
-            return Err(format!("{path}: the patch creates the file, but it exists already. Patch it as it is, or use write_file."));
+            return Err(format!(
+                "{path}: the patch creates the file, but it exists already. Patch it as it is, or use write_file."
+            ));
         }
         return change(&Text::of(""), patch).map(Some);
     };
@@ -29,7 +31,9 @@ pub fn apply(original: Option<&str>, patch: &FilePatch) -> Result<Option<String>
         return change(&text, patch).map(Some);
     }
     if !patch.hunks.is_empty() && !change(&text, patch)?.is_empty() {
-        return Err(format!("{path}: the patch deletes the file, but does not remove all of its lines. Read it again."));
+        return Err(format!(
+            "{path}: the patch deletes the file, but does not remove all of its lines. Read it again."
+        ));
     }
     Ok(None)
 }
@@ -109,15 +113,18 @@ fn change(text: &Text<'_>, patch: &FilePatch) -> Result<String, String> {
             ));
         }
         out.extend(text.lines.iter().take(at).skip(done).map(|line| (*line).to_owned()));
-        out.extend(hunk.new().map(|line| endings.text(line)));
+        out.extend(hunk.after().map(|line| endings.text(line)));
         done = end;
         if end == text.lines.len() {
             let marked = hunk.lines.iter().any(|line| line.no_newline);
             if marked {
-                newline = !hunk.new().last().is_some_and(|line| line.no_newline);
+                newline = !hunk.after().last().is_some_and(|line| line.no_newline);
             }
         } else if hunk.lines.iter().any(|line| line.no_newline) {
-            return Err(format!("{}: hunk {number} ends the file without a newline, but more lines follow.", patch.path()));
+            return Err(format!(
+                "{}: hunk {number} ends the file without a newline, but more lines follow.",
+                patch.path()
+            ));
         }
     }
     out.extend(text.lines.iter().skip(done).map(|line| (*line).to_owned()));
@@ -153,7 +160,8 @@ fn place(
             )),
         };
     }
-    let fits = |at: usize| text.lines.iter().skip(at).zip(old).filter(|(have, want)| *have == want).count() == old.len();
+    let fits =
+        |at: usize| text.lines.iter().skip(at).zip(old).filter(|(have, want)| *have == want).count() == old.len();
     let expected = hunk.old_start.map(|start| (start as isize - 1).saturating_add(drift));
     if let Some(expected) = expected.and_then(|at| usize::try_from(at).ok())
         && expected >= done

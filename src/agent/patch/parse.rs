@@ -9,15 +9,19 @@ use super::{FilePatch, Hunk, Line, LineKind};
 /// In words for the model: no patch in it, a line that belongs nowhere, a binary patch, a hunk without a file.
 pub fn parse(text: &str) -> Result<Vec<FilePatch>, String> {
     if text.lines().any(|line| line.trim() == "*** Begin Patch") {
-        return Err("This is not a unified diff (`*** Begin Patch` is another format). Send `--- a/path`, `+++ b/path` and \
+        return Err(
+            "This is not a unified diff (`*** Begin Patch` is another format). Send `--- a/path`, `+++ b/path` and \
                     `@@ -start,count +start,count @@` hunks, or use edit_file."
-            .into());
+                .into(),
+        );
     }
     let mut reader = Reader { lines: text.split('\n').collect(), at: 0, files: Vec::new(), current: None };
     reader.read()?;
     let files = reader.files;
     if files.is_empty() {
-        return Err("There is no patch in `patch`: it needs `--- a/path`, `+++ b/path` and at least one `@@` hunk.".into());
+        return Err(
+            "There is no patch in `patch`: it needs `--- a/path`, `+++ b/path` and at least one `@@` hunk.".into()
+        );
     }
     Ok(files)
 }
@@ -51,7 +55,10 @@ impl<'a> Reader<'a> {
                 self.read_file_header()?;
             } else if line.starts_with("@@") {
                 if self.current.is_none() {
-                    return Err(format!("Line {}: a hunk without `--- a/path` and `+++ b/path` before it.", self.at + 1));
+                    return Err(format!(
+                        "Line {}: a hunk without `--- a/path` and `+++ b/path` before it.",
+                        self.at + 1
+                    ));
                 }
                 self.read_hunk(line)?;
             } else {
@@ -64,7 +71,8 @@ impl<'a> Reader<'a> {
 
     /// Whether `--- …` and `+++ …` stand here.
     fn file_header(&self) -> bool {
-        self.header(0).is_some_and(|line| line.starts_with("--- ")) && self.header(1).is_some_and(|line| line.starts_with("+++ "))
+        self.header(0).is_some_and(|line| line.starts_with("--- "))
+            && self.header(1).is_some_and(|line| line.starts_with("+++ "))
     }
 
     fn read_file_header(&mut self) -> Result<(), String> {
@@ -94,7 +102,10 @@ impl<'a> Reader<'a> {
 
     fn extended_header(&mut self, line: &str) -> Result<(), String> {
         if line == "GIT binary patch" || line.starts_with("Binary files ") {
-            return Err(format!("Line {}: binary patches cannot be applied; only text files can be changed.", self.at + 1));
+            return Err(format!(
+                "Line {}: binary patches cannot be applied; only text files can be changed.",
+                self.at + 1
+            ));
         }
         let Some(file) = self.current.as_mut().filter(|file| file.hunks.is_empty()) else { return Ok(()) };
         if let Some(mode) = line.strip_prefix("new file mode ") {

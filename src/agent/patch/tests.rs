@@ -19,10 +19,16 @@ fn a_patch_as_git_writes_it() {
                  diff --git a/x b/y\nsimilarity index 100%\nrename from x\nrename to y\n";
     let files = parse(patch).unwrap();
     assert_eq!(files.len(), 5, "{files:#?}");
-    assert_eq!((files[0].old_path.as_deref(), files[0].new_path.as_deref(), files[0].executable), (None, Some("src/new.rs"), Some(true)));
+    assert_eq!(
+        (files[0].old_path.as_deref(), files[0].new_path.as_deref(), files[0].executable),
+        (None, Some("src/new.rs"), Some(true))
+    );
     assert_eq!(apply(None, &files[0]), Ok(Some("fn main() {\n}\n".into())));
     assert!(apply(Some("here"), &files[0]).unwrap_err().contains("exists already"));
-    assert_eq!((files[1].old_path.as_deref(), files[1].new_path.as_deref()), (Some("old name.txt"), Some("new name.txt")));
+    assert_eq!(
+        (files[1].old_path.as_deref(), files[1].new_path.as_deref()),
+        (Some("old name.txt"), Some("new name.txt"))
+    );
     assert_eq!(apply(Some(FILE), &files[1]), Ok(Some(FILE.replace("two", "TWO"))));
     assert_eq!((files[2].old_path.as_deref(), files[2].new_path.as_deref()), (Some("gone"), None));
     assert_eq!(apply(Some("bye"), &files[2]), Ok(None));
@@ -35,7 +41,8 @@ fn a_patch_as_git_writes_it() {
 #[test]
 fn a_patch_as_models_write_it() {
     // Prose and a code fence around it, wrong counts, wrong line numbers, trimmed empty context lines.
-    let patch = "Here is the fix:\n```diff\n--- a/f\n+++ b/f\n@@ -40,2 +40,9 @@\n three\n-four\n+FOUR\n five\n```\nDone.";
+    let patch =
+        "Here is the fix:\n```diff\n--- a/f\n+++ b/f\n@@ -40,2 +40,9 @@\n three\n-four\n+FOUR\n five\n```\nDone.";
     assert_eq!(apply(Some(FILE), &one(patch)), Ok(Some(FILE.replace("four", "FOUR"))));
     let patch = "--- f\n+++ f\n@@\n-six\n+SIX\n";
     assert_eq!(apply(Some(FILE), &one(patch)), Ok(Some(FILE.replace("six", "SIX"))));
@@ -65,7 +72,10 @@ fn drift_is_followed_and_ambiguity_refused() {
 fn errors_say_which_hunk_and_what_is_near() {
     let patch = one("--- a/f\n+++ b/f\n@@ -1 +1 @@\n-one\n+1\n@@ -4,2 +4,2 @@\n four\n-fife\n+5\n");
     let error = apply(Some(FILE), &patch).unwrap_err();
-    assert!(error.contains("hunk 2") && error.contains("lines 4-5") && error.contains("-fife") && error.contains("+five"), "{error}");
+    assert!(
+        error.contains("hunk 2") && error.contains("lines 4-5") && error.contains("-fife") && error.contains("+five"),
+        "{error}"
+    );
     assert!(apply(None, &patch).unwrap_err().contains("no such file"));
     for (text, word) in [
         ("just words", "no patch"),

@@ -105,7 +105,9 @@ impl Call {
         }
         let offered = specs(std::slice::from_ref(&call.name), None);
         let Some(spec) = offered.first() else { return Err(format!("There is no tool `{}`.", call.name)) };
-        let Value::Object(args) = &call.args else { return Err(format!("{}: the arguments must be a JSON object.", call.name)) };
+        let Value::Object(args) = &call.args else {
+            return Err(format!("{}: the arguments must be a JSON object.", call.name));
+        };
         // What `finish` may hand over is the step's own business.
         let checked: Map<String, Value> = args
             .iter()
@@ -174,7 +176,10 @@ impl Call {
                     }
                 }
             }
-            Self::ListFiles { path, .. } | Self::Search { path, .. } | Self::GitDiff { path } | Self::GitLog { path, .. } => {
+            Self::ListFiles { path, .. }
+            | Self::Search { path, .. }
+            | Self::GitDiff { path }
+            | Self::GitLog { path, .. } => {
                 paths.reads.push(folder(path));
             }
             Self::Shell { .. } | Self::Finish { .. } => {}
@@ -191,7 +196,9 @@ pub fn check_args(spec: &ToolSpec, args: &Map<String, Value>) -> Result<(), Stri
     let empty = Map::new();
     let properties = spec.parameters.get("properties").and_then(Value::as_object).unwrap_or(&empty);
     let mut problems = Vec::new();
-    for name in spec.parameters.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    for name in
+        spec.parameters.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    {
         // `output` is judged with the conclusion, where its own message is better.
         if !args.contains_key(name) && !(spec.name == "finish" && name == "output") {
             problems.push(format!("`{name}` is missing"));
@@ -275,7 +282,8 @@ mod tests {
 
     #[test]
     fn arguments_become_typed() {
-        let read = Call::parse(&call("read_file", json!({ "path": "a.rs", "start_line": 3, "end_line": null }))).unwrap();
+        let read =
+            Call::parse(&call("read_file", json!({ "path": "a.rs", "start_line": 3, "end_line": null }))).unwrap();
         assert_eq!(read, Call::ReadFile { path: "a.rs".into(), start_line: Some(3), end_line: None });
         assert_eq!(read.paths().reads, ["a.rs"]);
         let finish = Call::parse(&call("finish", json!({ "summary": "done", "output": { "a": 1 } }))).unwrap();

@@ -139,22 +139,36 @@ mod tests {
     fn files_are_numbered_and_paged() {
         assert_eq!(number_lines("a\n\nb", 9), "     9\ta\n    10\t\n    11\tb\n");
         assert_eq!(read_file("f", "a\n\nb\n", None, None), Ok("     1\ta\n     2\t\n     3\tb\n".into()));
-        assert_eq!(read_file("f", "a\nb\nc\n", Some(2), Some(2)), Ok("     2\tb\n[lines 2-2 of 3; continue with start_line 3]\n".into()));
+        assert_eq!(
+            read_file("f", "a\nb\nc\n", Some(2), Some(2)),
+            Ok("     2\tb\n[lines 2-2 of 3; continue with start_line 3]\n".into())
+        );
         assert!(read_file("f", "a\n", Some(5), None).unwrap_err().contains("has 1 lines"));
         let long = "x\n".repeat(5_000);
         let shown = read_file("f", &long, None, None).unwrap();
-        assert!(shown.ends_with("[lines 1-2000 of 5000; continue with start_line 2001]\n"), "{}", &shown[shown.len() - 80..]);
+        assert!(
+            shown.ends_with("[lines 1-2000 of 5000; continue with start_line 2001]\n"),
+            "{}",
+            &shown[shown.len() - 80..]
+        );
         let wide = read_file("f", &"é".repeat(100_000), None, None).unwrap();
         assert!(wide.len() < 5_000 && wide.contains("bytes more"));
-        assert!(read_file("f", &format!("{}\n", "y".repeat(1_900)).repeat(100), None, None).unwrap().len() < RESULT_BYTES + 100);
+        assert!(
+            read_file("f", &format!("{}\n", "y".repeat(1_900)).repeat(100), None, None).unwrap().len()
+                < RESULT_BYTES + 100
+        );
     }
 
     #[test]
     fn results_say_what_is_left_out() {
         let hit = Hit { path: "a.rs".into(), line: 3, text: "  let x = 1;  ".into() };
-        assert_eq!(search_results(&[hit], true), "a.rs:3:   let x = 1;\n[only the first 1 hits; narrow the pattern, the path or the glob]\n");
+        assert_eq!(
+            search_results(&[hit], true),
+            "a.rs:3:   let x = 1;\n[only the first 1 hits; narrow the pattern, the path or the glob]\n"
+        );
         assert_eq!(listing(&["a".into(), "b".into()], 5), "a\nb\n[2 of 5 files; narrow it with path or glob]");
-        let outcome = ExecOutcome { status: ExecStatus::Exited(1), output: "boom\n".into(), dropped: 0, duration_ms: 3 };
+        let outcome =
+            ExecOutcome { status: ExecStatus::Exited(1), output: "boom\n".into(), dropped: 0, duration_ms: 3 };
         assert_eq!(command(&outcome), "exit code 1\nboom");
         assert_eq!(changed("f", Some("a\nb\n"), Some("a\nc\n")), "Changed f:\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n");
         assert_eq!(changed("f", None, Some("a\n")), "Created f (1 lines).");

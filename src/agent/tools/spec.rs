@@ -104,9 +104,10 @@ fn finish(output: Option<&OutputSpec>) -> ToolSpec {
         "summary": { "type": "string", "description": "What was done and found, what was verified and how, what is left open: a few plain sentences" },
     });
     let mut required = vec!["summary"];
-    let mut description = "End your work on this task. Call it once, when everything is done and checked, and call nothing \
+    let mut description =
+        "End your work on this task. Call it once, when everything is done and checked, and call nothing \
                            after it."
-        .to_owned();
+            .to_owned();
     if let (Some(output), Some(map)) = (output, properties.as_object_mut()) {
         map.insert("output".into(), output.schema.clone());
         required.push("output");

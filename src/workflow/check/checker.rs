@@ -28,13 +28,7 @@ impl<'a> Checker<'a> {
         self.push(code, Severity::Warning, at, message)
     }
 
-    fn push(
-        &mut self,
-        code: &'static str,
-        severity: Severity,
-        at: At,
-        message: impl Into<String>,
-    ) -> &mut Diagnostic {
+    fn push(&mut self, code: &'static str, severity: Severity, at: At, message: impl Into<String>) -> &mut Diagnostic {
         let index = self.found.len();
         self.found.push(self.document.diagnostic(code, severity, at, message));
         &mut self.found[index]
@@ -47,7 +41,11 @@ impl<'a> Checker<'a> {
         problem.label = near.map(|near| format!("did you mean `{near}`?"));
         problem.help = Some(match known.len() {
             0 => list.to_owned(),
-            1..=24 => format!("{what}s: {}{}", known.join(", "), if list.is_empty() { String::new() } else { format!(" ({list})") }),
+            1..=24 => format!(
+                "{what}s: {}{}",
+                known.join(", "),
+                if list.is_empty() { String::new() } else { format!(" ({list})") }
+            ),
             _ => format!("there are {} {what}s {list}", known.len()),
         });
     }
@@ -64,7 +62,9 @@ impl<'a> Checker<'a> {
             "policy" => (codes::UNKNOWN_POLICY, "policy", strs(&known.policies), "codeforge policies list"),
             "tool" => (codes::UNKNOWN_TOOL, "tool", TOOLS.to_vec(), ""),
             "scenario" => (codes::UNKNOWN_SCENARIO, "scenario", strs(&known.scenarios), ""),
-            "model" => (codes::UNKNOWN_MODEL, "model", strs(&known.models), "models are named in .codeforge/config.yml"),
+            "model" => {
+                (codes::UNKNOWN_MODEL, "model", strs(&known.models), "models are named in .codeforge/config.yml")
+            }
             _ => return false,
         };
         if !names.contains(&name) {

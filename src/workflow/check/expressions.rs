@@ -1,8 +1,8 @@
 //! Templates and expressions: syntax, and which names they use.
 
-use super::checker::Checker;
-use super::super::schema::document::Node;
 use super::super::schema::codes;
+use super::super::schema::document::Node;
+use super::checker::Checker;
 use minijinja::{Environment, Error};
 use std::collections::HashSet;
 use std::sync::OnceLock;

@@ -6,10 +6,10 @@ mod shape;
 mod workflow;
 
 use super::load::Source;
-use checker::Checker;
 use super::schema::document::{Document, Node, Yaml};
 use super::schema::{DocKind, codes};
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
+use checker::Checker;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -116,7 +116,8 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         && let Some(said) = root.get("name").filter(|said| said.text().is_some_and(|text| text != name))
     {
         let message = format!("the file is called `{name}`, the {} `{}`", kind.name(), said.text().unwrap_or_default());
-        checker.error(codes::NAME_MISMATCH, said.at, message).help = Some(format!("write `name: {name}`, or rename the file"));
+        checker.error(codes::NAME_MISMATCH, said.at, message).help =
+            Some(format!("write `name: {name}`, or rename the file"));
     }
     match kind {
         DocKind::Workflow => workflow::check(&mut checker, root),

@@ -144,7 +144,9 @@ impl Grammar {
                             .keys
                             .iter()
                             .filter(|(name, _, of)| name == canonical || of.as_ref() == Some(canonical))
-                            .find(|(name, ..)| *name != key.text && has(name) && (name == canonical || *name < key.text))
+                            .find(|(name, ..)| {
+                                *name != key.text && has(name) && (name == canonical || *name < key.text)
+                            })
                     {
                         visitor.both(key.at, &key.text, other);
                     }

@@ -17,9 +17,34 @@ const AGENT_KEYS: [&str; 8] = ["prompt", "scenario", "model", "backend", "tools"
 const DELIVERED_NOW: [&str; 4] = ["none", "patch", "commit-local", "branch"];
 /// Variables by which a program can be made to load or run something else.
 const POISON: [&str; 28] = [
-    "PATH", "HOME", "SHELL", "IFS", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH",
-    "NODE_OPTIONS", "NODE_PATH", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PERL5LIB", "PERL5OPT", "RUBYLIB",
-    "RUBYOPT", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "RUSTC_WRAPPER", "RUSTC", "GCONV_PATH", "EDITOR", "PAGER", "TMPDIR",
+    "PATH",
+    "HOME",
+    "SHELL",
+    "IFS",
+    "ENV",
+    "BASH_ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "PS4",
+    "PROMPT_COMMAND",
+    "CDPATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PYTHONHOME",
+    "PERL5LIB",
+    "PERL5OPT",
+    "RUBYLIB",
+    "RUBYOPT",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "RUSTC_WRAPPER",
+    "RUSTC",
+    "GCONV_PATH",
+    "EDITOR",
+    "PAGER",
+    "TMPDIR",
 ];
 /// Beginnings of such variables.
 const POISON_PREFIX: [&str; 6] = ["LD_", "DYLD_", "GIT_", "BASH_FUNC_", "CODEFORGE_", "INPUT_"];
@@ -123,7 +148,8 @@ pub(super) fn sandboxed(checker: &mut Checker<'_>, sandbox: &Node) {
             }
         }
         let clean = format!("/{}", clean.join("/"));
-        let sockets = ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"];
+        let sockets =
+            ["/var/run/docker.sock", "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock"];
         let parent = |socket: &str| clean == "/" || socket == clean || socket.starts_with(&format!("{clean}/"));
         if host.starts_with('/') && (sockets.iter().any(|s| parent(s)) || clean.ends_with(".sock")) {
             checker.error(codes::DOCKER_SOCKET, mount.at, format!("`{host}` is, or holds, a daemon's socket")).help =
@@ -249,7 +275,8 @@ fn step(checker: &mut Checker<'_>, root: &Node, name: &str, at: At, node: &Node)
     }
     if node.key("id").is_some() && root.get("steps").is_some_and(|steps| matches!(steps.value, Yaml::Map(_))) {
         let at = node.key("id").map_or(at, |key| key.at);
-        checker.error(codes::EXCLUSIVE_KEYS, at, "in a map the step's key is its name").help = Some("take `id` out".into());
+        checker.error(codes::EXCLUSIVE_KEYS, at, "in a map the step's key is its name").help =
+            Some("take `id` out".into());
     }
     env(checker, node.get("env"));
     mode_rules(checker, node);
@@ -306,8 +333,13 @@ fn attempts(checker: &mut Checker<'_>, root: &Node, node: &Node) {
         let Some(name) = gate.text() else { continue };
         let defined = root.get("gates").and_then(|gates| gates.get(name));
         if defined.and_then(|gate| gate.get("on_fail")).and_then(Node::text) == Some("retry") {
-            checker.warn(codes::RETRY_WITHOUT_ATTEMPTS, gate.at, format!("gate `{name}` retries, the step has one attempt")).help =
-                Some("add `attempts: 3` to the step".into());
+            checker
+                .warn(
+                    codes::RETRY_WITHOUT_ATTEMPTS,
+                    gate.at,
+                    format!("gate `{name}` retries, the step has one attempt"),
+                )
+                .help = Some("add `attempts: 3` to the step".into());
         }
     }
 }

@@ -391,7 +391,11 @@ impl Builder {
         self.alias_nodes = self.alias_nodes.saturating_add(*nodes);
         self.alias_bytes = self.alias_bytes.saturating_add(*bytes);
         if self.alias_nodes > MAX_ALIAS_NODES || self.alias_bytes > MAX_ALIAS_BYTES {
-            self.problem(codes::ALIAS_BOMB, at, format!("repeated anchors expand to more than {MAX_ALIAS_NODES} values"));
+            self.problem(
+                codes::ALIAS_BOMB,
+                at,
+                format!("repeated anchors expand to more than {MAX_ALIAS_NODES} values"),
+            );
             self.help("write the values out, or take out the anchors");
             return false;
         }

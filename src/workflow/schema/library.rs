@@ -1,7 +1,7 @@
 //! All documents of a project, loaded and checked.
 
-use super::document::{At, Document};
 use super::docs::{StepDoc, StepsDoc, WorkflowDoc};
+use super::document::{At, Document};
 use super::kinds::OneOrMany;
 use super::settings::{ConfigDoc, LimitsDoc, ModeDoc, PolicyDoc};
 use super::{stop, values};

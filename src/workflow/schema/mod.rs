@@ -67,7 +67,8 @@ pub fn json_schema(kind: DocKind) -> Value {
     };
     let mut schema = schema.to_value();
     for (_, definition, key, synonym) in SYNONYMS.iter().filter(|(of, ..)| *of == kind) {
-        let place = if definition.is_empty() { Some(&mut schema) } else { schema.pointer_mut(&format!("/$defs/{definition}")) };
+        let place =
+            if definition.is_empty() { Some(&mut schema) } else { schema.pointer_mut(&format!("/$defs/{definition}")) };
         let Some(object) = place else { continue };
         let mut copy = object.pointer(&format!("/properties/{key}")).cloned().unwrap_or(json!({}));
         if let Some(copy) = copy.as_object_mut() {

@@ -84,7 +84,9 @@ pub fn check_cron(text: &str) -> Result<(), String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     if fields.len() != FIELDS.len() {
         let count = fields.len();
-        return Err(format!("a cron line has five fields (minute, hour, day of month, month, weekday), this one {count}"));
+        return Err(format!(
+            "a cron line has five fields (minute, hour, day of month, month, weekday), this one {count}"
+        ));
     }
     for (field, (name, least, greatest, names)) in fields.iter().zip(FIELDS) {
         let value = |word: &str| -> Result<u32, String> {
@@ -152,7 +154,16 @@ mod tests {
         for right in ["H 2 * * *", "*/15 0-6,22-23 1 jan-mar MON", "0 0 * * 7", "H/10 * * * *", "5 4 * * sun"] {
             assert_eq!(check_cron(right), Ok(()), "{right}");
         }
-        for wrong in ["* * * *", "0 0 2 * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "x * * * *"] {
+        for wrong in [
+            "* * * *",
+            "0 0 2 * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "*/0 * * * *",
+            "5-1 * * * *",
+            "x * * * *",
+        ] {
             assert!(check_cron(wrong).is_err(), "{wrong}");
         }
     }
