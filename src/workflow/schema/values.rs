@@ -57,7 +57,7 @@ pub fn size_bytes(text: &str) -> Result<u64, String> {
         _ => return Err(bad()),
     };
     let bytes = (number * factor).round();
-    if bytes < 1.0 || bytes > 9e15 {
+    if !(1.0..=9e15).contains(&bytes) {
         return Err(format!("`{text}` is not an amount that a sandbox can have"));
     }
     Ok(bytes as u64)
