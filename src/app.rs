@@ -195,8 +195,8 @@ impl World for RealWorld {
     fn secrets(&self) -> Vec<String> {
         // By what a variable is called; short values would redact half of every text.
         #[expect(clippy::disallowed_methods, reason = "this is the room where the environment is read")]
-        std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        let all = std::env::vars_os();
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, value)| {
                 let name = name.to_uppercase();
                 value.len() >= 8

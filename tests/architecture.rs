@@ -143,7 +143,7 @@ fn rooms_import_only_what_the_table_allows() {
         let allowed = table.get(room.as_str()).unwrap_or_else(|| panic!("room `{room}` is not in the table"));
         for path in paths.iter().filter_map(|path| path.strip_prefix("crate::")) {
             let other = path.split("::").next().unwrap();
-            let fits = |allowed: &&str| path == **allowed || path.starts_with(&format!("{allowed}::"));
+            let fits = |allowed: &&str| path == *allowed || path.starts_with(&format!("{allowed}::"));
             if other != room && !allowed.iter().any(|allowed| fits(&allowed)) {
                 wrong.push(format!("src/{}: names crate::{path}", file.display()));
             }

@@ -180,8 +180,7 @@ impl Region<'_> {
         let old: Vec<&str> = old.iter().map(String::as_str).collect();
         let new: Vec<&str> = new.iter().map(String::as_str).collect();
         let diff = TextDiff::from_slices(&old, &new);
-        let mut shown = 0;
-        for change in diff.iter_all_changes() {
+        for (shown, change) in diff.iter_all_changes().enumerate() {
             if shown == MOST_LINES {
                 out.push_str("  …\n");
                 break;
@@ -192,7 +191,6 @@ impl Region<'_> {
                 ChangeTag::Equal => ' ',
             };
             let _ = writeln!(out, "{sign}{}", change.value());
-            shown += 1;
         }
         out
     }

@@ -29,7 +29,6 @@ impl Approved {
     ///
     /// # Errors
     /// The ruling itself, where it does not ask: nobody can approve what a rule denies.
-    #[expect(clippy::result_large_err, reason = "a ruling is logged whole; it is made once a call")]
     pub fn granted(mut ruling: Ruling, by: &str) -> Result<Self, Ruling> {
         if ruling.decision != Decision::Ask {
             return Err(ruling);
@@ -87,7 +86,6 @@ pub struct Explanation {
 ///
 /// # Errors
 /// The ruling that denies it or asks a person. Never panics, whatever the arguments are.
-#[expect(clippy::result_large_err, reason = "a ruling is logged whole; it is made once a call")]
 pub fn judge(policy: &Policy, call: &ToolCall, scope: &Scope<'_>) -> Result<Approved, Ruling> {
     let ruling = explain(policy, call, scope).ruling;
     if ruling.decision == Decision::Allow { Ok(Approved { ruling }) } else { Err(ruling) }

@@ -84,7 +84,11 @@ impl<'a> Reader<'a> {
             return Err(format!("Line {}: both sides are /dev/null.", self.at + 1));
         }
         let fresh = match &self.current {
-            Some(file) => !file.hunks.is_empty(),
+            // After a rename that is complete, the header of another file begins another file.
+            Some(file) => {
+                let renamed = file.old_path.is_some() && file.new_path.is_some() && file.old_path != file.new_path;
+                !file.hunks.is_empty() || (renamed && (&file.old_path, &file.new_path) != (&old, &new))
+            }
             None => true,
         };
         if fresh {
@@ -208,8 +212,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Old start (from 1) and the counts of old and new lines; a header without numbers gives neither.
-fn hunk_header(header: &str) -> Option<(Option<usize>, Option<(usize, usize)>)> {
+/// Old start (from 1), and the counts of old and new lines, where a header gives them.
+type HunkHeader = (Option<usize>, Option<(usize, usize)>);
+
+/// A header without numbers gives neither.
+fn hunk_header(header: &str) -> Option<HunkHeader> {
     let inner = header.strip_prefix("@@")?;
     let inner = inner.find("@@").and_then(|end| inner.get(..end)).unwrap_or(inner).trim();
     if !inner.starts_with('-') {

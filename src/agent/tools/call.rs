@@ -200,7 +200,8 @@ pub fn check_args(spec: &ToolSpec, args: &Map<String, Value>) -> Result<(), Stri
         spec.parameters.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     {
         // `output` is judged with the conclusion, where its own message is better.
-        if !args.contains_key(name) && !(spec.name == "finish" && name == "output") {
+        let optional = spec.name == "finish" && name == "output";
+        if !args.contains_key(name) && !optional {
             problems.push(format!("`{name}` is missing"));
         }
     }

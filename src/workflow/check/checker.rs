@@ -204,11 +204,10 @@ impl Visitor for Checker<'_> {
                     self.error(codes::BAD_CRON, at, message).help = Some("`H 2 * * *` is once a night".into());
                 }
             }
-            "timezone"
-                if jiff::tz::TimeZoneDatabase::bundled().get(text).is_err() => {
-                    self.error(codes::BAD_TIMEZONE, at, format!("`{text}` is not a time zone")).help =
-                        Some("write an IANA name: UTC, Europe/Berlin, America/New_York".into());
-                }
+            "timezone" if jiff::tz::TimeZoneDatabase::bundled().get(text).is_err() => {
+                self.error(codes::BAD_TIMEZONE, at, format!("`{text}` is not a time zone")).help =
+                    Some("write an IANA name: UTC, Europe/Berlin, America/New_York".into());
+            }
             "url" if !(text.starts_with("http://") || text.starts_with("https://")) => {
                 self.error(codes::BAD_URL, at, format!("`{text}` is not a web address")).help =
                     Some("it begins with https:// or http://".into());
