@@ -57,13 +57,11 @@ impl Toolchains {
 
     fn show(&mut self, entry: &Path, home: Option<&Path>) {
         let parent = entry.parent().unwrap_or(entry);
-        if let Some(home) = home
-            && let Ok(beneath) = entry.strip_prefix(home)
-        {
-            let family = beneath.components().next().map(|part| home.join(part)).unwrap_or_default();
+        // By its own name, wherever it lies: `HOME` may be another one than that of the toolchain.
+        for family in entry.ancestors() {
             match family.file_name().and_then(|name| name.to_str()) {
                 Some(".cargo") => {
-                    let rustup = home.join(".rustup");
+                    let rustup = family.with_file_name(".rustup");
                     self.folders.push(entry.to_owned());
                     if rustup.is_dir() {
                         self.env.insert("RUSTUP_HOME".into(), rustup.to_string_lossy().into_owned());
@@ -75,7 +73,7 @@ impl Toolchains {
                     if family.file_name().is_some_and(|name| name == ".pyenv") {
                         self.env.insert("PYENV_ROOT".into(), family.to_string_lossy().into_owned());
                     }
-                    self.folders.push(family);
+                    self.folders.push(family.to_owned());
                     return;
                 }
                 _ => {}
