@@ -207,17 +207,25 @@ impl State {
         }
     }
 
+    /// Whether something could want the step's work back or forth: a writing agent, another attempt, a gate, a join. A
+    /// plain command pays for none of it.
+    fn wants_snapshots(&self, index: usize) -> bool {
+        self.plan_step(index).is_some_and(|plan| {
+            plan.writes && (self.is_agent(index) || plan.attempts > 1 || !plan.gates.is_empty() || self.has_copies)
+        })
+    }
+
     /// Takes the step's snapshot, where something could need it and it is not known already.
     fn snapshot_before(&mut self, index: usize) {
         let Some(plan) = self.plan_step(index) else { return };
-        let needed =
-            plan.writes && (self.is_agent(index) || plan.attempts > 1 || !plan.gates.is_empty() || self.has_copies);
+        let writes = plan.writes;
         match self.tree_now(index) {
-            Some(tree) if needed => {
+            // Known for nothing: a command that a crash cuts can be put back, even where no gate asks for a snapshot.
+            Some(tree) if writes => {
                 self.steps[index].before = Some(tree);
                 self.work(index);
             }
-            None if needed => {
+            None if self.wants_snapshots(index) => {
                 self.steps[index].phase = Phase::Before;
                 self.emit(index, Work::Snapshot { after: false });
             }
@@ -301,7 +309,7 @@ impl State {
     pub(super) fn work_done(&mut self, index: usize) {
         let Some(plan) = self.plan_step(index) else { return };
         let wanted = if plan.writes {
-            self.steps[index].before.is_some() || !plan.gates.is_empty() || self.has_copies
+            self.wants_snapshots(index)
         } else {
             !plan.gates.is_empty() && self.tree_now(index).is_none()
         };
@@ -350,11 +358,12 @@ impl State {
         }
         let own_copy = self.plan_step(index).is_some_and(|step| step.own_copy);
         let writes = self.plan_step(index).is_some_and(|step| step.writes);
+        let restorable = self.wants_snapshots(index);
         let step = &mut self.steps[index];
         step.parked = None;
         let begun = !matches!(step.phase, Phase::Idle | Phase::Joining | Phase::Forking | Phase::Before);
         match step.before.clone() {
-            Some(tree) if begun && writes && !own_copy && step.phase != Phase::RollingBack => {
+            Some(tree) if begun && writes && !own_copy && restorable && step.phase != Phase::RollingBack => {
                 step.failing = Some((ending, message));
                 step.phase = Phase::RollingBack;
                 self.emit(index, Work::Restore { tree });
