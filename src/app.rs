@@ -18,6 +18,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The program: arguments in, exit code out.
 pub fn main() -> ExitCode {
@@ -114,10 +115,32 @@ impl RealWorld {
         Ok(Self { cwd, clock: Arc::new(clock::SystemClock) })
     }
 
+    /// Deadlines and attempts, as the environment sets them.
+    fn settings(&self) -> Result<openai::Settings, String> {
+        let mut settings = openai::Settings::default();
+        let number = |name: &str| -> Result<Option<f64>, String> {
+            match variable(name).filter(|text| !text.trim().is_empty()) {
+                None => Ok(None),
+                Some(text) => match text.trim().parse::<f64>() {
+                    Ok(number) if number > 0.0 && number.is_finite() => Ok(Some(number)),
+                    _ => Err(format!("{name}={text}: a number above 0 is wanted")),
+                },
+            }
+        };
+        if let Some(seconds) = number("CODEFORGE_LLM_TIMEOUT_S")? {
+            settings.first_byte = Duration::from_secs_f64(seconds.min(3600.0));
+            settings.idle = settings.first_byte;
+        }
+        if let Some(attempts) = number("CODEFORGE_LLM_ATTEMPTS")? {
+            settings.attempts = (attempts as u32).clamp(1, 20);
+        }
+        Ok(settings)
+    }
+
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
         let key: openai::KeyLookup = Arc::new(variable);
         let jitter: openai::Jitter = Arc::new(bits);
-        let client = openai::OpenAi::new(openai::Settings::default(), Arc::clone(&self.clock), key, jitter)?;
+        let client = openai::OpenAi::new(self.settings()?, Arc::clone(&self.clock), key, jitter)?;
         Ok(Arc::new(openai::Router::new(client)))
     }
 }

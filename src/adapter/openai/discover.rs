@@ -33,6 +33,10 @@ pub fn discover(env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
         (Some(input_per_mtok), Some(output_per_mtok)) => {
             Some(Price { input_per_mtok, output_per_mtok, cache_read_per_mtok: None })
         }
+        // The default model's published price (2025-04), so that a first run under a budget needs no more than a key.
+        _ if !own && url.is_none() && model == OPENAI_MODEL => {
+            Some(Price { input_per_mtok: 2.0, output_per_mtok: 8.0, cache_read_per_mtok: Some(0.5) })
+        }
         _ => None,
     };
     vec![ModelRef {
