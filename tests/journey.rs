@@ -116,9 +116,9 @@ fn script() -> Script {
     let coder = || Rule::when().system("You are the coder").user("Count from the start");
     let first = |rule: Rule| rule.matches("the first attempt", |asked| !asked.user().contains("test_sized_equal"));
     let again = |rule: Rule| {
-        rule.user("test_sized_equal").user("Gate `tests` failed").matches("the discarded difference", |asked| {
-            asked.user().contains("max(1, len(iterable) - n)")
-        })
+        rule.user("test_sized_equal")
+            .user("Gate `tests` failed")
+            .matches("the discarded difference", |asked| asked.user().contains("max(1, len(iterable) - n)"))
     };
     let plan = json!({
         "title": "Count from the start when fewer items are there than asked for",

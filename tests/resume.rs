@@ -66,8 +66,10 @@ impl ChatModel for Scripted {
     ) -> Result<ChatAnswer, ModelError> {
         self.0.fetch_add(1, Ordering::SeqCst);
         let system = matches!(&request.messages[0], Message::System { text } if text.contains("You are the coder"));
-        let again =
-            request.messages.iter().any(|it| matches!(it, Message::User { text } if text.contains("This is attempt 2")));
+        let again = request
+            .messages
+            .iter()
+            .any(|it| matches!(it, Message::User { text } if text.contains("This is attempt 2")));
         let turn = request.messages.iter().filter(|it| matches!(it, Message::Assistant { .. })).count();
         let value = if again { "right\n" } else { "wrong\n" };
         let (name, arguments) = match (system, turn) {
@@ -158,7 +160,11 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let outside = outside();
-        Self { repo: TestRepo::with(&[("log.sh", "echo shell >> \"$LOG\"\n")]), log: outside.path().join("log"), _outside: outside }
+        Self {
+            repo: TestRepo::with(&[("log.sh", "echo shell >> \"$LOG\"\n")]),
+            log: outside.path().join("log"),
+            _outside: outside,
+        }
     }
 
     fn plan(&self) -> codeforge::model::plan::Plan {

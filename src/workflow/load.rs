@@ -38,7 +38,9 @@ pub fn builtin() -> Vec<Source> {
         builtin: true,
     };
     let workflows = Workflows::iter().filter_map(|name| Some(source("workflows", &name, &Workflows::get(&name)?.data)));
-    let prompts = Prompts::iter().filter_map(|name| Some(source("prompts", &name, &Prompts::get(&name)?.data)));
+    let prompts = Prompts::iter()
+        .filter(|name| name.ends_with(".j2"))
+        .filter_map(|name| Some(source("prompts", &name, &Prompts::get(&name)?.data)));
     workflows.chain(prompts).collect()
 }
 

@@ -67,6 +67,11 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
     {
         checker.error(codes::MISSING_KEY, key.at, "a workflow has at least one step");
     }
+    if ["steps", "pipeline", "dag"].iter().all(|key| root.key(key).is_none()) {
+        let at = root.entries().first().map_or(root.at, |(key, _)| key.at);
+        checker.error(codes::MISSING_KEY, at, "the key `steps` is missing: a workflow has at least one step").help =
+            Some("steps:\n  check: { run: \"make test\" }".into());
+    }
     let mut names = BTreeSet::new();
     for (name, at, node) in &steps {
         if !is_name(name) {
