@@ -224,7 +224,7 @@ async fn mends_the_project(world: World) {
     assert!(!said.contains("cost unknown"), "{said}");
     // Nothing of the run is left mounted.
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains(repo.path().to_str().unwrap()), "{mounts}");
+    assert!(!mounts.contains(&run_id(&repo)), "{mounts}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,6 +235,13 @@ async fn a_real_project_is_mended_in_the_native_sandbox() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_project_is_mended_in_docker() {
     mends_the_project(World { sandbox: "docker", ..World::default() }).await;
+}
+
+/// The one run's id.
+fn run_id(repo: &TestRepo) -> String {
+    let runs = std::fs::read_dir(repo.path().join(".codeforge/runs")).unwrap();
+    let folder = runs.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    folder.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 async fn turns_red(world: World, why: &str) {

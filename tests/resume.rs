@@ -391,9 +391,10 @@ async fn killed(kill: Kill) -> (String, usize) {
     }
     assert!(server.unmatched().is_empty(), "{:?}", server.unmatched());
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains(repo.path().to_str().unwrap()), "{kill:?}: left mounted");
     let runs = std::fs::read_dir(repo.path().join(".codeforge/runs")).unwrap();
     let folder = runs.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    let run = folder.file_name().unwrap().to_str().unwrap();
+    assert!(!mounts.contains(run), "{kill:?}: left mounted");
     let patch = std::fs::read_to_string(folder.join("change.patch")).unwrap();
     (patch[patch.find("diff --git").unwrap()..].to_owned(), server.requests().len())
 }

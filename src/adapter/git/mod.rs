@@ -212,6 +212,23 @@ impl Inner {
         Ok(self.state.join("runs").join(plain_name("run", run.as_str())?))
     }
 
+    /// The folder of a run's workspaces. As root they are overlays, whose layers must not lie in one another: what
+    /// set-up made becomes a layer of its own, and under `.git` it would lie within the user's folder, the lowest one.
+    /// So they are kept beside: `/var/tmp/codeforge-UID/REPOSITORY/RUN`, which only this user and that of the commands can enter.
+    fn workspaces_dir(&self, run: &RunId) -> Result<PathBuf, RepositoryError> {
+        let beneath = self.run_dir(run)?.join("ws");
+        let user = rustix::process::geteuid();
+        if !user.is_root() || self.force == Force::Copy {
+            return Ok(beneath);
+        }
+        let scratch = PathBuf::from(format!("/var/tmp/codeforge-{}", user.as_raw()));
+        if self.root.starts_with("/var/tmp") || self.root == Path::new("/") || !own_folder(&scratch) {
+            return Ok(beneath);
+        }
+        let here = crate::model::id::short_hash(self.state.as_os_str().as_bytes(), 16);
+        Ok(scratch.join(here).join(plain_name("run", run.as_str())?))
+    }
+
     fn ref_name(&self, run: &RunId, key: &str) -> Result<String, RepositoryError> {
         Ok(format!("refs/codeforge/{}/{}", plain_name("run", run.as_str())?, plain_name("key", key)?))
     }
@@ -241,6 +258,16 @@ impl Inner {
             self.root.display()
         ))
     }
+}
+
+/// Makes a folder in which only we can look about, or finds ours; one of somebody else's making is not used.
+fn own_folder(path: &Path) -> bool {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+    let _ = std::fs::DirBuilder::new().mode(0o711).create(path);
+    let ours = std::fs::symlink_metadata(path)
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
+    // Passed through by commands that run as another user; not listed by anybody.
+    ours && std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).is_ok()
 }
 
 /// A name that is one plain part of a path and of a ref.
@@ -366,8 +393,14 @@ impl Repository for Repo {
     }
 
     fn clean(&self, run: &RunId) -> Result<(), RepositoryError> {
-        let folder = self.0.run_dir(run)?.join("ws");
-        workspace::discard(&folder)
+        workspace::discard(&self.0.run_dir(run)?.join("ws"))?;
+        let beside = self.0.workspaces_dir(run)?;
+        workspace::discard(&beside)?;
+        // The repository's own folder goes with its last run.
+        if let Some(folder) = beside.parent().filter(|folder| folder.starts_with("/var/tmp")) {
+            let _ = std::fs::remove_dir(folder);
+        }
+        Ok(())
     }
 }
 

@@ -45,7 +45,7 @@ impl Walk<'_> {
     /// The tree of the workspace: `base` with the upper layer on it.
     pub(super) fn run(&mut self, upper: BorrowedFd<'_>, base: Oid) -> Result<Oid, RepositoryError> {
         let rules = self.facts.exclude.enter(self.merged, b"");
-        let top = self.folder(upper, b"", Some(base), &rules, false)?;
+        let top = self.folder(upper, b"", Some(base), &rules, (false, false))?;
         Ok(top.unwrap_or_else(|| self.store.empty_tree()))
     }
 
@@ -55,7 +55,7 @@ impl Walk<'_> {
         path: &[u8],
         base: Option<Oid>,
         rules: &Rules,
-        only_tracked: bool,
+        (only_tracked, hidden): (bool, bool),
     ) -> Result<Option<Oid>, RepositoryError> {
         let failed = |error| broken(format!("reading `{}` in the workspace", shown(path)), error);
         let mut tracked = BTreeMap::new();
@@ -64,7 +64,8 @@ impl Walk<'_> {
                 tracked.insert(entry.name.clone(), entry);
             }
         }
-        let opaque = !path.is_empty() && is_opaque(at);
+        // Beneath an opaque folder nothing of the layers below shows, marked or not.
+        let opaque = hidden || (!path.is_empty() && is_opaque(at));
         let mut entries = if opaque { BTreeMap::new() } else { tracked.clone() };
         let names = beneath::names(at).map_err(failed)?;
         if names.is_empty() && !path.is_empty() && (opaque || base.is_none()) {
@@ -141,7 +142,7 @@ impl Walk<'_> {
                     Err(_) => rules.clone(),
                 };
                 let below = tracked.filter(|entry| entry.is_folder()).map(|entry| entry.oid);
-                Ok(match self.folder(folder.as_fd(), full, below, &rules, only_tracked)? {
+                Ok(match self.folder(folder.as_fd(), full, below, &rules, (only_tracked, opaque))? {
                     Some(oid) => Effect::Put(trees::FOLDER, oid),
                     None => Effect::Gone,
                 })

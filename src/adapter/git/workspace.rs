@@ -60,7 +60,7 @@ pub(super) struct Tree {
 
 /// Makes the workspace, or opens it again.
 pub(super) fn open(inner: &Arc<Inner>, order: &OpenWorkspace) -> Result<Arc<dyn Workspace>, RepositoryError> {
-    let place = inner.run_dir(&order.run)?.join("ws").join(plain_name("workspace", &order.name)?);
+    let place = inner.workspaces_dir(&order.run)?.join(plain_name("workspace", &order.name)?);
     let doing = format!("making the workspace {}", place.display());
     let failed = |error: io::Error| broken(doing.clone(), error);
     let taken = inner.take_stock()?;
@@ -71,6 +71,7 @@ pub(super) fn open(inner: &Arc<Inner>, order: &OpenWorkspace) -> Result<Arc<dyn 
     }
     discard(&place)?;
     std::fs::create_dir_all(&place).map_err(failed)?;
+    close_to_others(inner, &place).map_err(failed)?;
     let tree = make(inner, order, &place, taken)?;
     if order.mode != ExecMode::Mount {
         tree.restore_to(wanted)?;
@@ -78,6 +79,20 @@ pub(super) fn open(inner: &Arc<Inner>, order: &OpenWorkspace) -> Result<Arc<dyn 
     let meta = tree.state().meta.clone();
     tree.write_meta(&meta)?;
     Ok(tree)
+}
+
+/// A workspace beside the repository is as private as the repository: only we, and the group that commands run as,
+/// get through the folder above it.
+fn close_to_others(inner: &Inner, place: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if place.starts_with(&inner.state) {
+        return Ok(());
+    }
+    let Some(folder) = place.parent().and_then(Path::parent) else { return Ok(()) };
+    let stat = std::fs::metadata(&inner.root)?;
+    let group = if stat.uid() == 0 { overlay::SANDBOX_ID } else { stat.gid() };
+    std::os::unix::fs::chown(folder, None, Some(group))?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o710))
 }
 
 fn make(inner: &Arc<Inner>, order: &OpenWorkspace, place: &Path, taken: Taken) -> Result<Arc<Tree>, RepositoryError> {
