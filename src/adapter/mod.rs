@@ -1,5 +1,6 @@
 //! Implementations of the ports. Vendor types stay here.
 
+pub mod cassette;
 pub mod clock;
 pub mod fake;
 pub mod openai;

@@ -89,12 +89,7 @@ impl Assembler {
         Ok(())
     }
 
-    fn choice(
-        &mut self,
-        choice: &Value,
-        part: &str,
-        heard: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<(), Broken> {
+    fn choice(&mut self, choice: &Value, part: &str, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Broken> {
         self.begun = true;
         if let Some(said) = choice.get("error").filter(|error| !error.is_null()).and_then(|_| said(choice)) {
             return Err(Broken::Reported(said));
@@ -235,9 +230,7 @@ pub(super) fn document(
 fn content(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect()
-        }
+        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect(),
         _ => String::new(),
     }
 }
@@ -311,7 +304,8 @@ mod tests {
 
     /// Two parallel calls in small pieces, text before them, usage after them.
     fn long_stream() -> String {
-        let piece = |index: u64, text: &str| delta(json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]}));
+        let piece =
+            |index: u64, text: &str| delta(json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]}));
         [
             delta(json!({"role": "assistant", "content": "I größer 🦀"})),
             delta(json!({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "shell", "arguments": ""}}]})),
@@ -338,7 +332,9 @@ mod tests {
         for cut in 0..stream.len() {
             match read(&stream.as_bytes()[..cut]) {
                 Ok(None) => none += 1,
-                Ok(Some(answer)) => assert_eq!((answer.text, answer.calls), (complete.text.clone(), complete.calls.clone())),
+                Ok(Some(answer)) => {
+                    assert_eq!((answer.text, answer.calls), (complete.text.clone(), complete.calls.clone()))
+                }
                 Err(broken) => panic!("cut at {cut}: {broken:?}"),
             }
         }
@@ -365,7 +361,10 @@ mod tests {
         // No number, no id, arguments as an object, no arguments at all.
         let nothing = delta(json!({"tool_calls": [{"function": {"name": "a", "arguments": {"n": 1}}}]}))
             + &delta(json!({"tool_calls": [{"function": {"name": "b"}}]}));
-        assert_eq!(calls(&(nothing + "data: [DONE]\n\n")), [row("call_1", "a", r#"{"n":1}"#), row("call_2", "b", "{}")]);
+        assert_eq!(
+            calls(&(nothing + "data: [DONE]\n\n")),
+            [row("call_1", "a", r#"{"n":1}"#), row("call_2", "b", "{}")]
+        );
         // Pieces by id, one id twice.
         let by_id = delta(json!({"tool_calls": [{"id": "p", "function": {"name": "a", "arguments": "{\"n\""}}]}))
             + &delta(json!({"tool_calls": [{"id": "p", "function": {"name": "a", "arguments": ":1}"}}]}));
@@ -379,7 +378,8 @@ mod tests {
 
     #[test]
     fn why_it_stopped() {
-        let call = delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"name": "a", "arguments": "{}"}}]}));
+        let call =
+            delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"name": "a", "arguments": "{}"}}]}));
         let stop = |stream: String| {
             let answer = whole(&stream);
             (answer.stop, answer.calls.len(), answer.text)
@@ -395,11 +395,18 @@ mod tests {
     #[test]
     fn errors_in_the_stream_and_bytes_that_are_no_protocol() {
         let midway = delta(json!({"content": "hal"}))
-            + &event(&json!({"error": {"code": 429, "message": "slow down"}, "choices": [{"delta": {}, "finish_reason": "error"}]}));
+            + &event(
+                &json!({"error": {"code": 429, "message": "slow down"}, "choices": [{"delta": {}, "finish_reason": "error"}]}),
+            );
         let Err(Broken::Reported(said)) = read(midway.as_bytes()) else { panic!("an error was reported") };
         assert_eq!((said.message.as_str(), said.status), ("slow down", Some(429)));
         assert_eq!(read(b"data: {\"choices\":\n\n"), Err(Broken::Garbled("{\"choices\":".to_owned())));
-        for odd in ["data: 7\n\n", "data: null\n\n", "data: {\"choices\":7}\n\n", "data: {\"choices\":[null,{\"delta\":[]}]}\n\n"] {
+        for odd in [
+            "data: 7\n\n",
+            "data: null\n\n",
+            "data: {\"choices\":7}\n\n",
+            "data: {\"choices\":[null,{\"delta\":[]}]}\n\n",
+        ] {
             assert!(matches!(read(odd.as_bytes()), Ok(None)), "{odd}");
         }
     }

@@ -133,7 +133,8 @@ impl OpenAi {
             Ok(Err(error)) => return Err(broken_off("no answer", &error)),
             Ok(Ok(response)) => response,
         };
-        let mut incoming = Incoming { settings: &self.settings, response, deadline: first, until: sent.until, bytes: 0 };
+        let mut incoming =
+            Incoming { settings: &self.settings, response, deadline: first, until: sent.until, bytes: 0 };
         if !incoming.response.status().is_success() {
             return Err(self.refusal(incoming).await);
         }
@@ -157,7 +158,11 @@ impl OpenAi {
             kind => {
                 let kind = if kind.is_empty() { "no content type" } else { kind };
                 let excerpt = excerpt(&head, sent.target.secret());
-                Err(Failure::new(ModelFault::Protocol, false, format!("the answer is {kind}, not an event stream: {excerpt}")))
+                Err(Failure::new(
+                    ModelFault::Protocol,
+                    false,
+                    format!("the answer is {kind}, not an event stream: {excerpt}"),
+                ))
             }
         }
     }
@@ -205,7 +210,8 @@ impl OpenAi {
             // A body that ends early was cut on its way.
             Failure::new(ModelFault::Protocol, error.is_eof(), what)
         })?;
-        let mut whole = document(&value, sent.calls_before, sent.heard).map_err(|broken| not_an_answer(broken, secret))?;
+        let mut whole =
+            document(&value, sent.calls_before, sent.heard).map_err(|broken| not_an_answer(broken, secret))?;
         // For an answer in one piece, LiteLLM's header has the final cost.
         let cost = header(incoming.response.headers(), "x-litellm-response-cost");
         if let (Some(billed), Some(cost)) = (&mut whole.billed, cost) {
@@ -251,7 +257,9 @@ impl OpenAi {
         let wait = match failure.wait {
             Some(wait) if wait > self.settings.retry_after_cap => {
                 let (asked, cap) = (seconds(wait), seconds(self.settings.retry_after_cap));
-                failure.what.push_str(&format!(" (the server asks to wait {asked}, longer than the {cap} that CodeForge waits)"));
+                failure.what.push_str(&format!(
+                    " (the server asks to wait {asked}, longer than the {cap} that CodeForge waits)"
+                ));
                 return None;
             }
             Some(wait) => wait.saturating_add(spread(wait, (self.jitter)())),
@@ -289,8 +297,7 @@ impl ChatModel for OpenAi {
             Message::Assistant { calls, .. } => calls.len(),
             _ => 0,
         });
-        let sent =
-            Sent { request, heard, target: &target, headers, client, calls_before: calls_before.sum(), until };
+        let sent = Sent { request, heard, target: &target, headers, client, calls_before: calls_before.sum(), until };
         let mut refused = self.refused(&target, model);
         let mut lost: Option<Bill> = None;
         let mut requests = 0;
@@ -309,7 +316,11 @@ impl ChatModel for OpenAi {
             }
             let blamed = Optional::ALL.iter().find(|(field, name)| !refused.contains(field) && failure.blames(name));
             if let Some((field, name)) = blamed {
-                tracing::debug!(model = model.name, field = name, "the server does not take this field; asking without it");
+                tracing::debug!(
+                    model = model.name,
+                    field = name,
+                    "the server does not take this field; asking without it"
+                );
                 refused.insert(*field);
                 self.remember(&target, model, &refused);
                 continue;

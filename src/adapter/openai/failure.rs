@@ -61,7 +61,18 @@ impl Failure {
             return false;
         }
         let message = self.said.message.to_lowercase();
-        let refused = ["unsupported", "not support", "unrecognized", "unknown", "unexpected", "extra", "not permitted", "not allowed", "invalid field", "instead"];
+        let refused = [
+            "unsupported",
+            "not support",
+            "unrecognized",
+            "unknown",
+            "unexpected",
+            "extra",
+            "not permitted",
+            "not allowed",
+            "invalid field",
+            "instead",
+        ];
         let says_so = refused.iter().any(|word| message.contains(word)) || self.said.code.contains("unsupported");
         says_so && (self.said.param == name || message.contains(name))
     }
@@ -197,10 +208,11 @@ mod tests {
 
     #[test]
     fn a_field_is_blamed_only_for_not_being_supported() {
-        let refused = |message: &str| {
-            Failure::reported(Some(400), Said { message: message.to_owned(), ..Said::default() })
-        };
-        let newer = refused("Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.");
+        let refused =
+            |message: &str| Failure::reported(Some(400), Said { message: message.to_owned(), ..Said::default() });
+        let newer = refused(
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        );
         assert!(newer.blames("max_tokens") && !newer.blames("stream_options"));
         assert!(!refused("max_tokens is too large: 9000. At most 4096.").blames("max_tokens"));
         let long = refused("'max_tokens' is not supported beyond this model's maximum context length");

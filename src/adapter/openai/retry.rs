@@ -54,7 +54,10 @@ mod tests {
     fn waits_double_up_to_the_cap_and_are_spread() {
         let backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(20) };
         let most = |failed| (0..20_001).map(|random| backoff.wait(failed, random)).max().unwrap();
-        assert_eq!([1, 2, 3, 6, 7, 99].map(most).map(|wait| wait.as_millis()), [500, 1000, 2000, 16_000, 20_000, 20_000]);
+        assert_eq!(
+            [1, 2, 3, 6, 7, 99].map(most).map(|wait| wait.as_millis()),
+            [500, 1000, 2000, 16_000, 20_000, 20_000]
+        );
         assert_eq!(backoff.wait(3, 0), Duration::ZERO);
     }
 

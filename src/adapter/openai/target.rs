@@ -56,9 +56,10 @@ impl Target {
     pub(super) fn headers(&self) -> Result<HeaderMap, Failure> {
         let text = match (&self.key, &self.user) {
             (Some(key), _) => SecretString::from(format!("Bearer {}", key.expose_secret())),
-            (None, Some((user, password))) => {
-                SecretString::from(format!("Basic {}", base64(format!("{user}:{}", password.expose_secret()).as_bytes())))
-            }
+            (None, Some((user, password))) => SecretString::from(format!(
+                "Basic {}",
+                base64(format!("{user}:{}", password.expose_secret()).as_bytes())
+            )),
             (None, None) => return Ok(HeaderMap::new()),
         };
         let mut value = HeaderValue::from_str(text.expose_secret()).map_err(|_| {

@@ -38,8 +38,7 @@ pub(super) fn body(request: &ChatRequest, refused: &BTreeSet<Optional>) -> Value
     if !refused.contains(&Optional::StreamOptions) {
         put("stream_options", json!({"include_usage": true}));
     }
-    let max_tokens =
-        if refused.contains(&Optional::MaxTokens) { "max_completion_tokens" } else { "max_tokens" };
+    let max_tokens = if refused.contains(&Optional::MaxTokens) { "max_completion_tokens" } else { "max_tokens" };
     put(max_tokens, json!(request.model.max_output));
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
@@ -55,10 +54,7 @@ pub(super) fn body(request: &ChatRequest, refused: &BTreeSet<Optional>) -> Value
         && !refused.contains(&Optional::ResponseFormat)
     {
         // Beside tools, many servers refuse it.
-        put(
-            "response_format",
-            json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}),
-        );
+        put("response_format", json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}));
     }
     Value::Object(body)
 }
