@@ -70,6 +70,9 @@ struct Recorded {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecordedCall {
+    /// The provider's id: later requests of the conversation name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     name: String,
     /// JSON text as the provider sent it, or, in a cassette written by hand, the object itself.
     arguments: serde_json::Value,
@@ -248,7 +251,7 @@ impl ChatModel for Player {
             .iter()
             .enumerate()
             .map(|(at, call)| RawCall {
-                id: format!("call_{}", at + 1),
+                id: call.id.clone().unwrap_or_else(|| format!("call_{}", at + 1)),
                 name: call.name.clone(),
                 arguments: match &call.arguments {
                     serde_json::Value::String(text) => text.clone(),
@@ -319,6 +322,7 @@ impl ChatModel for Recorder {
                     .calls
                     .iter()
                     .map(|call| RecordedCall {
+                        id: Some(call.id.clone()),
                         name: call.name.clone(),
                         arguments: serde_json::Value::String(call.arguments.clone()),
                     })

@@ -18,7 +18,7 @@ pub(super) struct Failure {
     /// What happened, in words; may hold text of the server's, so it is cleaned before it is shown.
     pub(super) what: String,
     /// The server's own words, for what hangs on them.
-    pub(super) said: Said,
+    pub(super) said: Box<Said>,
     /// Tokens that were billed all the same.
     pub(super) billed: Option<Billed>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Said {
 
 impl Failure {
     pub(super) fn new(fault: ModelFault, passes: bool, what: impl Into<String>) -> Self {
-        Self { fault, passes, wait: None, status: None, what: what.into(), said: Said::default(), billed: None }
+        Self { fault, passes, wait: None, status: None, what: what.into(), said: Box::default(), billed: None }
     }
 
     /// A status other than 2xx, or an error that the server reports in a body or a stream.
@@ -52,7 +52,7 @@ impl Failure {
         if !said.message.is_empty() {
             what = format!("{what}: {}", said.message);
         }
-        Self { fault, passes, wait: None, status: status.or(said.status), what, said, billed: None }
+        Self { fault, passes, wait: None, status: status.or(said.status), what, said: Box::new(said), billed: None }
     }
 
     /// Whether the server refuses the request because of the field `name`.
