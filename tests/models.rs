@@ -547,7 +547,8 @@ async fn a_cassette_gives_back_what_was_recorded_wherever_the_model_is() {
 
 #[tokio::test]
 async fn a_cassette_written_by_hand_insists_on_what_it_expects() {
-    let tape = "{\"codeforge_cassette\":1}\n{\"when\":\"Add\",\"expect\":[\"2 passed\"],\"answer\":{\"text\":\"done\"}}\n";
+    let tape =
+        "{\"codeforge_cassette\":1}\n{\"when\":\"Add\",\"expect\":[\"2 passed\"],\"answer\":{\"text\":\"done\"}}\n";
     let stage = Stage::with(vec![]).await;
     let mut request = stage.request();
     request.messages.push(Message::User { text: "Add it up".into() });

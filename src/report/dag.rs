@@ -17,7 +17,10 @@ pub fn mermaid(account: &Account) -> String {
     let number: BTreeMap<&str, usize> =
         account.steps.iter().enumerate().map(|(at, step)| (step.id.as_str(), at)).collect();
     for (at, step) in account.steps.iter().enumerate() {
-        let text = format!("{}<br/>{} · {}", step.id, step.mode, caption(step));
+        let mut text = format!("{}<br/>{} · {}", step.id, step.mode, caption(step));
+        if let Some(tries) = tries(step) {
+            text.push_str(&format!("<br/>{tries}"));
+        }
         let _ = writeln!(out, "  s{at}[\"{}\"]:::{}", text.replace('"', "'"), class(step.status));
         for need in &step.needs {
             if let Some(from) = number.get(need.as_str()) {
@@ -51,10 +54,12 @@ fn caption(step: &StepAccount) -> String {
     if step.spend.calls > 0 {
         parts.push(numbers::cost(&step.spend));
     }
-    if step.attempt > 1 {
-        parts.push(format!("attempt {}", step.attempt));
-    }
     parts.join(" · ")
+}
+
+/// Which try it took, where it was not the first.
+fn tries(step: &StepAccount) -> Option<String> {
+    (step.attempt > 1).then(|| format!("attempt {}", step.attempt))
 }
 
 /// A picture that needs nothing else: light and dark by the reader's setting.
@@ -128,7 +133,11 @@ pub fn svg(account: &Account) -> String {
                     *attempt == step.attempt && gate.verdict != crate::model::journal::Verdict::Pass
                 })
                 .count();
-            format!("gates {}/{passed}", passed - failed)
+            let mut text = format!("gates {}/{passed}", passed - failed);
+            if let Some(tries) = tries(step) {
+                text.push_str(&format!(" · {tries}"));
+            }
+            text
         };
         let _ = writeln!(
             out,

@@ -1,0 +1,148 @@
+//! Documentation that cannot drift: the command line's reference is what the program says of itself, and what people
+//! are told to paste is a document without problems.
+
+use clap::CommandFactory;
+use codeforge::cli::Cli;
+use codeforge::model::account::Ending;
+use codeforge::model::chat::ModelRef;
+use codeforge::report::diagnostics::render;
+use codeforge::workflow::{self, Source};
+use codeforge::{plan, report};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap()
+}
+
+fn describe(command: &mut clap::Command, path: &str, out: &mut String) {
+    let _ = writeln!(out, "## `{path}`\n\n```text\n{}\n```\n", command.render_long_help().to_string().trim_end());
+    let names: Vec<String> =
+        command.get_subcommands().map(|sub| sub.get_name().to_owned()).filter(|name| name != "help").collect();
+    for name in names {
+        if let Some(sub) = command.find_subcommand_mut(&name) {
+            describe(sub, &format!("{path} {name}"), out);
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a switch for the person who changes the command line")]
+fn the_command_lines_reference_is_what_it_says_of_itself() {
+    let mut text = String::from("# Command line\n\nPrinted by `codeforge --help` and its subcommands.\n\n");
+    let mut command = Cli::command().term_width(110);
+    command.build();
+    describe(&mut command, "codeforge", &mut text);
+    let text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let file = root().join("docs/reference/cli.md");
+    if std::env::var("UPDATE").is_ok() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    assert!(page("docs/reference/cli.md") == text, "run `UPDATE=1 cargo test --test docs`");
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_program() {
+    let text = page("docs/reference/exit-codes.md");
+    for ending in [
+        Ending::Done,
+        Ending::Failed,
+        Ending::Misconfigured,
+        Ending::Limit,
+        Ending::Denied,
+        Ending::Unavailable,
+        Ending::Cancelled,
+    ] {
+        assert!(text.contains(&format!("| {} |", ending.exit_code())), "{ending:?}");
+    }
+}
+
+/// The fenced YAML of a page that names its file in its first line.
+fn documents(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim() != "```yaml" {
+            continue;
+        }
+        let mut block = String::new();
+        for line in lines.by_ref() {
+            if line.trim() == "```" {
+                break;
+            }
+            block.push_str(line.get(indent..).unwrap_or_default());
+            block.push('\n');
+        }
+        if let Some(file) = block.lines().next().and_then(|line| line.strip_prefix("# ")) {
+            found.push((file.to_owned(), block));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
+    let mut tried = 0;
+    for name in ["README.md", "docs/quick-start.md", "docs/workflows.md", "docs/sandbox.md"] {
+        let mut sources = workflow::builtin();
+        let documents = documents(&page(name));
+        for (path, text) in &documents {
+            sources.push(Source { path: path.clone(), text: text.clone(), builtin: false });
+        }
+        let library = workflow::load(&sources, &|_| None);
+        let said: String = library.diagnostics.iter().map(|problem| render(problem, false)).collect();
+        assert!(said.is_empty(), "{name}:\n{said}");
+        for (path, _) in documents.iter().filter(|(path, _)| path.contains("/workflows/")) {
+            let workflow = Path::new(path).file_stem().unwrap().to_str().unwrap();
+            let request = plan::Request {
+                workflow: workflow.into(),
+                inputs: library.workflows[workflow]
+                    .doc
+                    .inputs
+                    .keys()
+                    .map(|input| (input.to_string(), "x".to_owned()))
+                    .collect(),
+                models: vec![ModelRef {
+                    name: "env".into(),
+                    provider: "openai".into(),
+                    model: "m".into(),
+                    base_url: None,
+                    api_key: None,
+                    price: None,
+                    context_window: 100_000,
+                    max_output: 1000,
+                    tools: true,
+                }],
+                allow_unpriced: true,
+                ..plan::Request::default()
+            };
+            let plan = plan::compile(&library, &request).unwrap_or_else(|problems| {
+                panic!("{name}: {}", problems.iter().map(|it| render(it, false)).collect::<String>())
+            });
+            assert!(report::plan::render(&plan, false).contains("delivers"));
+            tried += 1;
+        }
+        assert!(!documents.is_empty(), "{name} has nothing to paste");
+    }
+    assert!(tried >= 2);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut missing = Vec::new();
+    for name in ["README.md", "docs/README.md", "docs/quick-start.md", "docs/workflows.md", "docs/runs.md"] {
+        let text = page(name);
+        let folder = root().join(name);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !link.contains("://") && !folder.parent().unwrap().join(link).exists() {
+                missing.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
