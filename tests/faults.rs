@@ -221,7 +221,9 @@ async fn an_interrupt_is_code_130_and_the_run_goes_on_afterwards() {
         .spawn()
         .unwrap();
     eventually("the model is asked", || (!server.requests().is_empty()).then_some(())).await;
-    ok(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]));
+    #[expect(clippy::disallowed_methods, reason = "a signal is sent as people send it")]
+    let mut kill = Command::new("kill");
+    ok(kill.args(["-INT", &child.id().to_string()]));
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(130));
     let runs = finished(command(&repo, &server, &["runs", "list"])).await;
