@@ -135,7 +135,8 @@ fn a_branch_is_made_once_and_never_overwritten() {
 fn a_commit_touches_only_what_changed_and_runs_no_hook() {
     let work = Work::new();
     for hook in ["pre-commit", "commit-msg", "post-commit", "post-checkout", "reference-transaction"] {
-        work.repo.write(&format!(".git/hooks/{hook}"), "#!/bin/sh\ntouch \"$(git rev-parse --show-toplevel)/hooked\"\n");
+        work.repo
+            .write(&format!(".git/hooks/{hook}"), "#!/bin/sh\ntouch \"$(git rev-parse --show-toplevel)/hooked\"\n");
         work.repo.executable(&format!(".git/hooks/{hook}"));
     }
     let tree = work.change();
@@ -165,7 +166,10 @@ fn a_persons_uncommitted_work_is_neither_carried_nor_lost() {
     let over = work.workspace.snapshot().unwrap();
     let error = work.deliver(DeliverKind::CommitLocal, &over).unwrap_err().to_string();
     assert!(error.contains("`README.md`") && error.contains("not committed"), "{error}");
-    assert_eq!((work.repo.read("README.md").as_str(), work.repo.read("untracked.txt").as_str()), ("mine\n", "mine too\n"));
+    assert_eq!(
+        (work.repo.read("README.md").as_str(), work.repo.read("untracked.txt").as_str()),
+        ("mine\n", "mine too\n")
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Lengths of time, amounts of memory, cron fields: text → numbers.
 
+use std::str::FromStr;
+
 /// Milliseconds of `90s`, `10m`, `1h30m`, `30d`.
 ///
 /// # Errors
@@ -122,7 +124,39 @@ pub fn check_cron(text: &str) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    cron::Schedule::from_str(&translated(&fields))
+        .map(|_| ())
+        .map_err(|error| format!("`{text}` cannot be scheduled: {error}"))
+}
+
+/// Five POSIX fields as the scheduler's package reads them: seconds first, weekdays by name (its numbers begin with
+/// Sunday as 1), a value for each `H`.
+fn translated(fields: &[&str]) -> String {
+    let mut out = vec!["0".to_owned()];
+    for (field, (name, least, ..)) in fields.iter().zip(FIELDS) {
+        let word = |word: &str| match (name, word) {
+            (_, "H") if name == "weekday" => DAYS[0].to_uppercase(),
+            (_, "H") => least.to_string(),
+            ("weekday", number) => match number.parse::<usize>() {
+                Ok(number) => DAYS.get(number % 7).copied().unwrap_or_default().to_uppercase(),
+                Err(_) => word.to_uppercase(),
+            },
+            _ => word.to_owned(),
+        };
+        let parts: Vec<String> = field
+            .split(',')
+            .map(|part| {
+                let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+                let range = match range.split_once('-') {
+                    Some((from, to)) => format!("{}-{}", word(from), word(to)),
+                    None => word(range),
+                };
+                step.map_or(range.clone(), |step| format!("{range}/{step}"))
+            })
+            .collect();
+        out.push(parts.join(","));
+    }
+    out.join(" ")
 }
 
 #[cfg(test)]
