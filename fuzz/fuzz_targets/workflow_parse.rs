@@ -9,7 +9,8 @@ fuzz_target!(|data: &[u8]| {
     for path in [".codeforge/workflows/in.yml", ".codeforge/config.yml", ".codeforge/policies/in.yml", ".codeforge/modes/in.yml"] {
         let sources = [Source { path: path.into(), text: text.to_owned(), builtin: false }];
         let library = workflow::load(&sources, &|_| None);
-        let lines = text.lines().count() + 1;
+        // YAML ends lines with a carriage return too.
+        let lines = text.split(['\n', '\r']).count();
         for problem in &library.diagnostics {
             assert!(problem.place.line <= lines + 1, "{problem:?}");
             let _ = codeforge::report::diagnostics::render(problem, false);

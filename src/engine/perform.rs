@@ -443,9 +443,11 @@ impl Session {
     }
 }
 
-/// Read-only and writing commands of a step have a sandbox each.
+/// Steps that work in one workspace share its sandboxes, one for writing and one for reading: making one costs more
+/// than most commands.
 pub(super) fn sandbox_name(step: &PlanStep) -> String {
-    if step.writes { format!("{}-rw", step.id) } else { format!("{}-ro", step.id) }
+    let workspace = Session::workspace_name(Some(step));
+    if step.writes { format!("{workspace}-rw") } else { format!("{workspace}-ro") }
 }
 
 fn last_gates(state: &State) -> Vec<crate::model::journal::GateResult> {
