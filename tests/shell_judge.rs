@@ -66,12 +66,20 @@ impl Bench {
             }
             std::thread::sleep(Duration::from_micros(300));
         }
-        let ran = std::fs::read_dir(&log).unwrap().map(|entry| {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            text.strip_suffix('\0').unwrap_or(&text).split('\0').map(str::to_owned).collect()
-        });
-        ran.collect()
+        // What the script left in the background may be about to write itself down: a record is whole or not there.
+        loop {
+            let records: Vec<String> = std::fs::read_dir(&log)
+                .unwrap()
+                .map(|entry| String::from_utf8_lossy(&std::fs::read(entry.unwrap().path()).unwrap()).into_owned())
+                .collect();
+            if records.iter().all(|text| text.ends_with('\0')) || started.elapsed() > Duration::from_secs(10) {
+                let split = |text: &String| {
+                    text.strip_suffix('\0').map(|text| text.split('\0').map(str::to_owned).collect::<Vec<_>>())
+                };
+                return records.iter().filter_map(split).collect();
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
     }
 }
 
