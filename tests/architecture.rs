@@ -144,7 +144,7 @@ fn rooms_import_only_what_the_table_allows() {
         for path in paths.iter().filter_map(|path| path.strip_prefix("crate::")) {
             let other = path.split("::").next().unwrap();
             let fits = |allowed: &&str| path == *allowed || path.starts_with(&format!("{allowed}::"));
-            if other != room && !allowed.iter().any(|allowed| fits(&allowed)) {
+            if other != room && !allowed.iter().any(fits) {
                 wrong.push(format!("src/{}: names crate::{path}", file.display()));
             }
         }

@@ -81,6 +81,7 @@ impl Default for World {
 /// The project, broken, with its `.codeforge`.
 fn project(world: &World) -> TestRepo {
     let repo = TestRepo::empty();
+    #[expect(clippy::disallowed_methods, reason = "scripts/setup keeps its downloads under the home folder")]
     let home = std::env::var("HOME").unwrap();
     let sdist = PathBuf::from(home).join(".cache/codeforge/fixtures/more_itertools-10.5.0.tar.gz");
     assert!(sdist.exists(), "{} is missing: scripts/setup brings it", sdist.display());

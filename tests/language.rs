@@ -5,7 +5,7 @@
 //! `.codeforge`. With `compile.args` the workflow is compiled too (`name=value` lines are its inputs). What is said
 //! stands in `expected.txt`; `UPDATE=1 cargo test --test language` writes it anew, to be read before it is committed.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use codeforge::model::chat::ModelRef;
 use codeforge::model::diagnostic::{Diagnostic, Severity};

@@ -1,7 +1,7 @@
 //! Drives runs: performs effects after their intents are committed, feeds their results back, reconciles after a
 //! crash.
 //!
-//! One loop per run ([`Engine::drive`]): wait for a result → [`run::State::apply`] → write the result and the new
+//! One loop per run (`drive`): wait for a result → [`State::apply`] → write the result and the new
 //! intents in one transaction → tell the watcher → perform the intents. Nothing is performed before its intent is
 //! durable, and nothing that has a durable result is performed again.
 
