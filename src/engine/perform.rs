@@ -2,7 +2,7 @@
 //!
 //! Every job answers with the input that its effect waits for; what goes wrong is an answer too.
 
-use super::session::{MAIN, Session};
+use super::session::{LONGEST_VALUE, MAIN, Session};
 use crate::model::delivery::ChangeSet;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
@@ -145,8 +145,19 @@ impl Session {
     }
 
     async fn prepare(self: &Arc<Self>, key: EffectKey) -> Result<Input, Trouble> {
+        if let Some((name, bytes)) = self.longest_input() {
+            return Err(Trouble::user(format!(
+                "the input `{name}` has {bytes} bytes, and a command gets a value of at most {LONGEST_VALUE} as a \
+                 variable; put it into a file of the repository and name the file"
+            )));
+        }
         let chosen = self.driver().await?.clone();
         let mut notes = chosen.notes;
+        if !self.plan.sandbox.network_allow.is_empty() {
+            notes.push(
+                "`sandbox.network` names hosts; this version opens none of them: commands have no network".to_owned(),
+            );
+        }
         let base = self.base.tree.clone();
         let workspace = self.blocking(move |session| Ok(session.workspace(MAIN, &base)?)).await?;
         if self.plan.sandbox.exec_mode == ExecMode::Mount {

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The name of the workspace that all steps share.
 pub(super) const MAIN: &str = "main";
 
-/// Largest value, in bytes, that a command gets as a variable; what is longer it gets as a file.
-const LONGEST_VALUE: usize = 100 * 1024;
+/// Largest value, in bytes, that a command gets as a variable.
+pub(super) const LONGEST_VALUE: usize = 100 * 1024;
 
 pub(super) struct Session {
     pub engine: Engine,
@@ -163,8 +163,16 @@ impl Session {
         lock(&self.requests).get(step).cloned()
     }
 
-    /// The variables of a `run:` step or a gate: the plan's, the step's, `INPUT_…`, and the event's. Values that are
-    /// too long for a variable are written to a file in the sandbox's reach, whose path is in `INPUT_…_FILE`.
+    /// An input that is too long to be a variable.
+    pub(super) fn longest_input(&self) -> Option<(&str, usize)> {
+        self.plan
+            .inputs
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.len())))
+            .find(|(_, bytes)| *bytes > LONGEST_VALUE)
+    }
+
+    /// The variables of a `run:` step or a gate: the step's, `INPUT_…`, and the event's plain values.
     pub(super) fn variables(&self, step: Option<&PlanStep>) -> BTreeMap<String, String> {
         let mut env = step.map(|step| step.env.clone()).unwrap_or_default();
         for (name, value) in &self.plan.inputs {
