@@ -75,6 +75,9 @@ pub(super) fn make(
         beneath::copy_entry(from.as_fd(), to.as_fd(), name, owner).map_err(failed)?;
     }
     let seal = Seal::of_copy(to.as_fd(), &taken.found.ignored).map_err(failed)?;
+    if let Some(place) = root.parent() {
+        seal.save(place).map_err(failed)?;
+    }
     // Whatever is written from now on has later times than what was copied, even on a coarse clock.
     std::thread::sleep(scan::RACY);
     Ok(Copied { memory: Memory(Arc::new(memory)), shared: shared.into_inner(), seal })

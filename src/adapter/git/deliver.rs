@@ -48,7 +48,8 @@ pub(super) fn deliver(
     let mut delivered = Delivered { changes, ..nothing(true) };
     match delivery.kind {
         DeliverKind::Patch => {
-            let text = patch::mail(&inner.store, from, to, delivery)?;
+            unchanged_below(inner, base)?;
+            let text = patch::mail(&inner.store, from, to, &deltas, delivery)?;
             let failed = |error| broken(format!("writing the patch {}", patch_to.display()), error);
             if let Some(folder) = patch_to.parent() {
                 std::fs::create_dir_all(folder).map_err(failed)?;
@@ -57,10 +58,12 @@ pub(super) fn deliver(
             beneath::write_state(patch_to, &text).map_err(failed)?;
             delivered.patch = Some(patch_to.display().to_string());
         }
-        DeliverKind::CommitLocal => delivered.commit = Some(commit_local(inner, base, delivery, &deltas)?.to_string()),
+        DeliverKind::CommitLocal => {
+            delivered.commit = Some(as_owner(inner, || commit_local(inner, base, delivery, &deltas))?.to_string())
+        }
         DeliverKind::Branch => {
             let name = delivery.branch.clone().unwrap_or_default();
-            delivered.commit = Some(branch(inner, base, delivery, &deltas, &name)?.to_string());
+            delivered.commit = Some(as_owner(inner, || branch(inner, base, delivery, &deltas, &name))?.to_string());
             delivered.branch = Some(name);
         }
         other => {
@@ -153,7 +156,8 @@ fn commit(
 ) -> Result<Oid, RepositoryError> {
     copy_objects(inner, user, tree)?;
     let failed = |error| broken("making the commit", error);
-    let who = Signature::new(&delivery.author.0, &delivery.author.1, &Time::new(delivery.time_s, 0)).map_err(failed)?;
+    let (name, address) = (patch::header(&delivery.author.0), patch::header(&delivery.author.1));
+    let who = Signature::new(&name, &address, &Time::new(delivery.time_s, 0)).map_err(failed)?;
     let tree = user.find_tree(tree).map_err(failed)?;
     let parents = match head {
         Some(head) => vec![user.find_commit(head).map_err(failed)?],
@@ -196,6 +200,7 @@ fn branch(
             )))
         }
         Err(error) if error.code() == git2::ErrorCode::NotFound => {
+            unchanged_below(inner, base)?;
             // Not forced: should somebody make the branch in this moment, theirs stays.
             user.reference(&full, commit, false, "codeforge: delivery").map_err(failed)?;
             Ok(commit)
@@ -230,7 +235,8 @@ fn commit_local(inner: &Inner, base: &Base, delivery: &Delivery, deltas: &[Delta
         if now != head {
             return Err(moved());
         }
-        check_untouched(inner, deltas)?;
+        check_untouched(inner, &user, deltas)?;
+        unchanged_below(inner, base)?;
         let failed = |error| broken(format!("writing the branch {branch}"), error);
         match head {
             Some(head) => {
@@ -247,9 +253,23 @@ fn commit_local(inner: &Inner, base: &Base, delivery: &Delivery, deltas: &[Delta
 }
 
 /// Whether the user's files are still what the run began with, where it changed them.
-fn check_untouched(inner: &Inner, deltas: &[Delta]) -> Result<(), RepositoryError> {
+fn check_untouched(inner: &Inner, user: &Repository, deltas: &[Delta]) -> Result<(), RepositoryError> {
     let now = inner.take_stock()?.tree;
+    let failed = |error: std::io::Error| broken(format!("reading {}", inner.root.display()), error);
+    let root = beneath::open_root(&inner.root).map_err(failed)?;
+    let index = user.index().map_err(|error| broken("reading the index", error))?;
     for delta in deltas {
+        let refuse = |what: &str| {
+            let path = shown(&delta.path);
+            Err(RepositoryError::Refused(format!("no commit was made: `{path}` {what}; it is left as it is")))
+        };
+        let staged = index.get_path(super::os(&delta.path), 0).map(|entry| (entry.mode, entry.id));
+        if staged != delta.old && staged != delta.new {
+            return refuse("has staged changes of yours");
+        }
+        if in_the_way(inner, root.as_fd(), now, &delta.path)? {
+            return refuse("is, or lies in, an ignored file of yours");
+        }
         let there = trees::lookup(&inner.store, now, &delta.path)?.map(|entry| (entry.mode, entry.oid));
         if there != delta.old && there != delta.new {
             return Err(RepositoryError::Refused(format!(
@@ -259,6 +279,64 @@ fn check_untouched(inner: &Inner, deltas: &[Delta]) -> Result<(), RepositoryErro
         }
     }
     Ok(())
+}
+
+/// Whether something of the user's that no tree knows (an ignored file) is where the change writes.
+fn in_the_way(
+    inner: &Inner,
+    root: std::os::fd::BorrowedFd<'_>,
+    now: Oid,
+    path: &[u8],
+) -> Result<bool, RepositoryError> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
+    for end in ends {
+        let part = path.get(..end).unwrap_or(path);
+        let there =
+            beneath::stat_path(root, part).map_err(|error| broken(format!("reading `{}`", shown(part)), error))?;
+        let Some(sig) = there else { return Ok(false) };
+        let ours = end == path.len() || sig.kind() != rustix::fs::FileType::Directory;
+        if ours && trees::lookup(&inner.store, now, part)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Where a workspace is an overlay on the user's folder, that folder must be what it was: else the change was made of
+/// something that nobody has.
+fn unchanged_below(inner: &Inner, base: &Base) -> Result<(), RepositoryError> {
+    let on_top = inner.workspace_metas().iter().any(|text| {
+        serde_json::from_slice::<super::workspace::Meta>(text)
+            .is_ok_and(|meta| meta.made_by == "overlay" && meta.lower == base.tree.as_str())
+    });
+    if !on_top {
+        return Ok(());
+    }
+    let now = inner.take_stock()?.tree;
+    let moved = trees::diff(&inner.store, inner.oid(&base.tree)?, now)?.into_iter().map(|delta| delta.path);
+    // The runs' own records are written there.
+    let moved: Vec<_> = moved.filter(|path| !path.starts_with(b".codeforge/runs/")).collect();
+    if moved.is_empty() { Ok(()) } else { Err(inner.changed_underneath(&moved)) }
+}
+
+/// Runs `work` as the owner of the user's folder where we are root and it is somebody else's: what is written must be
+/// theirs to change. Only this thread's access to files is meant.
+fn as_owner<T>(inner: &Inner, work: impl FnOnce() -> Result<T, RepositoryError>) -> Result<T, RepositoryError> {
+    use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+    use std::os::unix::fs::MetadataExt;
+    let failed = |error| broken(format!("reading {}", inner.root.display()), error);
+    let stat = std::fs::metadata(&inner.root).map_err(failed)?;
+    if !rustix::process::geteuid().is_root() || stat.uid() == 0 {
+        return work();
+    }
+    // What is written to the snapshot store meanwhile is written as that user too.
+    inner.give_store(stat.uid(), stat.gid()).map_err(failed)?;
+    let group = setfsgid(Gid::from_raw(stat.gid()));
+    let user = setfsuid(Uid::from_raw(stat.uid()));
+    let done = work();
+    setfsuid(user);
+    setfsgid(group);
+    done
 }
 
 /// Writes the changed files to the user's folder and index; nothing else of either is touched.

@@ -11,13 +11,13 @@ pub(super) fn of<'r>(
     repository: &'r Repository,
     from: Oid,
     to: Oid,
+    mut options: DiffOptions,
 ) -> Result<Diff<'r>, RepositoryError> {
     let failed = |error| store.broken(format!("comparing {from} with {to}"), error);
     let old = repository.find_tree(from).map_err(failed)?;
     let new = repository.find_tree(to).map_err(failed)?;
-    let mut options = DiffOptions::new();
     // The attributes of a workspace must not decide what a difference shows.
-    options.show_binary(true).context_lines(3).ignore_submodules(false).include_typechange(true).id_abbrev(40);
+    options.show_binary(true).context_lines(3).ignore_submodules(false).id_abbrev(40);
     let mut diff = repository.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options)).map_err(failed)?;
     let mut find = DiffFindOptions::new();
     find.renames(true).rename_limit(400);
@@ -31,7 +31,9 @@ pub(super) fn change_set(store: &Store, from: Oid, to: Oid, cap: usize) -> Resul
         return Ok(ChangeSet::default());
     }
     let repository = store.repository();
-    let diff = of(store, &repository, from, to)?;
+    let mut options = DiffOptions::new();
+    options.include_typechange(true);
+    let diff = of(store, &repository, from, to, options)?;
     let files = files(store, &diff)?;
     let mut text = Vec::new();
     let mut full = false;

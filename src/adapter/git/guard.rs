@@ -1,5 +1,6 @@
 //! What a delivery must not carry, whatever the policy said while it was made.
 
+use super::filters;
 use super::history::globs;
 use super::store::{Store, shown};
 use super::trees::{self, COMMIT, Delta, LINK};
@@ -12,6 +13,12 @@ const LARGEST: usize = 50 * 1024 * 1024;
 /// Refuses a change that touches what it must not.
 pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Result<(), RepositoryError> {
     let set = globs(protected)?;
+    let pointer = |put: trees::Put| -> Result<bool, RepositoryError> {
+        match put {
+            Some((mode, oid)) if mode != COMMIT && store.has(oid) => Ok(filters::is_pointer(store.read(oid)?.data())),
+            _ => Ok(false),
+        }
+    };
     for delta in deltas {
         let path = &delta.path;
         let refuse =
@@ -19,8 +26,10 @@ pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Re
         if let Some(part) = path.split(|byte| *byte == b'/').find(|part| reads_as_dot_git(part)) {
             return refuse(format!("has `{}` in it, which some systems read as `.git`", shown(part)));
         }
-        if let Some(hit) = set.matches(super::os(path)).first() {
-            let pattern = protected.get(*hit).map(String::as_str).unwrap_or_default();
+        let read_as: Vec<String> = path.split(|byte| *byte == b'/').map(as_others_read).collect();
+        let hit = set.matches(super::os(path)).into_iter().chain(set.matches(read_as.join("/"))).next();
+        if let Some(hit) = hit {
+            let pattern = protected.get(hit).map(String::as_str).unwrap_or_default();
             return refuse(format!(
                 "is a protected path (`{pattern}`). If the change is wanted, make it by hand, or take the path off \
                  `protected_paths`"
@@ -32,6 +41,9 @@ pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Re
             }
             continue;
         };
+        if pointer(delta.old)? && !pointer(delta.new)? {
+            return refuse("is kept by git LFS, whose filter is not run here; change it by hand".into());
+        }
         match mode {
             COMMIT => return refuse("is a submodule; submodules are changed by hand".into()),
             LINK => {
@@ -55,9 +67,9 @@ pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Re
     Ok(())
 }
 
-/// Whether a name is `.git`, or what macOS (ignorable characters, letter case) or Windows (short names, trailing dots
-/// and spaces, streams) take for it; `.gitmodules` and `.gitattributes` are left to the protected paths.
-fn reads_as_dot_git(name: &[u8]) -> bool {
+/// A name as the most lenient file system reads it: ignorable characters, letter case, trailing dots and spaces and
+/// what follows a colon are nothing.
+fn as_others_read(name: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(name)
         .chars()
         .filter(|letter| {
@@ -65,7 +77,13 @@ fn reads_as_dot_git(name: &[u8]) -> bool {
         })
         .flat_map(char::to_lowercase)
         .collect();
-    let stem = text.split([':', '\\']).next().unwrap_or_default().trim_end_matches(['.', ' ']);
+    text.split([':', '\\']).next().unwrap_or_default().trim_end_matches(['.', ' ']).to_owned()
+}
+
+/// Whether a name is `.git`, or what macOS (ignorable characters, letter case) or Windows (short names, trailing dots
+/// and spaces, streams) take for it; `.gitmodules` and `.gitattributes` are left to the protected paths.
+fn reads_as_dot_git(name: &[u8]) -> bool {
+    let stem = as_others_read(name);
     stem == ".git" || (stem.starts_with("git~") && stem.get(4..).is_some_and(|rest| rest.parse::<u32>().is_ok()))
 }
 
@@ -75,13 +93,15 @@ fn leads_out(path: &[u8], target: &[u8]) -> Option<&'static str> {
         return Some("leads out of the repository");
     }
     let mut depth = path.iter().filter(|byte| **byte == b'/').count();
+    let mut named = false;
     for part in target.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}
-            b".." if depth == 0 => return Some("leads out of the repository"),
+            // After a name the way up may start at the end of another link, which can be anywhere.
+            b".." if depth == 0 || named => return Some("leads out of the repository"),
             b".." => depth -= 1,
             name if reads_as_dot_git(name) => return Some("leads into git's own files"),
-            _ => depth += 1,
+            _ => named = true,
         }
     }
     None
@@ -116,10 +136,12 @@ mod tests {
 
     #[test]
     fn links_may_move_about_inside_only() {
-        for (path, target) in [("a", "b"), ("d/a", "../b"), ("d/e/a", "../../x/y"), ("a", "./b/../c")] {
+        for (path, target) in [("a", "b"), ("d/a", "../b"), ("d/e/a", "../../x/y"), ("a", "./b/c")] {
             assert_eq!(leads_out(path.as_bytes(), target.as_bytes()), None, "{path} → {target}");
         }
-        for (path, target) in [("a", "/etc/passwd"), ("a", "../b"), ("d/a", "../../b"), ("a", ".git/config")] {
+        for (path, target) in
+            [("a", "/etc/passwd"), ("a", "../b"), ("d/a", "../../b"), ("d/a", "L/../../b"), ("a", ".git/config")]
+        {
             assert!(leads_out(path.as_bytes(), target.as_bytes()).is_some(), "{path} → {target}");
         }
     }

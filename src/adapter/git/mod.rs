@@ -229,6 +229,27 @@ impl Inner {
         Ok(scratch.join(here).join(plain_name("run", run.as_str())?))
     }
 
+    /// What the workspaces that there are say of themselves, of all runs.
+    fn workspace_metas(&self) -> Vec<Vec<u8>> {
+        let entries = |folder: &Path| -> Vec<PathBuf> {
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        let mut runs: Vec<PathBuf> = entries(&self.state.join("runs")).iter().map(|run| run.join("ws")).collect();
+        let beside = self.workspaces_dir(&RunId::from("any")).ok();
+        let beside = beside.as_deref().and_then(Path::parent).filter(|folder| !folder.starts_with(&self.state));
+        runs.extend(beside.map(entries).unwrap_or_default());
+        let places = runs.iter().flat_map(|run| entries(run));
+        places.filter_map(|place| std::fs::read(place.join("meta.json")).ok()).collect()
+    }
+
+    /// Lets the user's folder's owner write to the snapshot store.
+    fn give_store(&self, user: u32, group: u32) -> std::io::Result<()> {
+        let objects = self.state.join("store.git/objects");
+        let mut folders: Vec<PathBuf> = vec![objects.clone()];
+        folders.extend(std::fs::read_dir(&objects)?.flatten().map(|entry| entry.path()));
+        folders.iter().try_for_each(|folder| std::os::unix::fs::lchown(folder, Some(user), Some(group)))
+    }
+
     fn ref_name(&self, run: &RunId, key: &str) -> Result<String, RepositoryError> {
         Ok(format!("refs/codeforge/{}/{}", plain_name("run", run.as_str())?, plain_name("key", key)?))
     }

@@ -124,6 +124,35 @@ impl Back<'_> {
     }
 }
 
+/// Adds what lies under a hidden folder and is not in the tree `under`: its ignored entries.
+pub(super) fn untracked_below(
+    store: &Store,
+    below: BorrowedFd<'_>,
+    path: &[u8],
+    under: Oid,
+    ignored: &mut Vec<Vec<u8>>,
+) -> Result<(), RepositoryError> {
+    let failed = |error: io::Error| broken(format!("reading `{}` below the workspace", shown(path)), error);
+    let folder = match beneath::open_folder(below, path) {
+        Ok(folder) => folder,
+        Err(error) if beneath::is_absent(&error) => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let tracked = match trees::lookup(store, under, path)? {
+        Some(entry) if entry.is_folder() => trees::read(store, entry.oid)?,
+        _ => Vec::new(),
+    };
+    for name in beneath::names(folder.as_fd()).map_err(failed)? {
+        let full = beneath::join(path, &name);
+        match tracked.iter().find(|entry| entry.name == name) {
+            Some(entry) if entry.is_folder() => untracked_below(store, below, &full, under, ignored)?,
+            None if !beneath::is_dot_git(&name) => ignored.push(full),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Makes an ignored entry what it is below the upper layer.
 pub(super) fn from_below(
     below: BorrowedFd<'_>,

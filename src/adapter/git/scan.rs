@@ -110,6 +110,8 @@ pub(super) struct Found {
     pub odd: Vec<(Vec<u8>, u32)>,
     /// Ignored entries: topmost only.
     pub ignored: Vec<Vec<u8>>,
+    /// Folders with tracked files that an overlay's upper layer hides: ignored files in them are hidden too.
+    pub hidden: Vec<Vec<u8>>,
 }
 
 /// A folder's memory.

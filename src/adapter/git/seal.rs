@@ -12,6 +12,8 @@ use std::path::Path;
 #[derive(Default)]
 pub(super) struct Seal {
     files: HashMap<Vec<u8>, Sig>,
+    /// False: nothing is known, and nothing is put back.
+    known: bool,
 }
 
 /// One file on disk: path, size, seconds and nanoseconds of both times, inode, mode.
@@ -25,7 +27,7 @@ impl Seal {
         for path in ignored {
             collect(root, path, &mut files)?;
         }
-        Ok(Self { files })
+        Ok(Self { files, known: true })
     }
 
     /// The state now: what the user's folder does not have is kept aside in `place`.
@@ -46,26 +48,28 @@ impl Seal {
                 copy_one(root, aside.as_fd(), path, None)?;
             }
         }
-        let rows: Vec<Row> = now
-            .files
-            .iter()
-            .map(|(path, sig)| Row(path.clone(), sig.size, sig.mtime, sig.ctime, sig.ino, sig.mode))
-            .collect();
-        beneath::write_state(&place.join("sealed.json"), &serde_json::to_vec(&rows)?)?;
+        now.save(place)?;
         Ok(now)
     }
 
-    /// What an earlier engine kept; empty where it kept nothing.
+    /// Writes it down for a later engine.
+    pub(super) fn save(&self, place: &Path) -> io::Result<()> {
+        let row = |(path, sig): (&Vec<u8>, &Sig)| Row(path.clone(), sig.size, sig.mtime, sig.ctime, sig.ino, sig.mode);
+        let rows: Vec<Row> = self.files.iter().map(row).collect();
+        beneath::write_state(&place.join("sealed.json"), &serde_json::to_vec(&rows)?)
+    }
+
+    /// What an earlier engine wrote down.
     pub(super) fn load(place: &Path) -> Self {
-        let rows: Vec<Row> = std::fs::read(place.join("sealed.json"))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
+        let rows = std::fs::read(place.join("sealed.json"));
+        let Some(rows) = rows.ok().and_then(|text| serde_json::from_slice::<Vec<Row>>(&text).ok()) else {
+            return Self::default();
+        };
         let files = rows
             .into_iter()
             .map(|Row(path, size, mtime, ctime, ino, mode)| (path, Sig { size, mtime, ctime, ino, mode }))
             .collect();
-        Self { files }
+        Self { files, known: true }
     }
 
     /// Makes the ignored files what they were.
@@ -77,6 +81,9 @@ impl Seal {
         ignored: &[Vec<u8>],
         owner: Option<(u32, u32)>,
     ) -> io::Result<()> {
+        if !self.known {
+            return Ok(());
+        }
         let now = Self::of_copy(root, ignored)?;
         for path in now.files.keys().filter(|path| !self.files.contains_key(*path)) {
             let (folder, name) = beneath::split(path);

@@ -66,6 +66,9 @@ impl Walk<'_> {
         }
         // Beneath an opaque folder nothing of the layers below shows, marked or not.
         let opaque = hidden || (!path.is_empty() && is_opaque(at));
+        if opaque && !hidden && !tracked.is_empty() {
+            self.found.hidden.push(path.to_vec());
+        }
         let mut entries = if opaque { BTreeMap::new() } else { tracked.clone() };
         let names = beneath::names(at).map_err(failed)?;
         if names.is_empty() && !path.is_empty() && (opaque || base.is_none()) {
@@ -120,12 +123,17 @@ impl Walk<'_> {
         let kind = sig.kind();
         if kind == FileType::CharacterDevice {
             // Overlayfs writes a deleted entry as a device with number 0; nobody in a sandbox can make devices.
-            if tracked.is_none() {
-                self.found.ignored.push(full.to_vec());
+            match tracked {
+                None => self.found.ignored.push(full.to_vec()),
+                Some(entry) if entry.is_folder() => self.found.hidden.push(full.to_vec()),
+                Some(_) => {}
             }
             return Ok(Effect::Gone);
         }
         let is_folder = kind == FileType::Directory;
+        if !is_folder && tracked.is_some_and(Entry::is_folder) {
+            self.found.hidden.push(full.to_vec());
+        }
         if only_tracked || rules.ignores(full, is_folder) {
             if tracked.is_none_or(|entry| entry.is_folder() != is_folder) {
                 self.found.ignored.push(full.to_vec());

@@ -398,7 +398,13 @@ impl Tree {
             back.apply(&deltas, &found, &state.empty)?;
             if self.made_by == "overlay" {
                 let pristine = self.open_dir(&self.pristine(&state.meta))?;
-                for path in &found.ignored {
+                let under =
+                    Oid::from_str(&state.meta.under).map_err(|error| store.broken("reading the base", error))?;
+                let mut ignored = found.ignored.clone();
+                for path in &found.hidden {
+                    restore::untracked_below(store, pristine.as_fd(), path, under, &mut ignored)?;
+                }
+                for path in &ignored {
                     restore::from_below(pristine.as_fd(), root.as_fd(), path, owner).map_err(failed)?;
                 }
             } else if self.made_by != "mount" {
