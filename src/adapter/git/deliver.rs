@@ -331,12 +331,17 @@ fn as_owner<T>(inner: &Inner, work: impl FnOnce() -> Result<T, RepositoryError>)
     }
     // What is written to the snapshot store meanwhile is written as that user too.
     inner.give_store(stat.uid(), stat.gid()).map_err(failed)?;
+    /// Gives the thread its own access back, also where the work panics: the thread is used again.
+    struct Back(Uid, Gid);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            setfsuid(self.0);
+            setfsgid(self.1);
+        }
+    }
     let group = setfsgid(Gid::from_raw(stat.gid()));
-    let user = setfsuid(Uid::from_raw(stat.uid()));
-    let done = work();
-    setfsuid(user);
-    setfsgid(group);
-    done
+    let _back = Back(setfsuid(Uid::from_raw(stat.uid())), group);
+    work()
 }
 
 /// Writes the changed files to the user's folder and index; nothing else of either is touched.
