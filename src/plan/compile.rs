@@ -1,6 +1,5 @@
 //! A workflow, its library and a request → a plan, or all reasons why there is none.
 
-use super::dag::Dag;
 use super::{event, inputs};
 use crate::model::chat::ModelRef;
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
@@ -11,6 +10,7 @@ use crate::model::plan::{
     SandboxSpec, StepKind,
 };
 use crate::model::policy::{Limits, Policy};
+use crate::workflow::schema::dag::Dag;
 use crate::workflow::schema::library::nearest;
 use crate::workflow::schema::{
     At, Condition, DeliverChoice, DeliverDoc, GateDoc, GateFrom, GotoDoc, IfNoChanges, Library, Loaded, NetworkDoc,
@@ -320,18 +320,14 @@ impl Compiler<'_> {
 
     /// A step works on a copy of its own where some writing step is neither before nor after it.
     fn own_copies(&self, dag: &Dag, steps: &mut IndexMap<StepId, PlanStep>) {
-        let before: BTreeMap<&str, BTreeSet<&str>> = dag
-            .names()
-            .iter()
-            .enumerate()
-            .map(|(index, name)| (name.as_str(), dag.ancestors(index).into_iter().map(|i| dag.name(i)).collect()))
-            .collect();
-        let comes_before = |a: &str, b: &str| before.get(b).is_some_and(|ancestors| ancestors.contains(a));
-        let writers: Vec<String> = steps.values().filter(|s| s.writes).map(|s| s.id.0.clone()).collect();
-        for (id, step) in steps.iter_mut() {
-            let id = id.as_str();
-            step.own_copy =
-                writers.iter().any(|other| other != id && !comes_before(other, id) && !comes_before(id, other));
+        let ancestry = dag.ancestry();
+        let place = |step: &PlanStep| dag.index(step.id.as_str());
+        let writers: Vec<usize> = steps.values().filter(|step| step.writes).filter_map(place).collect();
+        for step in steps.values_mut() {
+            let Some(own) = place(step) else { continue };
+            step.own_copy = writers.iter().any(|other| {
+                *other != own && !ancestry.comes_before(*other, own) && !ancestry.comes_before(own, *other)
+            });
         }
     }
 

@@ -5,7 +5,6 @@
 
 mod agents;
 mod compile;
-pub mod dag;
 mod event;
 mod inputs;
 

@@ -199,7 +199,7 @@ fn templates_of(checker: &mut Checker<'_>, root: &Node, steps: &[(String, At, &N
     let mut texts: Vec<&Node> = ["branch", "title", "body"].iter().filter_map(|key| deliver?.get(key)).collect();
     texts.extend(root.get("concurrency").and_then(|c| c.get("group")));
     for node in texts {
-        uses(checker, root, node, true, &all, &all, None);
+        uses(checker, root, node, true, &all, &|name| all.contains(name));
     }
 }
 
@@ -210,8 +210,7 @@ fn uses(
     node: &Node,
     is_template: bool,
     all: &BTreeSet<String>,
-    visible: &BTreeSet<String>,
-    own: Option<&str>,
+    visible: &dyn Fn(&str) -> bool,
 ) {
     let Some(text) = node.text() else { return };
     let place = |checker: &Checker<'_>, name: &str| {
@@ -224,7 +223,7 @@ fn uses(
             if !all.contains(&name) {
                 let names: Vec<&str> = all.iter().map(String::as_str).collect();
                 checker.unknown(codes::UNKNOWN_STEP, "step", &name, at, &names, "");
-            } else if !visible.contains(&name) && own != Some(name.as_str()) {
+            } else if !visible(&name) {
                 checker.error(codes::NOT_AN_ANCESTOR, at, format!("`{name}` does not come before this step")).help =
                     Some(format!("only steps before it can be seen: add `{name}` to `needs:`"));
             }
@@ -390,29 +389,30 @@ fn graph(checker: &mut Checker<'_>, root: &Node, steps: &[(String, At, &Node)]) 
         checker.error(codes::NEEDS_CYCLE, at, format!("steps wait for each other: {}", circle.join(" → "))).help =
             Some(format!("break the circle, or bound it: `then: {{ goto: {next}, max_iterations: 2 }}`"));
     }
+    let ancestry = dag.ancestry();
     for (index, (name, _, node)) in steps.iter().enumerate() {
-        let before: BTreeSet<String> = dag.ancestors(index).into_iter().map(|i| dag.name(i).to_owned()).collect();
+        let before = |other: &str| dag.index(other).is_some_and(|other| ancestry.comes_before(other, index));
         for key in ["then", "on_failure"] {
             if let Some(jump) = node.get(key) {
                 goto(checker, name, jump, &all, &before);
             }
         }
         if let Some(prompt) = node.get("prompt") {
-            uses(checker, root, prompt, true, &all, &before, None);
+            uses(checker, root, prompt, true, &all, &before);
         }
         if let Some(condition) = node.get("if") {
-            uses(checker, root, condition, false, &all, &before, None);
+            uses(checker, root, condition, false, &all, &before);
         }
     }
 }
 
-fn goto(checker: &mut Checker<'_>, name: &str, jump: &Node, all: &BTreeSet<String>, before: &BTreeSet<String>) {
+fn goto(checker: &mut Checker<'_>, name: &str, jump: &Node, all: &BTreeSet<String>, before: &dyn Fn(&str) -> bool) {
     let Some(target) = jump.get("goto") else { return };
     let Some(text) = target.text() else { return };
     if !all.contains(text) {
         let names: Vec<&str> = all.iter().map(String::as_str).collect();
         checker.unknown(codes::UNKNOWN_STEP, "step", text, target.at, &names, "");
-    } else if text != name && !before.contains(text) {
+    } else if text != name && !before(text) {
         checker.error(codes::NOT_AN_ANCESTOR, target.at, format!("`{text}` does not come before `{name}`")).help =
             Some("a jump goes back: to the step itself or to one before it".into());
     }

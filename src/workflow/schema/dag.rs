@@ -84,6 +84,24 @@ impl Dag {
         seen
     }
 
+    /// Who comes before whom, for many questions at once.
+    pub fn ancestry(&self) -> Ancestry {
+        let words = self.needs.len().div_ceil(WORD);
+        let mut ancestry = Ancestry { words, bits: vec![0; words * self.needs.len()] };
+        match self.order() {
+            // After the needs, a step's row is theirs and they themselves.
+            Ok(order) => order.into_iter().for_each(|step| {
+                for need in self.needs.get(step).into_iter().flatten() {
+                    ancestry.inherit(step, *need);
+                    ancestry.mark(step, *need);
+                }
+            }),
+            Err(_) => (0..self.needs.len())
+                .for_each(|step| self.ancestors(step).into_iter().for_each(|before| ancestry.mark(step, before))),
+        }
+        ancestry
+    }
+
     /// A step's index.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
@@ -97,6 +115,38 @@ impl Dag {
     /// The names, in the order of declaration.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+}
+
+const WORD: usize = u64::BITS as usize;
+
+/// A table of who comes before whom in a [`Dag`]: a row of bits for each step.
+#[derive(Debug, Clone)]
+pub struct Ancestry {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Ancestry {
+    /// Whether `step` waits for `other`, directly or not. Both are indices of the graph's steps; `false` for others.
+    pub fn comes_before(&self, other: usize, step: usize) -> bool {
+        other < self.words * WORD
+            && self.bits.get(step * self.words + other / WORD).is_some_and(|word| word >> (other % WORD) & 1 == 1)
+    }
+
+    fn mark(&mut self, step: usize, before: usize) {
+        if let Some(word) = self.bits.get_mut(step * self.words + before / WORD) {
+            *word |= 1 << (before % WORD);
+        }
+    }
+
+    fn inherit(&mut self, step: usize, from: usize) {
+        for word in 0..self.words {
+            let theirs = self.bits.get(from * self.words + word).copied().unwrap_or_default();
+            if let Some(own) = self.bits.get_mut(step * self.words + word) {
+                *own |= theirs;
+            }
+        }
     }
 }
 
@@ -127,10 +177,15 @@ mod tests {
     proptest! {
         #[test]
         fn an_order_respects_edges_and_a_circle_is_real(
-            edges in prop::collection::vec((0usize..12, 0usize..12), 0..24),
-            size in 1usize..12,
+            edges in prop::collection::vec((0usize..140, 0usize..140), 0..160),
+            size in prop_oneof![1usize..12, 60usize..140],
         ) {
             let dag = graph(&edges, size);
+            let ancestry = dag.ancestry();
+            for step in 0..size {
+                let before: BTreeSet<usize> = (0..size + 70).filter(|other| ancestry.comes_before(*other, step)).collect();
+                prop_assert_eq!(before, dag.ancestors(step));
+            }
             match dag.order() {
                 Ok(order) => {
                     prop_assert_eq!(order.len(), size);
