@@ -95,7 +95,7 @@ fn project(world: &World) -> TestRepo {
     let workflow = WORKFLOW.replace("POLICY", world.policy).replace("GATES", world.gates);
     let mut config = CONFIG.replace("ON_FAIL", world.on_fail);
     if world.sandbox == "docker" {
-        config.push_str("sandbox: { image: \"codeforge-python:latest\" }\n");
+        config.push_str("sandbox: { image: \"codeforge-python:2\" }\n");
     }
     repo.write(".codeforge/workflows/mend.yml", workflow);
     repo.write(".codeforge/config.yml", config);
