@@ -7,9 +7,12 @@
 mod common;
 
 use common::{ModelServer, Reply, Rule, Script, TestRepo, git, ok, spoken};
+use futures::stream::{self, StreamExt};
 use serde_json::json;
+use sqlx::{ConnectOptions, Connection};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 const WORKFLOW: &str = r#"
 name: mend
@@ -175,8 +178,8 @@ fn script() -> Script {
     ]
 }
 
-async fn run(repo: &TestRepo, server: &ModelServer, world: &World) -> Output {
-    let mut command = repo.codeforge(&[
+fn command(repo: &TestRepo, server: &ModelServer, world: &World) -> Command {
+    let command = repo.codeforge(&[
         "run",
         "mend",
         "-v",
@@ -185,9 +188,22 @@ async fn run(repo: &TestRepo, server: &ModelServer, world: &World) -> Output {
         "--sandbox",
         world.sandbox,
     ]);
+    priced(command, server)
+}
+
+/// With the scripted model and its prices.
+fn priced(mut command: Command, server: &ModelServer) -> Command {
     command.env("CODEFORGE_LLM_BASE_URL", server.url()).env("CODEFORGE_MODEL", "scripted");
     command.env("CODEFORGE_LLM_PRICE_INPUT", "1").env("CODEFORGE_LLM_PRICE_OUTPUT", "2");
+    command
+}
+
+async fn finished(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+async fn run(repo: &TestRepo, server: &ModelServer, world: &World) -> Output {
+    finished(command(repo, server, world)).await
 }
 
 /// Everything of the user's that a run must leave alone.
@@ -240,9 +256,9 @@ async fn a_real_project_is_mended_in_docker() {
 
 /// The one run's id.
 fn run_id(repo: &TestRepo) -> String {
-    let runs = std::fs::read_dir(repo.path().join(".codeforge/runs")).unwrap();
-    let folder = runs.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
-    folder.file_name().unwrap().to_str().unwrap().to_owned()
+    let runs = ok(&mut repo.codeforge(&["runs", "list", "--format", "json"]));
+    let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
+    runs[0]["run"]["id"].as_str().unwrap().to_owned()
 }
 
 async fn turns_red(world: World, why: &str) {
@@ -268,4 +284,106 @@ async fn without_the_policy_it_turns_red() {
 async fn without_the_rollback_it_turns_red() {
     let world = World { policy: "lax", on_fail: "warn", ..World::default() };
     turns_red(world, "a failed gate whose work is kept is no second attempt").await;
+}
+
+/// The journal's rows: kind (`intent`, `input`), type, key.
+type Rows = Vec<(String, String, Option<String>)>;
+
+/// The journal as it is on disk now; nothing while there is none yet.
+async fn journal(repo: &TestRepo) -> Option<Rows> {
+    let file = repo.path().join(".git/codeforge/journal.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).read_only(true);
+    let mut database = options.connect().await.ok()?;
+    let rows = sqlx::query_as("SELECT kind, type, key FROM journal ORDER BY seq").fetch_all(&mut database).await.ok();
+    database.close().await.unwrap();
+    rows
+}
+
+/// What a run left: the delivered tree, and how often each kind of work was intended and each kind of fact written.
+struct Left {
+    tree: String,
+    rows: Rows,
+    requests: usize,
+}
+
+impl Left {
+    async fn of(repo: &TestRepo, server: &ModelServer) -> Self {
+        Self {
+            tree: repo.git(&["rev-parse", "codeforge/mend-tail^{tree}"]),
+            rows: journal(repo).await.unwrap(),
+            requests: server.requests().len(),
+        }
+    }
+
+    fn count(&self, kind: &str) -> BTreeMap<&str, usize> {
+        self.rows.iter().filter(|row| row.0 == kind).fold(BTreeMap::new(), |mut counts, row| {
+            *counts.entry(row.1.as_str()).or_default() += 1;
+            counts
+        })
+    }
+}
+
+/// The script, answering again what is asked again: a call that a kill cut is made again.
+fn patient() -> Script {
+    script().into_iter().map(Rule::always).collect()
+}
+
+/// Kills the run with SIGKILL as soon as its journal shows the first intent of a kind, then resumes it.
+async fn killed_at(kind: &str) -> Left {
+    let world = World::default();
+    let repo = project(&world);
+    let server = ModelServer::start(patient()).await;
+    let mut child = command(&repo, &server, &world).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    loop {
+        let rows = journal(&repo).await.unwrap_or_default();
+        if rows.iter().any(|row| row.0 == "intent" && row.1 == kind) {
+            break;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "{kind}: the run ended before it could be killed");
+        tokio::task::yield_now().await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let cut = journal(&repo).await.unwrap();
+    let done = |key: &Option<String>| cut.iter().any(|row| row.0 == "input" && row.2 == *key);
+    let open: Vec<&str> =
+        cut.iter().filter(|row| row.0 == "intent" && !done(&row.2)).map(|row| row.1.as_str()).collect();
+    let calls = open.iter().filter(|kind| **kind == "call_model").count();
+    let resumed = finished(priced(repo.codeforge(&["resume", &run_id(&repo)]), &server)).await;
+    assert!(resumed.status.success(), "{kind}\n{}\n{:#?}", spoken(&resumed), server.unmatched());
+    let left = Left::of(&repo, &server).await;
+    // What was finished before the kill stands as it was written: the journal only grew.
+    assert_eq!(left.rows.get(..cut.len()), Some(cut.as_slice()), "{kind}");
+    assert!(!open.is_empty(), "{kind}: nothing was under way when it was killed");
+    assert_eq!(left.count("input").get("outcome_unknown").copied().unwrap_or_default(), calls, "{kind}: {open:?}");
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(&run_id(&repo)), "{kind}: left mounted");
+    left
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_each_kind_of_work_it_goes_on_to_the_same_branch() {
+    let world = World::default();
+    let repo = project(&world);
+    let server = ModelServer::start(patient()).await;
+    let output = run(&repo, &server, &world).await;
+    assert!(output.status.success(), "{}", spoken(&output));
+    let whole = Left::of(&repo, &server).await;
+    let kinds: Vec<&str> = whole.count("intent").into_keys().collect();
+    assert!(kinds.len() >= 8, "{kinds:?}");
+    let mut ends =
+        stream::iter(kinds.clone()).map(|kind| async move { (kind, killed_at(kind).await) }).buffer_unordered(2);
+    while let Some((kind, left)) = ends.next().await {
+        assert_eq!(left.tree, whole.tree, "{kind}: another change");
+        let (facts, now) = (whole.count("input"), left.count("input"));
+        let of = |counts: &BTreeMap<&str, usize>, fact: &str| counts.get(fact).copied().unwrap_or_default();
+        let unknown = of(&now, "outcome_unknown");
+        assert!(unknown <= 1, "{kind}: {unknown} calls of unknown outcome");
+        assert!(left.requests <= whole.requests + unknown, "{kind}: a paid call was made twice");
+        for (fact, count) in &facts {
+            // A call of unknown outcome is put together again, and made again: the only thing that is.
+            let more = if *fact == "composed" { unknown } else { 0 };
+            assert_eq!(of(&now, fact), count + more, "{kind}: `{fact}` as often as without the kill");
+        }
+    }
 }

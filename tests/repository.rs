@@ -441,3 +441,18 @@ fn trees_are_merged_and_grafted() {
     assert!(at.repository.log(5, Some("README.md")).unwrap().contains("first"));
     at.repository.clean(&RunId::from("run00001")).unwrap();
 }
+
+#[test]
+fn a_snapshot_store_is_made_whole_or_not_at_all() {
+    let repo = TestRepo::with(&[("a", "a\n")]);
+    // What a version that was killed while it made the store had left.
+    repo.write(".git/codeforge/store.git/config.lock", "");
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| git::open(repo.path()).unwrap().base().unwrap());
+        }
+    });
+    let left: Vec<_> =
+        std::fs::read_dir(repo.path().join(".git/codeforge")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["store.git"]);
+}

@@ -4,7 +4,9 @@
 use crate::port::repository::RepositoryError;
 use git2::{ObjectType, OdbLookupFlags, Oid, Repository, RepositoryInitOptions};
 use std::fmt::Display;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,16 +43,13 @@ impl Store {
         let git_dir = state.join("store.git");
         let failed = |error: &dyn Display| broken(format!("opening the snapshot store {}", git_dir.display()), error);
         if !git_dir.join("HEAD").exists() {
-            let mut options = RepositoryInitOptions::new();
-            options.bare(true).external_template(false).mkpath(true).no_reinit(false);
-            Repository::init_opts(&git_dir, &options).map_err(|error| failed(&error))?;
+            make(state, &git_dir).map_err(|error| failed(&error))?;
         }
         let alternates = git_dir.join("objects/info/alternates");
         let mut line = objects.as_os_str().as_bytes().to_vec();
         line.push(b'\n');
         if std::fs::read(&alternates).ok().as_deref() != Some(line.as_slice()) {
-            std::fs::create_dir_all(git_dir.join("objects/info")).map_err(|error| failed(&error))?;
-            std::fs::write(&alternates, line).map_err(|error| failed(&error))?;
+            replace(&alternates, &line).map_err(|error| failed(&error))?;
         }
         let repository = Repository::open_bare(&git_dir).map_err(|error| failed(&error))?;
         let objects = Mutex::new(Repository::open_bare(&git_dir).map_err(|error| failed(&error))?);
@@ -102,6 +101,39 @@ impl Store {
     pub(super) fn broken(&self, doing: impl Into<String>, why: impl Display) -> RepositoryError {
         broken(format!("{} (snapshot store {})", doing.into(), self.git_dir.display()), why)
     }
+}
+
+/// Makes the store aside and moves it to its place whole: who is killed meanwhile leaves nothing half made, and of two
+/// that make it at once one wins.
+fn make(state: &Path, git_dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(state)?;
+    let aside = tempfile::Builder::new().prefix("store.").tempdir_in(state)?;
+    let made = aside.path().join("store.git");
+    let mut options = RepositoryInitOptions::new();
+    options.bare(true).external_template(false).mkpath(true).no_reinit(true);
+    Repository::init_opts(&made, &options).map_err(std::io::Error::other)?;
+    std::fs::create_dir_all(made.join("objects/info"))?;
+    // What a store that was killed half made had left gives way; a whole one stays.
+    match std::fs::rename(&made, git_dir) {
+        // Another process made it first.
+        Err(_) if git_dir.join("HEAD").exists() => Ok(()),
+        Err(_) => {
+            std::fs::rename(git_dir, aside.path().join("half-made"))?;
+            std::fs::rename(&made, git_dir)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Replaces a file whole: nobody reads half of it.
+fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+    aside.write_all(content)?;
+    aside.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    aside.persist(file).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// The environment's fault.

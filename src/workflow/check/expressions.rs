@@ -44,7 +44,8 @@ pub(super) fn expression(checker: &mut Checker<'_>, node: &Node, text: &str) {
 }
 
 fn syntax(checker: &mut Checker<'_>, node: &Node, text: &str, error: &Error) {
-    let start = error.range().map_or(0, |range| range.start);
+    // What is missing at the end is missed behind the last word, not in the line after it.
+    let start = error.range().map_or(0, |range| range.start).min(text.trim_end().len());
     let before = text.get(..start).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count());

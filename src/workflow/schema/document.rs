@@ -66,8 +66,10 @@ pub enum Written {
     Plain,
     /// In single or double quotes.
     Quoted,
-    /// As a block (`|` or `>`), from the next line on.
+    /// As a block that keeps its lines (`|`). Its place is its first line that is not empty.
     Block,
+    /// As a block whose lines are joined (`>`). Its place is its first line that is not empty.
+    Folded,
 }
 
 /// A value with its place.
@@ -250,17 +252,17 @@ impl Document {
         let line = line.max(1);
         match node.written {
             Written::Block => {
-                let lines = self.text.lines().skip(node.at.line);
-                let first = lines.clone().find(|line| !line.trim().is_empty()).unwrap_or_default();
-                let indent = first.chars().take_while(|c| *c == ' ').count();
-                At { line: node.at.line + line, column: indent + column + 1, width: width.max(1) }
+                let Yaml::Text(text) = &node.value else { return node.at };
+                let empty = text.chars().take_while(|c| *c == '\n').count();
+                let line = (node.at.line + line - 1).saturating_sub(empty).max(1);
+                At { line, column: node.at.column + column, width: width.max(1) }
             }
             Written::Plain | Written::Quoted if line == 1 => {
                 let quote = usize::from(node.written == Written::Quoted);
                 let column = node.at.column + quote + column;
                 At { line: node.at.line, column, width: width.max(1) }
             }
-            Written::Plain | Written::Quoted => node.at,
+            Written::Plain | Written::Quoted | Written::Folded => node.at,
         }
     }
 }
@@ -466,7 +468,8 @@ impl Builder {
         let written = match style {
             ScalarStyle::Plain => Written::Plain,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Written::Quoted,
-            _ => Written::Block,
+            ScalarStyle::Literal => Written::Block,
+            ScalarStyle::Folded => Written::Folded,
         };
         let value = match style {
             ScalarStyle::Plain if !is_text => plain(text),
