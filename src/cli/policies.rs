@@ -199,9 +199,9 @@ fn test(cx: &Context<'_>, explanation: &Explanation) -> Result<(), CliError> {
     } else {
         let by = &ruling.by;
         let rule = match (by.rule, by.line) {
-            (Some(number), line) => format!("rule {number}, {}:{line}", by.file),
+            (Some(number), _) => format!("rule {number}, {}", by.place()),
             (None, 0) => by.file.clone(),
-            (None, line) => format!("default, {}:{line}", by.file),
+            (None, _) => format!("default, {}", by.place()),
         };
         let mut text = format!("{}: {} ({rule})\n", word(ruling.decision), ruling.reason);
         for command in &explanation.commands {

@@ -59,6 +59,13 @@ pub struct RuleRef {
     pub line: usize,
 }
 
+impl RuleRef {
+    /// Where it stands: `FILE:LINE`, or the file alone where the line is unknown.
+    pub fn place(&self) -> String {
+        if self.line > 0 { format!("{}:{}", self.file, self.line) } else { self.file.clone() }
+    }
+}
+
 /// A policy decision about one call, as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruling {

@@ -6,6 +6,8 @@ use crate::model::policy::{Decision, Policy};
 use crate::model::tool::RuleRef;
 
 pub(super) const PROTECTED: &str = "No agent may change this path, whatever the rules say: leave it as it is and say in your answer what should change there.";
+pub(super) const ALL_PROTECTED: &str =
+    "Nothing is written in this run: say in your answer what should change, and where.";
 pub(super) const OUTSIDE: &str = "Use paths inside of the workspace; from the shell, scratch files may go to /tmp.";
 pub(super) const PLAIN_SHELL: &str =
     "Write it in plain `sh`, with the names of all commands written out, or as several calls.";
@@ -29,7 +31,7 @@ pub(super) fn shortened(text: &str) -> String {
 pub(super) fn message(policy: &Policy, tool: &str, finding: &Finding, by: &RuleRef) -> String {
     let subject =
         if finding.subject.is_empty() { format!("`{tool}`") } else { format!("`{tool}: {}`", finding.subject) };
-    let place = if by.line > 0 { format!("{}:{}", by.file, by.line) } else { by.file.clone() };
+    let place = by.place();
     let name = &policy.name;
     let who = match by.rule {
         Some(number) => format!("Rule {number} of policy {name} ({place})"),

@@ -113,12 +113,12 @@ fn files(policy: &Policy, call: &ToolCall, scope: &Scope<'_>) -> Finding {
             }
         }
     }
-    for path in &inside {
-        if let Some(finding) = guarded(policy, scope, path, writes) {
-            return finding;
-        }
+    let ruled = by_rules(policy, tool, &inside);
+    if ruled.decision == Decision::Deny && matches!(ruled.source, Source::Rule(_)) {
+        // The policy's own reason says more than that the path is protected besides.
+        return ruled;
     }
-    by_rules(policy, tool, &inside)
+    inside.iter().find_map(|path| guarded(policy, scope, path, writes)).unwrap_or(ruled)
 }
 
 /// What holds for a path whatever the rules say.
@@ -133,7 +133,10 @@ pub(super) fn guarded(policy: &Policy, scope: &Scope<'_>, path: &str, writes: bo
     let protected = policy.protected_paths.iter().chain(scope.protected_paths);
     let pattern =
         writes.then(|| protected.into_iter().find(|p| path_matches(p, path, true, Doubt::Possible))).flatten()?;
-    Some(Finding::fixed(format!("a protected path (`{pattern}`)"), path, advice::PROTECTED))
+    Some(match pattern.as_str() {
+        "**" => Finding::fixed("this policy protects every path", path, advice::ALL_PROTECTED),
+        _ => Finding::fixed(format!("a protected path (`{pattern}`)"), path, advice::PROTECTED),
+    })
 }
 
 /// The first rule that matches a tool and its paths.

@@ -102,8 +102,7 @@ fn render_step(step: &StepAccount, name: usize, mode: usize, style: Style, say: 
     while let Some((call, ruling)) = rest.first().copied() {
         let same = rest.iter().filter(|(other, _)| other == call).count();
         rest.retain(|(other, _)| other != call);
-        let by = &ruling.by;
-        let place = if by.line > 0 { format!("{}:{}", by.file, by.line) } else { by.file.clone() };
+        let place = ruling.by.place();
         say(format!(
             "      {} ×{same}    {}   {} {}",
             style.paint("33", "denied"),

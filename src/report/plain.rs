@@ -100,10 +100,9 @@ impl Lines {
                 let call = self.calls.remove(&key.0).map(|(_, call)| short(&call)).unwrap_or_default();
                 match (&outcome.ruling, outcome.status) {
                     (Some(ruling), ToolStatus::Denied) => vec![format!(
-                        "{step}: denied {} ({}:{} {})",
+                        "{step}: denied {} ({} {})",
                         line(&call, 120),
-                        line(&ruling.by.file, 80),
-                        ruling.by.line,
+                        line(&ruling.by.place(), 80),
                         line(&ruling.reason, 80)
                     )],
                     _ if self.verbosity >= 1 => {
