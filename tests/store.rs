@@ -600,36 +600,3 @@ fn line_with(out: &mut BufReader<ChildStdout>, start: &str) -> Option<String> {
         }
     }
 }
-
-/// A measurement: `cargo test --release --test store figures -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn figures() {
-    let home = File::new();
-    let opening = std::time::Instant::now();
-    let store = home.open().await;
-    let made = opening.elapsed();
-    let opening = std::time::Instant::now();
-    let store_again = home.open().await;
-    let opened = opening.elapsed();
-    drop(store_again);
-    let run = RunId::from("nnnnnnnn");
-    let fence = store.create(&head("nnnnnnnn", 0), &[], "me").await.unwrap();
-    let mut times = Vec::new();
-    for pair in 0..1000 {
-        let batch = rows("nnnnnnnn", pair * 2);
-        let start = std::time::Instant::now();
-        store.append(&run, fence, &batch, &summary(None, 0)).await.unwrap();
-        times.push(start.elapsed());
-    }
-    times.sort();
-    let mean = times.iter().sum::<Duration>() / 1000;
-    let reading = std::time::Instant::now();
-    let found = store.rows(&run).await.unwrap().len();
-    println!(
-        "make {made:?}, open {opened:?}; append of 2 rows: mean {mean:?}, median {:?}, p99 {:?}; read {found} rows {:?}",
-        times[500],
-        times[990],
-        reading.elapsed()
-    );
-}

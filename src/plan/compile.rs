@@ -14,15 +14,13 @@ use crate::workflow::schema::dag::Dag;
 use crate::workflow::schema::library::nearest;
 use crate::workflow::schema::{
     At, Condition, DeliverChoice, DeliverDoc, GateDoc, GateFrom, GotoDoc, IfNoChanges, Library, Loaded, NetworkDoc,
-    OnFailureDoc, OnFailureWord, PolicyChoice, PolicyDoc, ResourcesDoc, SandboxDoc, StepDoc, WorkflowDoc, codes, stop,
-    values,
+    OnFailureDoc, OnFailureWord, ResourcesDoc, SandboxDoc, StepDoc, WorkflowDoc, codes, stop, values,
 };
 use indexmap::IndexMap;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The policy where nobody names one.
-const DEFAULT_POLICY: &str = "headless-safe-sandbox";
 /// Steps at once where the workflow does not say.
 const DEFAULT_PARALLEL: usize = 4;
 /// A gate's time where it does not say, in milliseconds.
@@ -186,21 +184,10 @@ impl Compiler<'_> {
     }
 
     fn policy(&mut self) -> Option<(Policy, Option<ResourcesDoc>)> {
-        let named = match &self.workflow.doc.policy {
-            Some(PolicyChoice::InPlace(doc)) => {
-                let document = &self.workflow.document;
-                let name = doc.name.as_ref().map_or_else(|| self.workflow.name.clone(), |name| name.0.clone());
-                let policy = PolicyDoc::to_policy(doc, &name, &document.file, document, &["policy"]);
-                return Some((policy, doc.resources.clone()));
-            }
-            Some(PolicyChoice::Named(name)) => Some(name),
-            None => self.library.config.policy.as_ref(),
-        };
-        let name = named.map_or(DEFAULT_POLICY, |name| name.0.as_str());
-        if let Some(policy) = self.library.policies.get(name) {
-            let resources = self.library.policy_docs.get(name).and_then(|loaded| loaded.doc.resources.clone());
-            return Some((policy.clone(), resources));
+        if let Some(found) = self.library.policy_of(self.workflow) {
+            return Some(found);
         }
+        let name = self.library.policy_name(self.workflow);
         if !self.errors_of(&format!("policies/{name}.")) {
             let at = self.workflow.at(&["policy"]);
             self.error(codes::UNKNOWN_POLICY, at, format!("unknown policy `{name}`"));

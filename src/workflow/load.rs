@@ -220,6 +220,7 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
         }
     }
     library.config_document = config_document;
+    problems.extend(check::overruled(&library));
     library.diagnostics = problems;
     library
 }

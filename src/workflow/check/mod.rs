@@ -2,6 +2,7 @@
 
 mod checker;
 mod expressions;
+mod limits;
 mod shape;
 mod workflow;
 
@@ -10,6 +11,7 @@ use super::schema::document::{Document, Node, Yaml};
 use super::schema::{DocKind, codes};
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
 use checker::Checker;
+pub use limits::overruled;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

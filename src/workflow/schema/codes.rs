@@ -56,6 +56,7 @@ codes! {
     CONCURRENT_WRITERS = "concurrent-writers", "Steps write to one mounted tree at the same time.";
     WRITES_READ_ONLY = "writes-read-only", "A read-only mode or step is given what writes.";
     POISONED_ENV = "poisoned-env", "A variable that changes which programs run or how.";
+    OVERRULED_LIMIT = "overruled-limit", "A limit that never holds, because a stricter one does.";
     DOCKER_SOCKET = "docker-socket", "The Docker socket, or a folder that holds it, is mounted.";
     HOST_COMMAND = "host-command", "A command of the host where only data may stand.";
     SECRET_IN_FILE = "secret-in-file", "A secret stands in a file; only references may.";

@@ -4,6 +4,7 @@ use super::docs::{StepDoc, StepsDoc, WorkflowDoc};
 use super::document::{At, Document};
 use super::kinds::OneOrMany;
 use super::settings::{ConfigDoc, LimitsDoc, ModeDoc, PolicyDoc};
+use super::{PolicyChoice, ResourcesDoc};
 use super::{stop, values};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::policy::{Decision, Limits, Policy, Rule};
@@ -47,6 +48,31 @@ pub struct Library {
     pub diagnostics: Vec<Diagnostic>,
     /// How many files that are not built in were checked.
     pub files: usize,
+}
+
+/// The policy of a workflow that names none, where the configuration names none either.
+const DEFAULT_POLICY: &str = "headless-safe-sandbox";
+
+impl Library {
+    /// The name of the policy that a workflow runs under: its own choice, else the configuration's, else the preset's.
+    pub fn policy_name<'a>(&'a self, workflow: &'a Loaded<WorkflowDoc>) -> &'a str {
+        match &workflow.doc.policy {
+            Some(PolicyChoice::InPlace(doc)) => doc.name.as_ref().map_or(workflow.name.as_str(), |name| &name.0),
+            Some(PolicyChoice::Named(name)) => &name.0,
+            None => self.config.policy.as_ref().map_or(DEFAULT_POLICY, |name| &name.0),
+        }
+    }
+
+    /// The policy that a workflow runs under, and the resources that it grants. `None`: there is none of that name.
+    pub fn policy_of(&self, workflow: &Loaded<WorkflowDoc>) -> Option<(Policy, Option<ResourcesDoc>)> {
+        let name = self.policy_name(workflow);
+        if let Some(PolicyChoice::InPlace(doc)) = &workflow.doc.policy {
+            let policy = doc.to_policy(name, &workflow.document.file, &workflow.document, &["policy"]);
+            return Some((policy, doc.resources.clone()));
+        }
+        let resources = self.policy_docs.get(name).and_then(|loaded| loaded.doc.resources.clone());
+        Some((self.policies.get(name)?.clone(), resources))
+    }
 }
 
 impl WorkflowDoc {
