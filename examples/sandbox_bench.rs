@@ -5,7 +5,7 @@
 use codeforge::adapter::sandbox::{Host, drivers};
 use codeforge::model::exec::Command;
 use codeforge::model::plan::Resources;
-use codeforge::port::sandbox::{OpenSandbox, Order};
+use codeforge::port::sandbox::{Home, OpenSandbox, Order};
 use std::time::Instant;
 
 #[tokio::main]
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         git_dir: None,
         git_objects: None,
         source: None,
-        home: None,
+        home: Home::Fresh,
         image: Some(image),
         resources: Resources::default(),
         network: false,

@@ -7,7 +7,7 @@ use codeforge::adapter::sandbox::native::{Native, Toolchains};
 use codeforge::adapter::sandbox::none::Plain;
 use codeforge::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
 use codeforge::model::plan::Resources;
-use codeforge::port::sandbox::{OpenSandbox, Order, Sandbox, SandboxDriver, SandboxError};
+use codeforge::port::sandbox::{Home, OpenSandbox, Order, Sandbox, SandboxDriver, SandboxError};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -51,7 +51,7 @@ fn ground() -> Ground {
             git_dir: None,
             git_objects: None,
             source: None,
-            home: None,
+            home: Home::Fresh,
             image: Some(IMAGE.into()),
             resources: Resources { memory: 128 << 20, cpus: 1.0, pids: 64, disk: 16 << 20 },
             network: false,
@@ -257,7 +257,7 @@ async fn git_source_and_home_are_what_was_ordered() {
         ground.write("objects/one", "object");
         let at = |name: &str| Some(ground.folder.path().join(name));
         order.source = at("source");
-        order.home = at("home");
+        order.home = Home::Kept(ground.folder.path().join("home"));
         let sandbox = driver.open(&order).await.unwrap();
         let outcome = sh(sandbox.as_ref(), "cat .git/config /source/.git/config; ls -A .git; cat /source/file; echo x >/source/file; echo kept > ~/kept").await;
         assert!(
@@ -272,6 +272,17 @@ async fn git_source_and_home_are_what_was_ordered() {
         );
         assert_eq!(sh(sandbox.as_ref(), "cat $HOME/kept").await.output, "kept\n", "{kind:?}");
         sandbox.close().await.unwrap();
+
+        // Another sandbox finds what is kept there, and what it writes is its own.
+        order.home = Home::Over(ground.folder.path().join("home"));
+        order.name.push('a');
+        let sandbox = driver.open(&order).await.unwrap();
+        let outcome =
+            sh(sandbox.as_ref(), "cat ~/kept && echo new > ~/new && echo changed > ~/kept && cat ~/kept ~/new").await;
+        assert_eq!(outcome.output, "kept\nchanged\nnew\n", "{kind:?}");
+        sandbox.close().await.unwrap();
+        assert_eq!(std::fs::read_to_string(ground.folder.path().join("home/kept")).unwrap(), "kept\n", "{kind:?}");
+        assert!(!ground.folder.path().join("home/new").exists(), "{kind:?}");
 
         order.git_dir = at("git");
         order.git_objects = at("objects");
@@ -311,7 +322,7 @@ async fn what_is_forbidden_is_refused_by_name() {
         for place in [Path::new("/var/run/docker.sock"), Path::new("/run"), Path::new("/"), &link] {
             for order in [
                 OpenSandbox { workspace: place.into(), ..ground.order.clone() },
-                OpenSandbox { home: Some(place.into()), ..ground.order.clone() },
+                OpenSandbox { home: Home::Kept(place.into()), ..ground.order.clone() },
                 OpenSandbox { source: Some(place.into()), ..ground.order.clone() },
             ] {
                 assert!(

@@ -6,7 +6,7 @@ use codeforge::adapter::sandbox::docker::Docker;
 use codeforge::adapter::sandbox::native::{Native, Toolchains};
 use codeforge::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
 use codeforge::model::plan::Resources;
-use codeforge::port::sandbox::{OpenSandbox, Order, Sandbox, SandboxDriver};
+use codeforge::port::sandbox::{Home, OpenSandbox, Order, Sandbox, SandboxDriver};
 use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +36,7 @@ fn ground() -> (tempfile::TempDir, OpenSandbox) {
         git_dir: None,
         git_objects: None,
         source: None,
-        home: None,
+        home: Home::Fresh,
         image: Some("codeforge-test:latest".into()),
         resources: Resources { memory: 96 << 20, cpus: 1.0, pids: 48, disk: 16 << 20 },
         network: false,

@@ -8,7 +8,7 @@ use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::Base;
 use crate::model::plan::{Plan, PlanStep};
 use crate::port::repository::{OpenWorkspace, RepositoryError, Workspace};
-use crate::port::sandbox::{OpenSandbox, Sandbox, SandboxError};
+use crate::port::sandbox::{Home, OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -105,7 +105,7 @@ impl Session {
             git_objects: workspace.git_objects(),
             source: (self.plan.sandbox.exec_mode == ExecMode::Hybrid)
                 .then(|| self.engine.repository.root().to_path_buf()),
-            home: None,
+            home: self.home(workspace.owner(), network)?,
             image: self.plan.sandbox.image.clone(),
             resources: self.plan.sandbox.resources.clone(),
             network,
@@ -115,6 +115,23 @@ impl Session {
         let sandbox: Arc<dyn Sandbox> = Arc::from(chosen.driver.open(&order).await?);
         open.insert(name.to_owned(), Arc::clone(&sandbox));
         Ok(sandbox)
+    }
+
+    /// What commands find in their home folder: what `setup`, which alone has a network, left there.
+    fn home(&self, owner: (u32, u32), setup: bool) -> Result<Home, SandboxError> {
+        if self.plan.sandbox.setup.is_empty() {
+            return Ok(Home::Fresh);
+        }
+        let folder = self.engine.repository.home(&self.run, owner);
+        let folder = folder.map_err(|error| SandboxError::Broken(error.to_string()))?;
+        let empty = || std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_none());
+        Ok(if setup {
+            Home::Kept(folder)
+        } else if empty() {
+            Home::Fresh
+        } else {
+            Home::Over(folder)
+        })
     }
 
     /// Ends one sandbox, so that the next use opens a fresh one.

@@ -80,6 +80,13 @@ pub trait Repository: Send + Sync {
     /// which somebody else committed.
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError>;
 
+    /// A folder on the host for what a run's `setup` leaves in the home folder, made where it is missing; it is
+    /// `owner`'s (user and group), and goes with the run's workspaces.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError>;
+
     /// Removes a run's workspaces (not its snapshots, journal and patch).
     ///
     /// # Errors

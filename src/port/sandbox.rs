@@ -6,7 +6,7 @@ use crate::model::plan::Resources;
 use crate::policy::Approved;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Makes sandboxes.
 #[async_trait]
@@ -58,8 +58,8 @@ pub struct OpenSandbox {
     pub git_objects: Option<PathBuf>,
     /// The user's tree, seen inside read-only at `/source` (`exec_mode: hybrid`).
     pub source: Option<PathBuf>,
-    /// Folder that outlives single commands (caches, `$HOME`); seen inside at `/home/agent`. `None`: a tmpfs.
-    pub home: Option<PathBuf>,
+    /// What `$HOME` is, seen inside at `/home/agent`.
+    pub home: Home,
     /// Image, for docker.
     pub image: Option<String>,
     /// Limits.
@@ -70,6 +70,29 @@ pub struct OpenSandbox {
     pub env: BTreeMap<String, String>,
     /// Host user and group that own the workspace and that commands are to run as, as seen by the host.
     pub owner: (u32, u32),
+}
+
+/// The home folder of commands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Home {
+    /// Empty, in memory; gone with the sandbox, or with the command.
+    #[default]
+    Fresh,
+    /// This folder of the host; what is written stays. For `setup`.
+    Kept(PathBuf),
+    /// What this folder of the host holds. What is written is gone with the sandbox, or with the command: the folder
+    /// stays as it is (but under the driver `none`, which isolates nothing).
+    Over(PathBuf),
+}
+
+impl Home {
+    /// The host's folder.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Fresh => None,
+            Self::Kept(folder) | Self::Over(folder) => Some(folder),
+        }
+    }
 }
 
 /// Who asks for a command.

@@ -413,6 +413,17 @@ impl Repository for Repo {
         deliver::deliver(&self.0, base, delivery, patch_to)
     }
 
+    fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {
+        // No workspace's name begins with a dot.
+        let home = self.0.workspaces_dir(run)?.join(".home");
+        let made = std::fs::create_dir_all(&home).and_then(|()| {
+            let own = rustix::process::geteuid().is_root();
+            if own { std::os::unix::fs::lchown(&home, Some(owner.0), Some(owner.1)) } else { Ok(()) }
+        });
+        made.map_err(|error| broken(format!("making {}", home.display()), error))?;
+        Ok(home)
+    }
+
     fn clean(&self, run: &RunId) -> Result<(), RepositoryError> {
         workspace::discard(&self.0.run_dir(run)?.join("ws"))?;
         let beside = self.0.workspaces_dir(run)?;

@@ -1,7 +1,7 @@
 //! What every driver refuses before it starts anything, and the environment it gives.
 
 use crate::model::exec::Command;
-use crate::port::sandbox::{OpenSandbox, SandboxError};
+use crate::port::sandbox::{Home, OpenSandbox, SandboxError};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -96,7 +96,7 @@ pub(super) struct Places {
     pub(super) git_dir: Option<PathBuf>,
     pub(super) git_objects: Option<PathBuf>,
     pub(super) source: Option<PathBuf>,
-    pub(super) home: Option<PathBuf>,
+    pub(super) home: Home,
 }
 
 /// Checks an order's folders and variables.
@@ -126,7 +126,11 @@ pub(super) fn check_order(order: &OpenSandbox, daemon_socket: Option<&Path>) -> 
         git_dir: optional("git directory", &order.git_dir)?,
         git_objects: optional("git objects", &order.git_objects)?,
         source: optional("source", &order.source)?,
-        home: optional("home", &order.home)?,
+        home: match &order.home {
+            Home::Fresh => Home::Fresh,
+            Home::Kept(folder) => Home::Kept(place("home", folder)?),
+            Home::Over(folder) => Home::Over(place("home", folder)?),
+        },
     })
 }
 

@@ -56,7 +56,12 @@ impl SandboxDriver for Plain {
 
     async fn open(&self, order: &OpenSandbox) -> Result<Box<dyn Sandbox>, SandboxError> {
         let places = guard::check_order(order, None)?;
-        let home = places.home.clone().or_else(|| self.home.clone()).unwrap_or_else(|| places.workspace.clone());
+        let home = places
+            .home
+            .folder()
+            .map(Path::to_path_buf)
+            .or_else(|| self.home.clone())
+            .unwrap_or_else(|| places.workspace.clone());
         let as_user = (nix::unistd::geteuid().is_root() && order.owner.0 != 0).then_some(order.owner);
         Ok(Box::new(Shell {
             mark: format!("{}.{}.{}.", order.run, order.name, std::process::id()),

@@ -4,7 +4,7 @@ use super::{Engine, broken, no_image, status};
 use crate::adapter::sandbox::guard::{self, GitMount, Places};
 use crate::adapter::sandbox::output::Gather;
 use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
-use crate::port::sandbox::{OpenSandbox, Order, Sandbox, SandboxError};
+use crate::port::sandbox::{Home, OpenSandbox, Order, Sandbox, SandboxError};
 use async_trait::async_trait;
 use bollard::Docker as Client;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
@@ -193,8 +193,10 @@ impl Contained {
                 _ => {}
             }
         }
-        if let Some(home) = &self.places.home {
-            binds.push((home.clone(), "/home/agent", "rw"));
+        match &self.places.home {
+            Home::Fresh => {}
+            Home::Kept(home) => binds.push((home.clone(), "/home/agent", "rw")),
+            Home::Over(home) => binds.push((home.clone(), "/run/codeforge/home", "ro")),
         }
         binds
             .into_iter()
@@ -218,7 +220,7 @@ impl Contained {
                 .into_iter()
                 .map(|(at, options)| (at.to_owned(), options))
                 .collect();
-        if self.places.home.is_none() {
+        if !matches!(self.places.home, Home::Kept(_)) {
             tmpfs.insert("/home/agent".into(), sized);
         }
         let binds = self.binds(writable, &mut tmpfs)?;
@@ -278,7 +280,36 @@ impl Contained {
         }
         let pid = self.client.inspect_container(&made.id, None).await.ok().and_then(|found| found.state?.pid);
         let groups = pid.map(|pid| groups(pid, &made.id)).unwrap_or_default();
-        Ok(Container { id: made.id, groups })
+        let container = Container { id: made.id, groups };
+        if matches!(self.places.home, Home::Over(_))
+            && let Err(error) = self.fill_home(&container).await
+        {
+            self.remove(&container.id).await?;
+            return Err(error);
+        }
+        Ok(container)
+    }
+
+    /// Copies what set-up left in the home folder: the daemon can lay no layers over a folder of ours.
+    async fn fill_home(&self, container: &Container) -> Result<(), SandboxError> {
+        let argv = ["sh", "-c", "cp -a /run/codeforge/home/. /home/agent/ 2>&1"].map(str::to_owned).to_vec();
+        let failed = |error: &bollard::errors::Error| broken("fill the home folder", error);
+        let (id, started) =
+            self.start_exec(container, argv, Vec::new(), "/".into()).await.map_err(|error| failed(&error))?;
+        let mut said = String::new();
+        if let StartExecResults::Attached { mut output, .. } = started {
+            while let Some(Ok(piece)) = output.next().await {
+                said.push_str(&String::from_utf8_lossy(&piece.into_bytes()));
+            }
+        }
+        match self.code(container, &id).await? {
+            0 => Ok(()),
+            code => Err(SandboxError::Broken(format!(
+                "what `setup` left in the home folder cannot be copied into the container (`cp` ended with {code}: {}); \
+                 it has to fit into half of `resources.memory`",
+                crate::text::clean(said.trim())
+            ))),
+        }
     }
 
     async fn remove(&self, id: &str) -> Result<(), SandboxError> {

@@ -26,13 +26,15 @@ pub struct Docker {
     host: String,
     engine: Engine,
     client: tokio::sync::OnceCell<Client>,
+    /// The processors of the daemon's machine: it refuses a container that may use more.
+    cpus: tokio::sync::OnceCell<f64>,
 }
 
 impl Docker {
     /// With `DOCKER_HOST`'s value, where it is set; else the usual socket.
     pub fn new(host: Option<&str>) -> Self {
         let host = host.filter(|host| !host.is_empty()).unwrap_or("unix:///var/run/docker.sock").to_owned();
-        Self { host, engine: Engine::own(), client: tokio::sync::OnceCell::new() }
+        Self { host, engine: Engine::own(), client: tokio::sync::OnceCell::new(), cpus: tokio::sync::OnceCell::new() }
     }
 
     /// The daemon's socket, where it is one on this machine.
@@ -136,7 +138,14 @@ impl SandboxDriver for Docker {
             return Err(SandboxError::Refused("the docker driver needs `image:`".into()));
         };
         let client = self.client().await?;
-        Ok(Box::new(container::Contained::open(client, &self.engine, order.clone(), places, image).await?))
+        let count = || async {
+            let info = client.info().await.map_err(|error| broken("ask for its processors", &error))?;
+            Ok(info.ncpu.filter(|count| *count > 0).map_or(f64::INFINITY, |count| count as f64))
+        };
+        let most = self.cpus.get_or_try_init(count).await?;
+        let mut order = order.clone();
+        order.resources.cpus = order.resources.cpus.min(*most);
+        Ok(Box::new(container::Contained::open(client, &self.engine, order, places, image).await?))
     }
 
     async fn reap(&self, run: Option<&RunId>) -> Result<usize, SandboxError> {

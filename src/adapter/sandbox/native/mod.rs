@@ -19,7 +19,7 @@ use super::output::Gather;
 use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
 use crate::model::id::RunId;
 use crate::model::plan::Resources;
-use crate::port::sandbox::{OpenSandbox, Order, Probe, Sandbox, SandboxDriver, SandboxError};
+use crate::port::sandbox::{Home, OpenSandbox, Order, Probe, Sandbox, SandboxDriver, SandboxError};
 use async_trait::async_trait;
 use cgroup::{Group, Hierarchies, Hits};
 use spec::{Outer, Report, Rights};
@@ -127,7 +127,7 @@ impl SandboxDriver for Native {
             git_dir: None,
             git_objects: None,
             source: None,
-            home: None,
+            home: Home::Fresh,
             image: None,
             resources: Resources::default(),
             network: false,

@@ -1,10 +1,10 @@
 //! What is shown inside a native sandbox, decided before it is made.
 
-use super::spec::{Bind, Inner, Made, Rights};
+use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Made, Rights};
 use super::{INSIDE, Room, Toolchains};
 use crate::adapter::sandbox::guard::{self, GitMount};
 use crate::model::exec::Command;
-use crate::port::sandbox::SandboxError;
+use crate::port::sandbox::{Home, SandboxError};
 use std::path::{Path, PathBuf};
 
 /// Folders of programs and libraries.
@@ -131,8 +131,10 @@ pub(super) fn inner(room: &Room, command: &Command) -> Result<Inner, SandboxErro
             _ => {}
         }
     }
-    if let Some(home) = &places.home {
-        binds.push(shown(home.clone(), "/home/agent", true));
+    match &places.home {
+        Home::Fresh => {}
+        Home::Kept(home) => binds.push(shown(home.clone(), "/home/agent", true)),
+        Home::Over(home) => binds.push(shown(home.clone(), HOME_BELOW, false)),
     }
     let mut env = guard::environment(&room.toolchains.path, "/home/agent", &room.toolchains.env, &order.env);
     env.extend(command.env.clone());
@@ -143,7 +145,11 @@ pub(super) fn inner(room: &Room, command: &Command) -> Result<Inner, SandboxErro
         binds,
         made,
         writable,
-        home: places.home.is_some(),
+        home: match &places.home {
+            Home::Fresh => HomeKind::Memory,
+            Home::Kept(_) => HomeKind::Host,
+            Home::Over(_) => HomeKind::Layered,
+        },
         hide_folders,
         hide_files,
         scratch: limits.disk.min(limits.memory / 2).max(1 << 20),

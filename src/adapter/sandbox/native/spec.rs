@@ -58,8 +58,8 @@ pub(super) struct Inner {
     pub(super) made: Vec<Made>,
     /// Whether `/workspace` is written by the command.
     pub(super) writable: bool,
-    /// Whether `/home/agent` is the host's folder (else a tmpfs).
-    pub(super) home: bool,
+    /// What `/home/agent` is.
+    pub(super) home: HomeKind,
     /// Empty folders over these paths inside.
     pub(super) hide_folders: Vec<PathBuf>,
     /// Empty files over these paths inside.
@@ -76,6 +76,20 @@ pub(super) struct Inner {
     pub(super) cwd: PathBuf,
     pub(super) env: Vec<(String, String)>,
 }
+
+/// What `/home/agent` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum HomeKind {
+    /// A tmpfs.
+    Memory,
+    /// A folder of the host's, bound there.
+    Host,
+    /// A tmpfs above the host's folder at [`HOME_BELOW`].
+    Layered,
+}
+
+/// Where the host's folder under a layered home is bound.
+pub(super) const HOME_BELOW: &str = "/run/codeforge/home";
 
 /// What the helper reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

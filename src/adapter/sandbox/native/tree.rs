@@ -1,10 +1,10 @@
 //! The file tree inside: a small tmpfs with what is named bound into it, everything else of the host gone.
 
-use super::spec::{Bind, Inner, Made};
+use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Made};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::FsFlags;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Where the host's tree is while the new one is built.
@@ -113,14 +113,16 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
     let scratch = format!("mode=1777,size={}", order.scratch);
     tmpfs(Path::new("/tmp"), &scratch)?;
     tmpfs(Path::new("/dev/shm"), &scratch)?;
-    if !order.home {
-        let home = Path::new("/home/agent");
-        tmpfs(home, &scratch)?;
+    if order.home == HomeKind::Memory {
+        tmpfs(Path::new("/home/agent"), &scratch)?;
     }
     for each in &order.binds {
         let from = from_host(&each.from);
         place(&each.to, from.is_dir())?;
         bind(&from, &each.to)?;
+    }
+    if order.home == HomeKind::Layered {
+        layered_home(&scratch)?;
     }
     let pointer = Path::new("/run/codeforge/gitfile");
     if pointer.exists() {
@@ -139,6 +141,24 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
     let _ = fs::remove_dir(OLD);
     restrict(root, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
     Ok(lacks)
+}
+
+/// What set-up left in the home folder, with a layer in memory above it.
+fn layered_home(scratch: &str) -> Done {
+    let (home, above) = (Path::new("/home/agent"), Path::new("/run/codeforge/above"));
+    tmpfs(above, scratch)?;
+    for name in ["upper", "work"] {
+        folder(&above.join(name))?;
+    }
+    let open = fs::Permissions::from_mode(0o1777);
+    fs::set_permissions(above.join("upper"), open).map_err(|error| say("open", above, error))?;
+    place(home, true)?;
+    let layers = format!("lowerdir={HOME_BELOW},upperdir={0}/upper,workdir={0}/work", above.display());
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    // In a user namespace an overlay keeps its notes in attributes of the user's.
+    mount(Some("overlay"), home, Some("overlay"), flags, Some(layers.as_str()))
+        .or_else(|_| mount(Some("overlay"), home, Some("overlay"), flags, Some(format!("{layers},userxattr").as_str())))
+        .map_err(|error| say("layer", home, error))
 }
 
 fn from_host(path: &Path) -> PathBuf {
