@@ -4,9 +4,10 @@ use super::session::Session;
 use super::{Engine, EngineError};
 use crate::model::id::EffectKey;
 use crate::model::journal::{Effect, Fault, Input, Row, RowBody, Work};
+use crate::model::progress::Progress;
 use crate::port::store::{Fence, StoreError};
 use crate::run::State;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ struct Loop<'e> {
     fence: Fence,
     tasks: JoinSet<Finished>,
     handles: HashMap<EffectKey, AbortHandle>,
+    /// The steps whose end was told, by their place in the plan.
+    ended: BTreeSet<usize>,
 }
 
 impl Engine {
@@ -53,8 +56,10 @@ impl Engine {
     ) -> Result<Outcome, EngineError> {
         let resumed = !facts.is_empty();
         let session = Arc::new(Session::new(self.clone(), &state));
-        let mut this =
-            Loop { engine: self, session, state, seq, fence, tasks: JoinSet::new(), handles: HashMap::new() };
+        let told = state.steps.iter().enumerate().filter(|(_, step)| step.is_ended());
+        let ended = told.map(|(index, _)| index).collect();
+        let (tasks, handles) = (JoinSet::new(), HashMap::new());
+        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, ended };
         this.perform(effects, resumed);
         if !facts.is_empty() {
             this.take_in(facts).await?;
@@ -169,6 +174,7 @@ impl Loop<'_> {
         let summary = self.engine.summary(&self.state);
         self.engine.store.append(&self.state.run, self.fence, &rows, &summary).await?;
         self.engine.tell(&rows);
+        self.tell_ends();
         self.handles.retain(|key, handle| {
             let wanted = self.state.outstanding.contains_key(key);
             if !wanted {
@@ -179,6 +185,18 @@ impl Loop<'_> {
         effects.retain(|effect| self.state.outstanding.contains_key(&effect.key));
         self.perform(effects, false);
         Ok(())
+    }
+
+    /// Says which steps have ended since the last time.
+    fn tell_ends(&mut self) {
+        for (index, (step, state)) in self.state.plan.steps.keys().zip(&self.state.steps).enumerate() {
+            if !state.is_ended() {
+                self.ended.remove(&index);
+            } else if self.ended.insert(index) {
+                let (step, status, duration_ms) = (step.clone(), state.status, state.duration_ms);
+                self.engine.watch.saw(&Progress::StepEnded { step, status, duration_ms });
+            }
+        }
     }
 
     fn row(&mut self, rows: &mut Vec<Row>, at_ms: i64, body: RowBody) {

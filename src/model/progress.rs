@@ -1,5 +1,6 @@
 //! What a watcher of a run sees while it happens.
 
+use super::account::StepStatus;
 use super::id::StepId;
 use super::journal::Row;
 
@@ -21,6 +22,15 @@ pub enum Progress {
         step: StepId,
         /// The new output, already cleaned of control sequences: untrusted.
         text: String,
+    },
+    /// A step has come to its end; after a jump back it may do so again.
+    StepEnded {
+        /// Which.
+        step: StepId,
+        /// How.
+        status: StepStatus,
+        /// How long it worked, over all its attempts, in milliseconds.
+        duration_ms: u64,
     },
     /// Something a person should know (`sandbox native: no Docker daemon`).
     Note(String),

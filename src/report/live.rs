@@ -1,7 +1,8 @@
 //! A run on a terminal while it happens: a line for each step at work.
 
 use super::{line, numbers, plain};
-use crate::model::journal::{Input, RowBody, Work};
+use crate::model::account::StepStatus;
+use crate::model::journal::{Input, RowBody, Verdict, Work};
 use crate::model::progress::Progress;
 use crate::model::usage::NanoUsd;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,6 +14,8 @@ pub struct View {
     all: MultiProgress,
     bars: HashMap<String, ProgressBar>,
     keys: HashMap<String, String>,
+    /// The bars that show gates' output, by effect.
+    gates: HashMap<String, String>,
     modes: HashMap<String, String>,
     cost: HashMap<String, (NanoUsd, u64)>,
 }
@@ -24,6 +27,7 @@ impl View {
             all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
             bars: HashMap::new(),
             keys: HashMap::new(),
+            gates: HashMap::new(),
             modes: HashMap::new(),
             cost: HashMap::new(),
         }
@@ -34,6 +38,15 @@ impl View {
         match progress {
             Progress::Note(note) => {
                 let _ = self.all.println(format!("  {}", line(note, 200)));
+            }
+            Progress::StepEnded { step, status, duration_ms } => {
+                self.done(step.as_str());
+                let sign = match status {
+                    StepStatus::Succeeded => "✓",
+                    StepStatus::Failed => "✗",
+                    _ => return,
+                };
+                let _ = self.all.println(format!("  {sign} {step}  {}", numbers::span(*duration_ms)));
             }
             Progress::ModelText { step, text } | Progress::Output { step, text } => {
                 if let Some(last) = text.lines().rev().find(|text| !text.trim().is_empty()) {
@@ -55,6 +68,9 @@ impl View {
                         Work::Join { .. } => "merging".to_owned(),
                         Work::Compose { .. } | Work::Snapshot { .. } | Work::Fork { .. } => return,
                     };
+                    if let Work::CheckGate { gate, .. } = &effect.work {
+                        self.gates.insert(effect.key.0.clone(), format!("gate {gate}"));
+                    }
                     self.act(&step, &action);
                 }
                 RowBody::Input(input) => self.input(input),
@@ -81,9 +97,14 @@ impl View {
                 sum.0 = sum.0.plus(bill.cost.unwrap_or_default());
                 sum.1 += bill.usage.unwrap_or_default().total();
             }
-            Input::GateDone { result, .. } => {
-                let _ =
-                    self.all.println(format!("  {step}: gate {} {}", line(&result.gate, 40), line(&result.detail, 60)));
+            Input::GateDone { key, result } => {
+                if let Some(bar) = self.gates.remove(&key.0) {
+                    self.done(&bar);
+                }
+                let sign = if result.verdict == Verdict::Pass { "✓" } else { "✗" };
+                let (gate, detail) = (line(&result.gate, 40), line(&result.detail, 60));
+                let _ = self.all.println(format!("  {sign} {step}: gate {gate}  {detail}"));
+                self.act(&step, "…");
             }
             Input::Prepared { .. } | Input::DeliveryDone { .. } => self.done(&step),
             _ => {}

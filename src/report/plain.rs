@@ -1,6 +1,7 @@
 //! A run as plain lines, for CI and other places that are no terminal. A fold over progress: pure.
 
 use super::{line, numbers};
+use crate::model::account::StepStatus;
 use crate::model::journal::{Input, RowBody, Verdict, Work};
 use crate::model::progress::Progress;
 use crate::model::tool::{ToolCall, ToolStatus};
@@ -33,6 +34,11 @@ impl Lines {
                 .map(|text| format!("  {step} | {}", line(text, 300)))
                 .collect(),
             Progress::ModelText { .. } | Progress::Output { .. } => Vec::new(),
+            Progress::StepEnded { step, status, duration_ms } => match status {
+                StepStatus::Succeeded => vec![format!("{step}: done in {}", numbers::span(*duration_ms))],
+                StepStatus::Failed => vec![format!("{step}: failed after {}", numbers::span(*duration_ms))],
+                _ => Vec::new(),
+            },
             Progress::Recorded(row) => match &row.body {
                 RowBody::Input(input) => self.input(input),
                 RowBody::Intent(effect) => self.intent(effect),

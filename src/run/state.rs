@@ -121,7 +121,8 @@ pub struct StepState {
     pub(super) ordinal: u32,
     pub(super) attempt_started_ms: i64,
     pub(super) started_ms: i64,
-    pub(super) duration_ms: u64,
+    /// How long it worked, over all attempts that have ended, in milliseconds.
+    pub duration_ms: u64,
     /// The conversation of this attempt.
     pub turns: Vec<Turn>,
     pub(super) open: Option<OpenTurn>,
