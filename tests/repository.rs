@@ -410,9 +410,11 @@ fn what_set_up_made_is_there_after_a_restore_and_in_other_workspaces() {
         std::fs::write(root.join("target/planted"), "a gate must not see this").unwrap();
         let gate = at.repository.workspace(&order("gate-tests", &at.base, &at.base, ExecMode::Sandbox)).unwrap();
         assert!(!gate.root().join("target/planted").exists(), "{force:?}");
-        if force == Force::Overlay {
-            assert_eq!(std::fs::read_to_string(gate.root().join("target/cache")).unwrap(), "warm");
-        }
+        let cache = gate.root().join("target/cache");
+        assert_eq!(std::fs::read_to_string(&cache).unwrap(), "warm", "{force:?}");
+        std::fs::write(&cache, "changed").unwrap();
+        gate.restore(&at.base).unwrap();
+        assert_eq!(std::fs::read_to_string(&cache).unwrap(), "warm", "{force:?}");
         at.repository.clean(&RunId::from("run00001")).unwrap();
     }
 }

@@ -52,6 +52,39 @@ impl Seal {
         Ok(now)
     }
 
+    /// A step's copy gets what the set-up made in the main workspace, as it was then; what it removed goes.
+    pub(super) fn inherit(
+        &mut self,
+        main: &Path,
+        place: &Path,
+        root: BorrowedFd<'_>,
+        owner: Option<(u32, u32)>,
+    ) -> io::Result<()> {
+        let theirs = Self::load(main);
+        let Ok(made) = beneath::open_root(&main.join("sealed")) else { return Ok(()) };
+        if !theirs.known {
+            return Ok(());
+        }
+        let gone: Vec<Vec<u8>> = self.files.keys().filter(|path| !theirs.files.contains_key(*path)).cloned().collect();
+        for path in gone {
+            let (folder, name) = beneath::split(&path);
+            beneath::remove(beneath::open_folder(root, folder)?.as_fd(), name)?;
+            self.files.remove(&path);
+        }
+        let aside = place.join("sealed");
+        std::fs::create_dir_all(&aside)?;
+        let aside = beneath::open_root(&aside)?;
+        for path in theirs.files.into_keys() {
+            if copy_one(made.as_fd(), root, &path, owner)? {
+                copy_one(made.as_fd(), aside.as_fd(), &path, None)?;
+                if let Some(sig) = beneath::stat_path(root, &path)? {
+                    self.files.insert(path, sig);
+                }
+            }
+        }
+        self.save(place)
+    }
+
     /// Writes it down for a later engine.
     pub(super) fn save(&self, place: &Path) -> io::Result<()> {
         let row = |(path, sig): (&Vec<u8>, &Sig)| Row(path.clone(), sig.size, sig.mtime, sig.ctime, sig.ino, sig.mode);

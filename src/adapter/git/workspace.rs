@@ -119,8 +119,9 @@ fn make(inner: &Arc<Inner>, order: &OpenWorkspace, place: &Path, taken: Taken) -
         return finish(inner, place.to_path_buf(), meta, taken, None, Seal::default());
     }
     let mut refused = None;
+    // What the set-up made in the main workspace is in the others too.
+    let sealed = place.parent().map(|folder| folder.join("main")).filter(|main| main != place);
     if we == 0 && inner.force != Force::Copy {
-        let sealed = place.parent().map(|folder| folder.join("main")).filter(|main| main != place);
         match lay(inner, place, &mut meta, sealed.as_deref()) {
             Ok(()) => {
                 meta.made_by = "overlay".into();
@@ -138,7 +139,12 @@ fn make(inner: &Arc<Inner>, order: &OpenWorkspace, place: &Path, taken: Taken) -
     meta.layers.clear();
     meta.upper = 0;
     let root = place.join("merged");
-    let copied = copy::make(inner, &taken, &root, (we == 0).then_some(owner))?;
+    let owner = (we == 0).then_some(owner);
+    let mut copied = copy::make(inner, &taken, &root, owner)?;
+    if let Some(main) = sealed {
+        let inherited = beneath::open_root(&root).and_then(|to| copied.seal.inherit(&main, place, to.as_fd(), owner));
+        inherited.map_err(failed)?;
+    }
     meta.made_by = if copied.shared { "reflink" } else { "copy" }.into();
     finish(inner, place.to_path_buf(), meta, taken, Some(copied.memory), copied.seal)
 }

@@ -80,7 +80,8 @@ fn begin(control: &mut File) -> Result<(), String> {
 /// Starting a program as a user other than 0 loses all capabilities, unless they are ambient.
 fn keep_building_rights() -> rustix::io::Result<()> {
     let all = rustix::thread::capabilities(None)?;
-    let wanted = [CapabilitySet::SYS_ADMIN, CapabilitySet::SETPCAP];
+    // The work folder of an overlay is made without permissions, and written to.
+    let wanted = [CapabilitySet::SYS_ADMIN, CapabilitySet::SETPCAP, CapabilitySet::DAC_OVERRIDE];
     let set = wanted.iter().fold(CapabilitySet::empty(), |set, one| set | *one);
     rustix::thread::set_capabilities(
         None,

@@ -1,6 +1,6 @@
 //! The file tree inside: a small tmpfs with what is named bound into it, everything else of the host gone.
 
-use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Made};
+use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Made, Rights};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::FsFlags;
 use std::fs;
@@ -122,7 +122,7 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
         bind(&from, &each.to)?;
     }
     if order.home == HomeKind::Layered {
-        layered_home(&scratch)?;
+        layered_home(&scratch, matches!(order.rights, Rights::UserNamespace))?;
     }
     let pointer = Path::new("/run/codeforge/gitfile");
     if pointer.exists() {
@@ -144,7 +144,7 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
 }
 
 /// What set-up left in the home folder, with a layer in memory above it.
-fn layered_home(scratch: &str) -> Done {
+fn layered_home(scratch: &str, user_namespace: bool) -> Done {
     let (home, above) = (Path::new("/home/agent"), Path::new("/run/codeforge/above"));
     tmpfs(above, scratch)?;
     for name in ["upper", "work"] {
@@ -153,11 +153,11 @@ fn layered_home(scratch: &str) -> Done {
     let open = fs::Permissions::from_mode(0o1777);
     fs::set_permissions(above.join("upper"), open).map_err(|error| say("open", above, error))?;
     place(home, true)?;
-    let layers = format!("lowerdir={HOME_BELOW},upperdir={0}/upper,workdir={0}/work", above.display());
+    // In a user namespace an overlay keeps its notes (what was removed, what is new) in attributes of the user's.
+    let notes = if user_namespace { ",userxattr" } else { "" };
+    let layers = format!("lowerdir={HOME_BELOW},upperdir={0}/upper,workdir={0}/work{notes}", above.display());
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    // In a user namespace an overlay keeps its notes in attributes of the user's.
     mount(Some("overlay"), home, Some("overlay"), flags, Some(layers.as_str()))
-        .or_else(|_| mount(Some("overlay"), home, Some("overlay"), flags, Some(format!("{layers},userxattr").as_str())))
         .map_err(|error| say("layer", home, error))
 }
 
