@@ -173,8 +173,12 @@ impl Loop<'_> {
         }
         let summary = self.engine.summary(&self.state);
         self.engine.store.append(&self.state.run, self.fence, &rows, &summary).await?;
-        self.engine.tell(&rows);
+        // What happened, which steps that ended, what is done next.
+        let next = rows.iter().position(|row| matches!(row.body, RowBody::Intent(_))).unwrap_or(rows.len());
+        let (happened, next) = rows.split_at(next);
+        self.engine.tell(happened);
         self.tell_ends();
+        self.engine.tell(next);
         self.handles.retain(|key, handle| {
             let wanted = self.state.outstanding.contains_key(key);
             if !wanted {
