@@ -121,8 +121,14 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
         place(&each.to, from.is_dir())?;
         bind(&from, &each.to)?;
     }
-    if order.home == HomeKind::Layered {
-        layered_home(&scratch, matches!(order.rights, Rights::UserNamespace))?;
+    if order.home == HomeKind::Layered
+        && let Err(why) = layered_home(&scratch, matches!(order.rights, Rights::UserNamespace))
+    {
+        // Older kernels lay no overlay in a user namespace.
+        let home = Path::new("/home/agent");
+        bind(Path::new(HOME_BELOW), home)?;
+        restrict(home, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+        lacks.push(format!("home: what set-up left there is shown, and nothing can be written beside it ({why})"));
     }
     let pointer = Path::new("/run/codeforge/gitfile");
     if pointer.exists() {
