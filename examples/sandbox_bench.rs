@@ -35,6 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         network: false,
         env: Default::default(),
         owner,
+        loopback: None,
     };
     let command = || Command { argv: vec!["sh".into(), "-c".into(), "true".into()], ..Command::shell("") };
     for driver in drivers(&host) {

@@ -117,6 +117,7 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
                     context_window: 100_000,
                     max_output: 1000,
                     tools: true,
+                    ..ModelRef::default()
                 }],
                 allow_unpriced: true,
                 ..plan::Request::default()

@@ -68,6 +68,7 @@ fn env_model() -> ModelRef {
         context_window: 100_000,
         max_output: 1000,
         tools: true,
+        ..ModelRef::default()
     }
 }
 

@@ -76,6 +76,7 @@ fn request(base_url: &str) -> ChatRequest {
             context_window: 100_000,
             max_output: 1000,
             tools: true,
+            ..ModelRef::default()
         },
         messages: vec![
             Message::System { text: "You are the coder.".to_owned() },
@@ -86,7 +87,7 @@ fn request(base_url: &str) -> ChatRequest {
             description: "Runs a command.".to_owned(),
             parameters: json!({"type": "object"}),
         }],
-        output_schema: None,
+        ..ChatRequest::default()
     }
 }
 
@@ -137,12 +138,13 @@ async fn the_conversation_goes_out_in_the_providers_shape() {
     let call = |id: &str, arguments: &str| RawCall { id: id.into(), name: "shell".into(), arguments: arguments.into() };
     request.messages.extend([
         Message::Assistant {
+            reasoning: vec![],
             text: String::new(),
             calls: vec![call("a", r#"{"command":"x"}"#), call("b", r#"{"comm"#)],
         },
         Message::Tool { call_id: "a".into(), text: "1 failed".into() },
         Message::Tool { call_id: "b".into(), text: "not JSON".into() },
-        Message::Assistant { text: String::new(), calls: vec![] },
+        Message::Assistant { text: String::new(), calls: vec![], reasoning: vec![] },
         Message::User { text: "Go on.".into() },
     ]);
     request.output_schema = Some(json!({"type": "object"}));
@@ -296,7 +298,12 @@ async fn what_a_cut_answer_cost_is_on_the_bill() {
     let cut = || Reply::raw("text/event-stream", chunk(50));
     let priced = |stage: &Stage| {
         let mut request = stage.request();
-        request.model.price = Some(Price { input_per_mtok: 1.0, output_per_mtok: 2.0, cache_read_per_mtok: None });
+        request.model.price = Some(Price {
+            input_per_mtok: 1.0,
+            output_per_mtok: 2.0,
+            cache_read_per_mtok: None,
+            cache_write_per_mtok: None,
+        });
         request
     };
     let stage = Stage::set(vec![Rule::any(cut()).always()], |settings| settings.attempts = 2).await;
@@ -320,7 +327,12 @@ async fn cost_is_the_providers_else_the_tables_else_unknown() {
         let bill = stage.model.ask(&request, &|_| {}).await.unwrap().bill;
         (bill.cost, bill.source)
     };
-    let price = Some(Price { input_per_mtok: 1.0, output_per_mtok: 2.0, cache_read_per_mtok: Some(0.1) });
+    let price = Some(Price {
+        input_per_mtok: 1.0,
+        output_per_mtok: 2.0,
+        cache_read_per_mtok: Some(0.1),
+        cache_write_per_mtok: None,
+    });
     let said = (Some(NanoUsd(3_000_000)), CostSource::Provider);
     assert_eq!(bill(Reply::text("x").cost(0.003), price).await, said);
     let header = Reply::text("x").cost(9.0).non_stream().header("x-litellm-response-cost", "0.003");
@@ -504,6 +516,7 @@ async fn recorded(path: &std::path::Path) -> Vec<(ChatRequest, ChatAnswer)> {
     let first = stage.request();
     let mut second = first.clone();
     second.messages.push(Message::Assistant {
+        reasoning: vec![],
         text: String::new(),
         calls: vec![RawCall { id: "call_1".into(), name: "shell".into(), arguments: "{}".into() }],
     });

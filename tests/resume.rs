@@ -79,6 +79,7 @@ impl ChatModel for Scripted {
             _ => ("finish", json!({ "summary": "done" })),
         };
         Ok(ChatAnswer {
+            reasoning: Vec::new(),
             text: String::new(),
             calls: vec![RawCall { id: "c1".into(), name: name.into(), arguments: arguments.to_string() }],
             stop: StopReason::ToolCalls,
@@ -180,10 +181,16 @@ impl Fixture {
             model: "scripted".into(),
             base_url: None,
             api_key: None,
-            price: Some(Price { input_per_mtok: 1.0, output_per_mtok: 1.0, cache_read_per_mtok: None }),
+            price: Some(Price {
+                input_per_mtok: 1.0,
+                output_per_mtok: 1.0,
+                cache_read_per_mtok: None,
+                cache_write_per_mtok: None,
+            }),
             context_window: 100_000,
             max_output: 1000,
             tools: true,
+            ..ModelRef::default()
         };
         let request = plan::Request {
             workflow: "work".into(),

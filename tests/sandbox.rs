@@ -57,6 +57,7 @@ fn ground() -> Ground {
             network: false,
             env: Default::default(),
             owner,
+            loopback: None,
         },
         folder,
     };

@@ -42,6 +42,7 @@ fn ground() -> (tempfile::TempDir, OpenSandbox) {
         network: false,
         env: Default::default(),
         owner,
+        loopback: None,
     };
     (folder, order)
 }

@@ -81,7 +81,14 @@ fn rows(run: &str, last: u64) -> Vec<Row> {
         step: Some(StepId::from("implement")),
         iteration: 0,
         attempt: 1,
-        work: Work::CallModel { model: 0, reserved_tokens: 9, reserved_cost: None, request_hash: "ab12".into() },
+        work: Work::CallModel {
+            model: 0,
+            purpose: Default::default(),
+            why: String::new(),
+            reserved_tokens: 9,
+            reserved_cost: None,
+            request_hash: "ab12".into(),
+        },
     };
     let fact = Input::CancelRequested { reason: format!("zażółć \u{1f980} \0 \u{1b}[31m ' -- {last}") };
     vec![

@@ -90,6 +90,7 @@ pub fn model() -> ModelRef {
         context_window: 200_000,
         max_output: 8192,
         tools: true,
+        ..ModelRef::default()
     }
 }
 
@@ -273,6 +274,7 @@ impl ChatModel for Player {
                 source: if cost.is_some() { CostSource::Provider } else { CostSource::Unknown },
             },
             requests: 1,
+            reasoning: Vec::new(),
         })
     }
 }

@@ -79,7 +79,7 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
     }
     let mut messages = vec![Message::System { text: system }, Message::User { text: prompt }];
     messages.extend(shown.iter().flat_map(|turn| turn.messages(model.tools)));
-    ChatRequest { model: model.clone(), messages, tools, output_schema }
+    ChatRequest { model: model.clone(), messages, tools, output_schema, ..ChatRequest::default() }
 }
 
 /// Tokens that a request may have. A model whose answers may fill its window still gets half of it for the question.

@@ -2,7 +2,7 @@
 
 use super::measure::estimate_message;
 use super::protocol;
-use crate::model::chat::{Message, RawCall, Turn};
+use crate::model::chat::{Message, RawCall, Reasoning, Turn};
 use crate::text::{cap, fence};
 use serde_json::{Value, json};
 
@@ -15,6 +15,7 @@ const LAST_RESULT_BYTES: usize = 1_500;
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     text: String,
+    reasoning: Vec<Reasoning>,
     calls: Vec<RawCall>,
     results: Vec<Observation>,
     say: Option<String>,
@@ -46,7 +47,8 @@ impl Shown {
                 Observation { id: call.id.clone(), about: about(call), text }
             })
             .collect();
-        Self { text: turn.answer.text.clone(), calls, results, say: turn.say.clone() }
+        let (text, reasoning) = (turn.answer.text.clone(), turn.answer.reasoning.clone());
+        Self { text, reasoning, calls, results, say: turn.say.clone() }
     }
 
     /// The messages it becomes. Without function calling, calls stand in the text and results come as fenced data.
@@ -63,14 +65,16 @@ impl Shown {
                 .map(|result| format!("Result of {}:\n{}", result.about, fence(&result.text)))
                 .collect();
             said.extend(self.say.clone());
-            let mut messages = vec![Message::Assistant { text: nothing(&text), calls: Vec::new() }];
+            let mut messages =
+                vec![Message::Assistant { text: nothing(&text), calls: Vec::new(), reasoning: Vec::new() }];
             if !said.is_empty() {
                 messages.push(Message::User { text: said.join("\n\n") });
             }
             return messages;
         }
         let text = if self.calls.is_empty() { nothing(&self.text) } else { self.text.clone() };
-        let mut messages = vec![Message::Assistant { text, calls: self.calls.clone() }];
+        let mut messages =
+            vec![Message::Assistant { text, calls: self.calls.clone(), reasoning: self.reasoning.clone() }];
         messages.extend(
             self.results.iter().map(|result| Message::Tool { call_id: result.id.clone(), text: result.text.clone() }),
         );

@@ -18,9 +18,10 @@ const MOST_PROBLEMS: usize = 6;
 /// without calls, or answered nothing; it is `Err` with a message for the model (see [`super::words::repair`]) where that
 /// cannot be accepted. A refusal has no conclusion.
 pub fn interpret(spec: &AgentSpec, model: &ModelRef, answer: &ChatAnswer) -> Answer {
-    let text = answer.text.clone();
+    let (text, reasoning) = (answer.text.clone(), answer.reasoning.clone());
     if answer.stop == StopReason::Refusal {
-        return Answer { text, calls: Vec::new(), raw_calls: Vec::new(), stop: StopReason::Refusal, conclusion: None };
+        let stop = StopReason::Refusal;
+        return Answer { text, calls: Vec::new(), raw_calls: Vec::new(), stop, conclusion: None, reasoning };
     }
     let offered = tools::specs(&spec.tools, spec.output.as_ref());
     let from_text = answer.calls.is_empty() && !model.tools;
@@ -39,7 +40,7 @@ pub fn interpret(spec: &AgentSpec, model: &ModelRef, answer: &ChatAnswer) -> Ans
         })
         .collect();
     let conclusion = conclude(spec.output.as_ref(), &answer.text, &calls, cut);
-    Answer { text, calls, raw_calls, stop: answer.stop, conclusion }
+    Answer { text, calls, raw_calls, stop: answer.stop, conclusion, reasoning }
 }
 
 fn truncated() -> String {

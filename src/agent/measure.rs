@@ -24,7 +24,7 @@ pub(super) fn estimate_message(message: &Message) -> u64 {
     MESSAGE_OVERHEAD
         + match message {
             Message::System { text } | Message::User { text } => estimate_tokens(text),
-            Message::Assistant { text, calls } => {
+            Message::Assistant { text, calls, .. } => {
                 estimate_tokens(text)
                     + calls
                         .iter()
@@ -73,7 +73,7 @@ pub fn request_hash(request: &ChatRequest) -> String {
     let mut messages = Vec::with_capacity(request.messages.len());
     for message in &request.messages {
         messages.push(match message {
-            Message::Assistant { text, calls } => {
+            Message::Assistant { text, calls, .. } => {
                 let calls: Vec<Value> = calls
                     .iter()
                     .map(|call| {

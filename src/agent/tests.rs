@@ -20,6 +20,7 @@ fn model() -> ModelRef {
         context_window: 100_000,
         max_output: 4_000,
         tools: true,
+        ..ModelRef::default()
     }
 }
 
@@ -36,6 +37,7 @@ fn spec(tools: &[&str]) -> AgentSpec {
         keep_observations: None,
         history_tokens: None,
         blocked_commands: Vec::new(),
+        ..AgentSpec::default()
     }
 }
 
@@ -63,6 +65,7 @@ fn said(text: &str, calls: &[(&str, &str, &str)], stop: StopReason) -> ChatAnswe
         stop,
         bill: Bill { model: "test".into(), usage: None, cost: None, source: CostSource::Unknown },
         requests: 1,
+        reasoning: Vec::new(),
     }
 }
 
@@ -208,7 +211,7 @@ fn a_model_without_functions_calls_in_fenced_json() {
 
     // A turn of a model with functions, continued by one without.
     let request = compose(&agent, &plain, "system", "task", &[turn("a.rs", "text")]);
-    let Message::Assistant { text, calls } = &request.messages[2] else { panic!("{request:?}") };
+    let Message::Assistant { text, calls, .. } = &request.messages[2] else { panic!("{request:?}") };
     assert!(calls.is_empty() && text.contains("{\"tool\": \"read_file\", \"args\": {\"path\":\"a.rs\"}}"), "{text}");
 
     // A model that has functions does not call by quoting.
@@ -265,7 +268,7 @@ fn a_conversation_is_sent_whole_where_it_fits() {
     assert_eq!(request.messages.last(), Some(&Message::Tool { call_id: "b".into(), text: "text of b".into() }));
     assert_eq!(request.tools.len(), 2);
     assert_eq!(request.output_schema, None);
-    let no_text = |message: &Message| matches!(message, Message::Assistant { text, calls } if text.is_empty() && calls.is_empty());
+    let no_text = |message: &Message| matches!(message, Message::Assistant { text, calls, .. } if text.is_empty() && calls.is_empty());
     assert!(!request.messages.iter().any(no_text));
 }
 

@@ -38,7 +38,7 @@ impl Session {
 
     fn request_for(&self, state: &State, effect: &Effect) -> Result<(ChatRequest, Option<String>), String> {
         let lost = || "an internal error: a request for a step that has no agent; please report it".to_owned();
-        let Work::Compose { model } = effect.work else { return Err(lost()) };
+        let Work::Compose { model, .. } = effect.work else { return Err(lost()) };
         let index = effect.step.as_ref().and_then(|step| state.index(step)).ok_or_else(lost)?;
         let (step, spec) = state.plan_step(index).zip(state.agent_spec(index)).ok_or_else(lost)?;
         let progress = state.steps.get(index).ok_or_else(lost)?;

@@ -106,6 +106,7 @@ impl Session {
                 Ok(Input::ToolDone { key, outcome })
             }
             Work::RunCommand => self.run_command(key, &view, again).await,
+            Work::RunBackend => Err(Trouble::bug("a backend was to be run")),
             Work::Snapshot { after } => self.snapshot(key, &view, after).await,
             Work::Restore { tree } => self.restore(key, &view, tree).await,
             Work::CheckGate { gate, tree } => self.check_gate(key, &gate, tree).await,

@@ -111,6 +111,7 @@ impl Session {
             network,
             env: self.plan.env.clone(),
             owner: workspace.owner(),
+            loopback: None,
         };
         let sandbox: Arc<dyn Sandbox> = Arc::from(chosen.driver.open(&order).await?);
         open.insert(name.to_owned(), Arc::clone(&sandbox));

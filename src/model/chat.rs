@@ -26,6 +26,9 @@ pub enum Message {
         text: String,
         /// The calls it asked for, with their arguments as they came.
         calls: Vec<RawCall>,
+        /// What it thought before; goes back only to the provider that it is from.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reasoning: Vec<Reasoning>,
     },
     /// The result of one call.
     Tool {
@@ -34,6 +37,19 @@ pub enum Message {
         /// The result's text.
         text: String,
     },
+}
+
+/// A piece of a model's reasoning. Providers that sign it want it back unchanged in the turns of one tool loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reasoning {
+    /// The dialect that it came in (`anthropic`, `openai`): no other is sent it.
+    pub dialect: String,
+    /// Its text, where there is one.
+    #[serde(default)]
+    pub text: String,
+    /// The provider's own block (signature, encrypted content), unread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Value>,
 }
 
 /// A call as it came over the wire: the arguments are unparsed text.
@@ -48,11 +64,11 @@ pub struct RawCall {
 }
 
 /// A model as configured: where it is and what it costs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ModelRef {
     /// Its name in `config.yml` (`sonnet`).
     pub name: String,
-    /// `openai` (any compatible server) or `cassette`.
+    /// Who serves it (`openai`, `anthropic`, `litellm`, …): decides the dialect; or `cassette`.
     pub provider: String,
     /// The provider's own name for it.
     pub model: String,
@@ -68,10 +84,65 @@ pub struct ModelRef {
     pub max_output: u64,
     /// Whether the model can call functions; otherwise calls are fenced JSON in its text.
     pub tools: bool,
+    /// Tags that a LiteLLM proxy routes by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// How much it is to think (`low`, `medium`, `high`), where it can; `None`: the provider's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+}
+
+/// How an answer is to be made. Only what is set is sent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Longest answer, in tokens, where it is to be shorter than the model's `max_output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output: Option<u64>,
+    /// Temperature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Texts that end the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// Whether tools may, must or must not be called.
+    #[serde(default, skip_serializing_if = "ToolChoice::is_auto")]
+    pub tool_choice: ToolChoice,
+}
+
+impl Sampling {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether tools are to be called.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As the model sees fit.
+    #[default]
+    Auto,
+    /// None may be.
+    Forbidden,
+    /// At least one must be.
+    Required,
+    /// This one must be.
+    Named(String),
+}
+
+impl ToolChoice {
+    /// Whether it is the model's choice.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 /// What is asked of a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// Which model.
     pub model: ModelRef,
@@ -81,6 +152,13 @@ pub struct ChatRequest {
     pub tools: Vec<ToolSpec>,
     /// A JSON Schema that the final answer is to follow, where the provider can enforce one.
     pub output_schema: Option<Value>,
+    /// How the answer is to be made.
+    #[serde(default, skip_serializing_if = "Sampling::is_default")]
+    pub sampling: Sampling,
+    /// Positions of messages after which the provider may keep what came so far in its cache, ascending. No part of
+    /// what is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache_marks: Vec<usize>,
 }
 
 impl ChatRequest {
@@ -120,6 +198,9 @@ pub struct ChatAnswer {
     pub bill: Bill,
     /// How many requests it took (1: the first one succeeded).
     pub requests: u32,
+    /// What it thought, where the provider says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
 }
 
 /// Tokens and cost of one call.
@@ -148,6 +229,9 @@ pub struct Answer {
     pub stop: StopReason,
     /// Set where this answer ends the step: the step's output, or why it is not acceptable (to be sent back).
     pub conclusion: Option<Result<Conclusion, String>>,
+    /// What it thought, for the next request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
 }
 
 /// How an agent ended its step.

@@ -189,6 +189,38 @@ pub enum Input {
         /// What failed, where, and what to do.
         message: String,
     },
+    /// A step's backend ended.
+    BackendDone {
+        /// The effect.
+        key: EffectKey,
+        /// How.
+        outcome: super::backend::BackendOutcome,
+    },
+    /// A program in a step's sandbox asked the gateway for a model's answer. Its call is a [`Work::CallModel`] with
+    /// [`Purpose::Gateway`]; whether it may be made is the budget's to say.
+    Asked {
+        /// The step.
+        step: StepId,
+        /// The question's number in the step, from 1.
+        number: u64,
+        /// Upper bound of its prompt tokens.
+        input_tokens: u64,
+        /// The most that it may answer, in tokens.
+        max_output: u64,
+        /// Upper bound of its cost; `None` where the model has no price.
+        cost: Option<NanoUsd>,
+        /// The request's fingerprint.
+        request_hash: String,
+    },
+    /// The gateway refused something that a program in a step's sandbox asked for: for the audit.
+    AskRefused {
+        /// The step.
+        step: StepId,
+        /// What: the endpoint, or the field.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// A deadline passed. `step: None` is the run's.
     DeadlinePassed {
         /// The step.
@@ -221,6 +253,9 @@ impl Input {
             Self::Joined { .. } => "joined",
             Self::DeliveryDone { .. } => "delivery_done",
             Self::EffectFailed { .. } => "effect_failed",
+            Self::BackendDone { .. } => "backend_done",
+            Self::Asked { .. } => "asked",
+            Self::AskRefused { .. } => "ask_refused",
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::CancelRequested { .. } => "cancel_requested",
         }
@@ -242,9 +277,12 @@ impl Input {
             | Self::GateDone { key, .. }
             | Self::Joined { key, .. }
             | Self::DeliveryDone { key, .. }
-            | Self::EffectFailed { key, .. } => Some(key),
+            | Self::EffectFailed { key, .. }
+            | Self::BackendDone { key, .. } => Some(key),
             Self::Started { .. }
             | Self::Resumed { .. }
+            | Self::Asked { .. }
+            | Self::AskRefused { .. }
             | Self::DeadlinePassed { .. }
             | Self::CancelRequested { .. } => None,
         }
@@ -290,11 +328,20 @@ pub enum Work {
     Compose {
         /// Which of the step's models.
         model: usize,
+        /// What the request is for.
+        #[serde(default, skip_serializing_if = "Purpose::is_turn")]
+        purpose: Purpose,
     },
     /// Call the model.
     CallModel {
         /// Which of the step's models.
         model: usize,
+        /// What the call is for.
+        #[serde(default, skip_serializing_if = "Purpose::is_turn")]
+        purpose: Purpose,
+        /// Why this model: `scenario think`, `long context: about 71,000 tokens`, `sonnet is resting until …`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
         /// Tokens set aside.
         reserved_tokens: u64,
         /// US dollars set aside; `None` where the model has no price.
@@ -309,6 +356,8 @@ pub enum Work {
     },
     /// Run the step's command.
     RunCommand,
+    /// Run the step's backend: another agent, or a plain program, under our gateway.
+    RunBackend,
     /// Take the step's snapshot. `after`: once its work is done.
     Snapshot {
         /// Before or after the work.
@@ -352,6 +401,7 @@ impl Work {
             Self::CallModel { .. } => "call_model",
             Self::CallTool { .. } => "call_tool",
             Self::RunCommand => "run_command",
+            Self::RunBackend => "run_backend",
             Self::Snapshot { after: false } => "snapshot_before",
             Self::Snapshot { after: true } => "snapshot_after",
             Self::Restore { .. } => "restore",
@@ -361,6 +411,49 @@ impl Work {
             Self::Deliver { .. } => "deliver",
         }
     }
+}
+
+/// What a model call is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// The agent's next turn.
+    #[default]
+    Turn,
+    /// One of several answers to the same request (`action_sampling`), from 0.
+    Sample(u32),
+    /// Choosing among samples or attempts.
+    Choose,
+    /// A guard's look at what an agent concluded.
+    Guard,
+    /// A speech in a debate.
+    Speech {
+        /// Whose.
+        side: Side,
+        /// Round, from 0.
+        round: u32,
+    },
+    /// A question of a program in the sandbox, by its number.
+    Gateway(u64),
+}
+
+impl Purpose {
+    /// Whether it is an agent's plain turn.
+    pub fn is_turn(&self) -> bool {
+        *self == Self::Turn
+    }
+}
+
+/// Who speaks in a debate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// For.
+    Pro,
+    /// Against.
+    Con,
+    /// Sums up and decides.
+    Moderator,
 }
 
 /// What a gate said.

@@ -5,6 +5,7 @@
 //! a [`delivery::Delivered`].
 
 pub mod account;
+pub mod backend;
 pub mod chat;
 pub mod delivery;
 pub mod diagnostic;
@@ -14,5 +15,6 @@ pub mod journal;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod quality;
 pub mod tool;
 pub mod usage;

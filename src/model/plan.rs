@@ -95,7 +95,7 @@ pub enum StepKind {
 }
 
 /// Everything about an agent step that does not depend on the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AgentSpec {
     /// The mode's name.
     pub mode: String,
@@ -119,6 +119,18 @@ pub struct AgentSpec {
     pub history_tokens: Option<u64>,
     /// Command globs that the mode itself forbids.
     pub blocked_commands: Vec<String>,
+    /// The models of the scenario `longContext`, for requests of more than `long_context_tokens`; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub long_context: Vec<ModelRef>,
+    /// Above so many estimated prompt tokens `long_context` is asked.
+    #[serde(default)]
+    pub long_context_tokens: u64,
+    /// Who does the work instead of our own agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<super::backend::BackendSpec>,
+    /// What is done to make the answer better than a single one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<super::quality::Quality>,
 }
 
 /// A named output schema.

@@ -86,14 +86,18 @@ pub struct Price {
     /// US dollars per million prompt tokens read from the cache; `input_per_mtok` where absent.
     #[serde(default)]
     pub cache_read_per_mtok: Option<f64>,
+    /// US dollars per million prompt tokens written to the cache; `input_per_mtok` where absent.
+    #[serde(default)]
+    pub cache_write_per_mtok: Option<f64>,
 }
 
 impl Price {
     /// The cost of `usage`, rounded up to 10⁻⁹ dollar.
     pub fn of(&self, usage: &Usage) -> NanoUsd {
-        let fresh = usage.input.saturating_sub(usage.cache_read) as f64;
-        let cached = usage.cache_read as f64 * self.cache_read_per_mtok.unwrap_or(self.input_per_mtok);
-        let total = fresh * self.input_per_mtok + cached + usage.output as f64 * self.output_per_mtok;
+        let fresh = usage.input.saturating_sub(usage.cache_read).saturating_sub(usage.cache_write) as f64;
+        let read = usage.cache_read as f64 * self.cache_read_per_mtok.unwrap_or(self.input_per_mtok);
+        let written = usage.cache_write as f64 * self.cache_write_per_mtok.unwrap_or(self.input_per_mtok);
+        let total = fresh * self.input_per_mtok + read + written + usage.output as f64 * self.output_per_mtok;
         NanoUsd((total.max(0.0) * 1e3).ceil() as u64)
     }
 }

@@ -89,6 +89,7 @@ impl Compiler<'_> {
             keep_observations,
             history_tokens,
             blocked_commands: doc.safety.as_ref().map(|safety| safety.blocked_commands.clone()).unwrap_or_default(),
+            ..AgentSpec::default()
         };
         let timeout_ms = doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok());
         Some(Agent { spec, limits, timeout_ms })
@@ -211,6 +212,8 @@ fn model_ref(name: &str, model: &ModelDoc) -> ModelRef {
         context_window: model.context_window.unwrap_or(CONTEXT_WINDOW),
         max_output: model.max_output.unwrap_or(MAX_OUTPUT),
         tools: model.tools.unwrap_or(true),
+        tags: model.tags.clone(),
+        reasoning: None,
     }
 }
 

@@ -6,7 +6,10 @@ use crate::model::plan::Resources;
 use crate::policy::Approved;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Makes sandboxes.
 #[async_trait]
@@ -70,6 +73,24 @@ pub struct OpenSandbox {
     pub env: BTreeMap<String, String>,
     /// Host user and group that own the workspace and that commands are to run as, as seen by the host.
     pub owner: (u32, u32),
+    /// A listener inside, whose connections are served outside; the only way out. Not with `network`.
+    pub loopback: Option<Loopback>,
+}
+
+/// A listener inside a sandbox that has a network of its own: commands reach it at `127.0.0.1:port`.
+#[derive(Clone)]
+pub struct Loopback {
+    /// The port inside.
+    pub port: u16,
+    /// Is given the listener, once for each network that the driver makes (for each command, or once a sandbox). Who
+    /// takes it serves it until the sandbox is closed.
+    pub hand_over: Arc<dyn Fn(TcpListener) + Send + Sync>,
+}
+
+impl fmt::Debug for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loopback").field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 /// The home folder of commands.

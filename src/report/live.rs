@@ -61,6 +61,7 @@ impl View {
                         Work::CallModel { .. } => "thinking".to_owned(),
                         Work::CallTool { call } => plain::short(call),
                         Work::RunCommand => "command".to_owned(),
+                        Work::RunBackend => "at work".to_owned(),
                         Work::CheckGate { gate, .. } => format!("gate {}", line(gate, 40)),
                         Work::Restore { .. } => "rolling back".to_owned(),
                         Work::Prepare => "preparing workspace and sandbox".to_owned(),

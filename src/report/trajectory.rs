@@ -91,6 +91,15 @@ impl Trajectory {
             Input::EffectFailed { fault, message, .. } => {
                 json!({ "type": "failed", "step": step, "fault": fault, "message": message })
             }
+            Input::BackendDone { outcome, .. } => json!({ "type": "backend", "step": step, "outcome": outcome }),
+            Input::Asked { step, number, input_tokens, max_output, cost, request_hash } => json!({
+                "type": "asked", "step": step, "number": number, "request_hash": request_hash,
+                "input_tokens_at_most": input_tokens, "output_tokens_at_most": max_output,
+                "cost_usd_at_most": cost.map(|cost| cost.usd()),
+            }),
+            Input::AskRefused { step, what, why } => {
+                json!({ "type": "ask_refused", "step": step, "what": what, "why": why })
+            }
             Input::DeadlinePassed { step } => json!({ "type": "deadline", "step": step }),
             Input::CancelRequested { reason } => json!({ "type": "cancelled", "reason": reason }),
         }

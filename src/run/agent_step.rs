@@ -4,7 +4,7 @@ use super::stall;
 use super::state::{OpenTurn, Phase, State};
 use crate::model::account::Ending;
 use crate::model::chat::{Answer, Conclusion, ModelError, ModelFault, StopReason, Turn};
-use crate::model::journal::{Effect, Work};
+use crate::model::journal::{Effect, Purpose, Work};
 use crate::model::plan::{AgentSpec, StepKind};
 use crate::model::tool::{ToolOutcome, ToolStatus, WRITING_TOOLS};
 
@@ -24,7 +24,7 @@ impl State {
     pub(super) fn compose(&mut self, index: usize) {
         self.steps[index].phase = Phase::Composing;
         let model = self.steps[index].model;
-        self.emit(index, Work::Compose { model });
+        self.emit(index, Work::Compose { model, purpose: Purpose::Turn });
     }
 
     /// The model could not be had: its fallback, or the end of the step.

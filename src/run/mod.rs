@@ -70,6 +70,7 @@ impl State {
             Input::Started { .. } => self.stage == Stage::New,
             Input::Resumed { .. } | Input::CancelRequested { .. } => true,
             Input::DeadlinePassed { step: None } => true,
+            Input::Asked { .. } | Input::AskRefused { .. } => false,
             Input::DeadlinePassed { step: Some(step) } => {
                 self.index(step).is_some_and(|index| self.steps[index].is_running())
             }

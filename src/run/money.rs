@@ -6,7 +6,7 @@
 use super::state::{ParkedCall, Phase, State};
 use crate::model::account::{Ending, Spend};
 use crate::model::chat::Bill;
-use crate::model::journal::{Effect, Work};
+use crate::model::journal::{Effect, Purpose, Work};
 use crate::model::usage::NanoUsd;
 
 /// What the budget says to a call.
@@ -27,7 +27,7 @@ impl State {
         hash: String,
         prompt: Option<String>,
     ) {
-        let Work::Compose { model } = cause.work else { return };
+        let Work::Compose { model, .. } = cause.work else { return };
         if let Some(prompt) = prompt {
             self.steps[index].prompt = Some(prompt);
         }
@@ -44,6 +44,8 @@ impl State {
                     index,
                     Work::CallModel {
                         model: call.model,
+                        purpose: Purpose::Turn,
+                        why: String::new(),
                         reserved_tokens: call.tokens,
                         reserved_cost: call.cost,
                         request_hash: call.hash,

@@ -62,6 +62,7 @@ fn agent(id: &str, needs: &[&str]) -> PlanStep {
         context_window: 100_000,
         max_output: 1000,
         tools: true,
+        ..ModelRef::default()
     };
     PlanStep {
         kind: StepKind::Agent(AgentSpec {
@@ -76,6 +77,7 @@ fn agent(id: &str, needs: &[&str]) -> PlanStep {
             keep_observations: None,
             history_tokens: None,
             blocked_commands: vec![],
+            ..AgentSpec::default()
         }),
         ..command(id, needs)
     }
@@ -245,6 +247,7 @@ impl Play {
                     },
                 }
             }
+            Work::RunBackend => Input::EffectFailed { key, fault: Fault::Environment, message: "none here".into() },
             Work::CallTool { call } => {
                 let denied = self.denied.contains(&call.name);
                 let mut outcome = ToolOutcome::new(
@@ -360,6 +363,7 @@ fn done() -> Answer {
         raw_calls: vec![],
         stop: StopReason::Stop,
         conclusion: Some(Ok(Conclusion { text: "done".into(), output: None })),
+        reasoning: vec![],
     }
 }
 

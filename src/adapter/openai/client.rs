@@ -307,7 +307,14 @@ impl ChatModel for OpenAi {
             let mut failure = match self.once(&sent, &refused).await {
                 Ok(whole) => {
                     let bill = together(lost, bill(model, whole.billed));
-                    return Ok(ChatAnswer { text: whole.text, calls: whole.calls, stop: whole.stop, bill, requests });
+                    return Ok(ChatAnswer {
+                        text: whole.text,
+                        calls: whole.calls,
+                        stop: whole.stop,
+                        bill,
+                        requests,
+                        reasoning: Vec::new(),
+                    });
                 }
                 Err(failure) => failure,
             };

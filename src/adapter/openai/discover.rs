@@ -31,12 +31,15 @@ pub fn discover(env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
     };
     let price = match (dollars("CODEFORGE_LLM_PRICE_INPUT"), dollars("CODEFORGE_LLM_PRICE_OUTPUT")) {
         (Some(input_per_mtok), Some(output_per_mtok)) => {
-            Some(Price { input_per_mtok, output_per_mtok, cache_read_per_mtok: None })
+            Some(Price { input_per_mtok, output_per_mtok, cache_read_per_mtok: None, cache_write_per_mtok: None })
         }
         // The default model's published price (2025-04), so that a first run under a budget needs no more than a key.
-        _ if !own && url.is_none() && model == OPENAI_MODEL => {
-            Some(Price { input_per_mtok: 2.0, output_per_mtok: 8.0, cache_read_per_mtok: Some(0.5) })
-        }
+        _ if !own && url.is_none() && model == OPENAI_MODEL => Some(Price {
+            input_per_mtok: 2.0,
+            output_per_mtok: 8.0,
+            cache_read_per_mtok: Some(0.5),
+            cache_write_per_mtok: None,
+        }),
         _ => None,
     };
     vec![ModelRef {
@@ -49,6 +52,7 @@ pub fn discover(env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
         context_window: tokens("CODEFORGE_LLM_CONTEXT_WINDOW", 128_000),
         max_output: tokens("CODEFORGE_LLM_MAX_OUTPUT", 8192),
         tools: true,
+        ..ModelRef::default()
     }]
 }
 

@@ -144,6 +144,7 @@ mod tests {
             context_window: 1,
             max_output: 1,
             tools: true,
+            ..ModelRef::default()
         }
     }
 

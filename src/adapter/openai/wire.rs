@@ -64,11 +64,11 @@ fn message(message: &Message) -> Value {
         Message::System { text } => json!({"role": "system", "content": text}),
         Message::User { text } => json!({"role": "user", "content": text}),
         Message::Tool { call_id, text } => json!({"role": "tool", "tool_call_id": call_id, "content": text}),
-        Message::Assistant { text, calls } if calls.is_empty() => {
+        Message::Assistant { text, calls, .. } if calls.is_empty() => {
             // Several providers refuse an empty message.
             json!({"role": "assistant", "content": if text.is_empty() { "(no answer)" } else { text }})
         }
-        Message::Assistant { text, calls } => json!({
+        Message::Assistant { text, calls, .. } => json!({
             "role": "assistant",
             "content": if text.is_empty() { Value::Null } else { json!(text) },
             "tool_calls": calls.iter().map(call).collect::<Vec<_>>(),

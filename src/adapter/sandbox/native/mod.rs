@@ -133,6 +133,7 @@ impl SandboxDriver for Native {
             network: false,
             env: Default::default(),
             owner: if user.is_root() { (65_534, 65_534) } else { (user.as_raw(), group.as_raw()) },
+            loopback: None,
         };
         let tried = async {
             let room = self.opened(&order)?;
