@@ -1,9 +1,10 @@
 //! The next request of a conversation.
 
-use super::history::{self, Shown};
+use super::history;
 use super::measure::{estimate_message, estimate_tokens};
-use super::{protocol, tools};
+use super::{protocol, recommend, tools};
 use crate::model::chat::{ChatRequest, Message, ModelRef, Turn};
+use crate::model::history::Processor;
 use crate::model::plan::AgentSpec;
 use crate::text::cap;
 
@@ -12,16 +13,19 @@ const ALLOWANCE: u64 = 128;
 
 /// Puts a request together: system prompt, first prompt, then the turns, shortened as the mode and the model's window ask.
 ///
-/// The history is cut in this order: results beyond `spec.keep_observations` become one-line stubs; above
-/// `spec.history_tokens`, and in any case above `context_window − max_output` (both by
-/// [`super::estimate_tokens`]), older results become stubs, then the oldest turns go, each with its calls and
-/// results together; the first prompt and the last turn stay. Only where that turn alone does not fit is it shortened too,
-/// and at the very last the prompts, in their middle.
+/// The history is what `spec.processors()` leave of it, below their `token_limit` and in any case below
+/// `context_window − max_output` (both by [`super::estimate_tokens`]): older results become stubs, then the oldest turns
+/// go, each with its calls and results together; the first prompt and the last turn stay. Only where that turn alone does
+/// not fit is it shortened too, and at the very last the prompts, in their middle. Cuts are made every few turns, so that
+/// in between a request begins with the one before it; with `cache_control` it is marked where the provider may keep it.
+///
+/// With `spec.recommend` only the tools that fit the task best are offered, and those that were called since.
 ///
 /// A model without function calling gets its tools described in the system prompt, calls them in fenced JSON, and gets
 /// results as fenced data. An agent that has `finish` alone and an output schema is asked for that output directly.
 pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, turns: &[Turn]) -> ChatRequest {
-    let offered = tools::specs(&spec.tools, spec.output.as_ref());
+    let recommended = recommend::offer(spec, prompt, tools::specs(&spec.tools, spec.output.as_ref()), turns);
+    let offered = recommended.offered;
     let only_output = offered.iter().all(|tool| tool.name == "finish");
     let output_schema = spec.output.as_ref().filter(|_| only_output).map(|output| output.schema.clone());
     let mut system = system.trim_end().to_owned();
@@ -34,11 +38,7 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
     } else if !offered.is_empty() {
         system.push_str(&protocol::describe(&offered));
     }
-
-    let mut shown: Vec<Shown> = turns.iter().map(Shown::of).collect();
-    if let Some(keep) = spec.keep_observations {
-        history::keep_observations(&mut shown, keep);
-    }
+    system.push_str(&recommended.note);
     let mut prompt = prompt.to_owned();
     let window = window(model);
     let declared: u64 = tools
@@ -68,18 +68,29 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
         }
     }
     let base = fixed(&system, &prompt);
-    let soft = spec.history_tokens.unwrap_or(u64::MAX).min(window);
-    let mut dropped = history::fit(&mut shown, soft.saturating_sub(base), model.tools);
-    dropped += history::squeeze(&mut shown, window.saturating_sub(base), model.tools);
-    if dropped > 0 {
-        let turns = if dropped == 1 { "turn of yours was" } else { "turns of yours were" };
-        prompt.push_str(&format!(
-            "\n\n[{dropped} earlier {turns} left out to save room. The files hold what was done: git_diff shows it.]"
-        ));
+    let processors = spec.processors();
+    let limits = processors.iter().filter_map(|it| if let Processor::TokenLimit(limit) = it { Some(*limit) } else { None });
+    let soft = limits.min().unwrap_or(u64::MAX).min(window);
+    let mut kept = history::keep(&processors, turns, soft.saturating_sub(base), model.tools);
+    let shortened = history::squeeze(&mut kept.turns, window.saturating_sub(base), model.tools);
+    let stable = if shortened { 0 } else { kept.stable };
+    if kept.turns.len() < turns.len() {
+        // Without a number: that would change the beginning of the request with each turn that goes.
+        prompt.push_str(
+            "\n\n[Some earlier turns of yours were left out to save room. The files hold what was done: git_diff shows it.]",
+        );
     }
     let mut messages = vec![Message::System { text: system }, Message::User { text: prompt }];
-    messages.extend(shown.iter().flat_map(|turn| turn.messages(model.tools)));
-    ChatRequest { model: model.clone(), messages, tools, output_schema, ..ChatRequest::default() }
+    let mut marks = vec![0, 1];
+    for (number, turn) in kept.turns.iter().enumerate() {
+        messages.extend(turn.messages(model.tools));
+        if number + 1 == stable || number + 1 == kept.turns.len() {
+            marks.push(messages.len() - 1);
+        }
+    }
+    marks.dedup();
+    let cache_marks = if processors.contains(&Processor::CacheControl) { marks } else { Vec::new() };
+    ChatRequest { model: model.clone(), messages, tools, output_schema, cache_marks, ..ChatRequest::default() }
 }
 
 /// Tokens that a request may have. A model whose answers may fill its window still gets half of it for the question.

@@ -1,15 +1,25 @@
-//! What of a long conversation is still shown: older results become stubs, then older turns go.
+//! What of a long conversation is still shown: a turn, its results, and what becomes of them.
+
+mod pipeline;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub(super) use pipeline::keep;
 
 use super::measure::estimate_message;
 use super::protocol;
 use crate::model::chat::{Message, RawCall, Reasoning, Turn};
 use crate::text::{cap, fence};
+use regex::Regex;
 use serde_json::{Value, json};
 
 /// A result this short is kept whole: a stub would not save anything.
 const SHORT_RESULT: usize = 240;
 /// Bytes of a single result that are kept when even the last turn is too long.
 const LAST_RESULT_BYTES: usize = 1_500;
+/// What a result says of which a pattern took everything.
+const NOTHING_LEFT: &str = "(everything in this result was left out, as this mode's `history` says)";
 
 /// A turn as it is to be shown.
 #[derive(Debug, Clone)]
@@ -27,12 +37,25 @@ struct Observation {
     id: String,
     /// The call in a few words: `read_file src/lib.rs`.
     about: String,
+    /// What it showed or changed of files.
+    touch: windows::Touch,
     text: String,
 }
 
+/// Why a result is a stub.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// There are too many newer ones.
+    Old,
+    /// The file was changed later.
+    Changed,
+    /// The file was viewed again.
+    ViewedAgain,
+}
+
 impl Shown {
-    /// The turn, with one result for each call whatever the journal has.
-    pub(super) fn of(turn: &Turn) -> Self {
+    /// The turn, with one result for each call whatever the journal has, and without what `removed` matches.
+    fn of(turn: &Turn, removed: &[Regex]) -> Self {
         let calls: Vec<RawCall> = turn
             .answer
             .raw_calls
@@ -44,7 +67,8 @@ impl Shown {
             .map(|call| {
                 let text = turn.results.iter().find(|(id, _)| *id == call.id).map(|(_, text)| text.clone());
                 let text = text.unwrap_or_else(|| "See the next message.".into());
-                Observation { id: call.id.clone(), about: about(call), text }
+                let touch = windows::Touch::of(call, &text);
+                Observation { id: call.id.clone(), about: about(call), touch, text: without(text, removed) }
             })
             .collect();
         let (text, reasoning) = (turn.answer.text.clone(), turn.answer.reasoning.clone());
@@ -88,15 +112,39 @@ impl Shown {
 }
 
 impl Observation {
-    fn stub(&mut self) {
-        if self.text.len() > SHORT_RESULT {
-            self.text = format!(
-                "[{}: result left out to save room ({} lines). Call it again if you need it.]",
-                self.about,
-                self.text.lines().count()
-            );
+    /// Makes a stub of it; whether that changed anything.
+    fn stub(&mut self, why: Why) -> bool {
+        if self.text.len() <= SHORT_RESULT {
+            return false;
         }
+        let lines = self.text.lines().count();
+        self.text = match why {
+            Why::Old => format!(
+                "[{}: result left out to save room ({lines} lines). Call it again if you need it.]",
+                self.about
+            ),
+            Why::Changed => format!(
+                "[{}: left out ({lines} lines), the file was changed after this. Read it again if you need it.]",
+                self.about
+            ),
+            Why::ViewedAgain => {
+                format!("[{}: left out ({lines} lines), there is a newer view of the file.]", self.about)
+            }
+        };
+        true
     }
+}
+
+/// The text without what the patterns match, one after the other.
+fn without(text: String, removed: &[Regex]) -> String {
+    if removed.is_empty() || text.trim().is_empty() {
+        return text;
+    }
+    let text = removed.iter().fold(text, |text, pattern| match pattern.is_match(&text) {
+        true => pattern.replace_all(&text, "").into_owned(),
+        false => text,
+    });
+    if text.trim().is_empty() { NOTHING_LEFT.to_owned() } else { text }
 }
 
 /// A call in a few words.
@@ -120,43 +168,11 @@ fn sendable(arguments: &str) -> String {
     }
 }
 
-/// Keeps the last `keep` results whole and makes stubs of the older ones.
-pub(super) fn keep_observations(turns: &mut [Shown], keep: usize) {
-    turns.iter_mut().rev().flat_map(|turn| turn.results.iter_mut().rev()).skip(keep).for_each(Observation::stub);
-}
-
-/// Brings the turns within `budget` tokens: older results become stubs, oldest first, then the oldest turns go. The last
-/// turn stays as it is. Returns how many turns went.
-pub(super) fn fit(turns: &mut Vec<Shown>, budget: u64, tools: bool) -> usize {
-    let mut sizes: Vec<u64> = turns.iter().map(|turn| turn.estimate(tools)).collect();
-    let mut total: u64 = sizes.iter().sum();
-    let older = turns.len().saturating_sub(1);
-    for (turn, size) in turns.iter_mut().zip(&mut sizes).take(older) {
-        if total <= budget {
-            break;
-        }
-        turn.results.iter_mut().for_each(Observation::stub);
-        let now = turn.estimate(tools);
-        total = total - *size + now;
-        *size = now;
-    }
-    let mut dropped = 0;
-    for size in sizes.iter().take(older) {
-        if total <= budget {
-            break;
-        }
-        total -= size;
-        dropped += 1;
-    }
-    turns.drain(..dropped);
-    dropped
-}
-
-/// The last resort: shortens the only turn left, or drops it where that is not enough. Returns how many turns went.
-pub(super) fn squeeze(turns: &mut Vec<Shown>, budget: u64, tools: bool) -> usize {
+/// The last resort: shortens the only turn left, or drops it where that is not enough. Whether it did.
+pub(super) fn squeeze(turns: &mut Vec<Shown>, budget: u64, tools: bool) -> bool {
     let total = |turns: &[Shown]| turns.iter().map(|turn| turn.estimate(tools)).sum::<u64>();
     if total(turns) <= budget {
-        return 0;
+        return false;
     }
     for bytes in [LAST_RESULT_BYTES * 8, LAST_RESULT_BYTES, SHORT_RESULT] {
         for turn in turns.iter_mut() {
@@ -166,10 +182,9 @@ pub(super) fn squeeze(turns: &mut Vec<Shown>, budget: u64, tools: bool) -> usize
             turn.say = turn.say.as_deref().map(|say| cap(say, bytes));
         }
         if total(turns) <= budget {
-            return 0;
+            return true;
         }
     }
-    let dropped = turns.len();
     turns.clear();
-    dropped
+    true
 }

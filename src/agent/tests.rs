@@ -9,7 +9,7 @@ use crate::model::usage::CostSource;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-fn model() -> ModelRef {
+pub(super) fn model() -> ModelRef {
     ModelRef {
         name: "test".into(),
         provider: "openai".into(),
@@ -24,7 +24,7 @@ fn model() -> ModelRef {
     }
 }
 
-fn spec(tools: &[&str]) -> AgentSpec {
+pub(super) fn spec(tools: &[&str]) -> AgentSpec {
     AgentSpec {
         mode: "coder".into(),
         system_template: String::new(),
@@ -34,8 +34,6 @@ fn spec(tools: &[&str]) -> AgentSpec {
         scenario: "default".into(),
         models: vec![model()],
         output: None,
-        keep_observations: None,
-        history_tokens: None,
         blocked_commands: Vec::new(),
         ..AgentSpec::default()
     }
@@ -53,7 +51,7 @@ fn reviewing() -> AgentSpec {
     AgentSpec { output: Some(OutputSpec { name: "review".into(), schema }), ..spec(&["read_file", "finish"]) }
 }
 
-fn said(text: &str, calls: &[(&str, &str, &str)], stop: StopReason) -> ChatAnswer {
+pub(super) fn said(text: &str, calls: &[(&str, &str, &str)], stop: StopReason) -> ChatAnswer {
     let raw = |(id, name, arguments): &(&str, &str, &str)| RawCall {
         id: (*id).into(),
         name: (*name).into(),
@@ -69,7 +67,7 @@ fn said(text: &str, calls: &[(&str, &str, &str)], stop: StopReason) -> ChatAnswe
     }
 }
 
-fn calling(calls: &[(&str, &str, &str)]) -> ChatAnswer {
+pub(super) fn calling(calls: &[(&str, &str, &str)]) -> ChatAnswer {
     said("", calls, StopReason::ToolCalls)
 }
 
@@ -78,7 +76,7 @@ fn answering(text: &str) -> ChatAnswer {
 }
 
 /// A turn in which the agent reads `path` and gets `result`.
-fn turn(path: &str, result: &str) -> Turn {
+pub(super) fn turn(path: &str, result: &str) -> Turn {
     let args = json!({ "path": path }).to_string();
     let answer = interpret(&spec(&["read_file", "finish"]), &model(), &calling(&[(path, "read_file", &args)]));
     Turn { answer, results: vec![(path.into(), result.into())], say: None }
@@ -221,7 +219,7 @@ fn a_model_without_functions_calls_in_fenced_json() {
 // ── requests ──
 
 /// Every call has exactly one result, right after it, and no result is without its call.
-fn assert_paired(messages: &[Message]) {
+pub(super) fn assert_paired(messages: &[Message]) {
     let mut open: Vec<&str> = Vec::new();
     for message in messages {
         match message {
@@ -240,7 +238,7 @@ fn assert_paired(messages: &[Message]) {
     assert!(open.is_empty(), "{messages:#?}");
 }
 
-fn estimate(request: &ChatRequest) -> u64 {
+pub(super) fn estimate(request: &ChatRequest) -> u64 {
     let tools = request.tools.iter().map(|tool| {
         estimate_tokens(&tool.name) + estimate_tokens(&tool.description) + estimate_tokens(&tool.parameters.to_string())
     });
@@ -284,7 +282,7 @@ fn an_agent_that_only_answers_is_asked_for_its_output() {
 fn older_observations_become_stubs() {
     let long = "a line of some length\n".repeat(100);
     let agent = AgentSpec { keep_observations: Some(2), ..spec(&["read_file", "finish"]) };
-    let turns: Vec<Turn> = (0..5).map(|n| turn(&format!("f{n}.rs"), &long)).collect();
+    let turns: Vec<Turn> = (0..6).map(|n| turn(&format!("f{n}.rs"), &long)).collect();
     let request = compose(&agent, &model(), "system", "task", &turns);
     assert_paired(&request.messages);
     let results: Vec<&str> = request
@@ -299,7 +297,7 @@ fn older_observations_become_stubs() {
     assert!(
         results[0].contains("read_file f0.rs") && results[0].contains("100 lines") && results[0].lines().count() == 1
     );
-    assert_eq!(results[4], long);
+    assert_eq!(results[5], long);
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub mod chat;
 pub mod delivery;
 pub mod diagnostic;
 pub mod exec;
+pub mod experience;
+pub mod history;
 pub mod id;
 pub mod journal;
 pub mod plan;

@@ -113,10 +113,21 @@ pub struct AgentSpec {
     pub models: Vec<ModelRef>,
     /// The output's JSON Schema.
     pub output: Option<OutputSpec>,
-    /// Keep at most so many observations (tool results) in full.
+    /// What is shown of the conversation, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<super::history::Processor>,
+    /// [`super::history::Processor::LastObservations`], as journals of older versions have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_observations: Option<usize>,
-    /// Keep the history below so many tokens.
+    /// [`super::history::Processor::TokenLimit`], as journals of older versions have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_tokens: Option<u64>,
+    /// When only a part of the tools is offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommend: Option<super::history::Recommend>,
+    /// How it learns from earlier runs; `None`: it does not, and leaves nothing for later ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experience: Option<super::experience::ExperienceSpec>,
     /// Command globs that the mode itself forbids.
     pub blocked_commands: Vec<String>,
     /// The models of the scenario `longContext`, for requests of more than `long_context_tokens`; empty: none.
@@ -131,6 +142,18 @@ pub struct AgentSpec {
     /// What is done to make the answer better than a single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<super::quality::Quality>,
+}
+
+impl AgentSpec {
+    /// What is shown of the conversation, in order; also from a journal that had two numbers for it.
+    pub fn processors(&self) -> Vec<super::history::Processor> {
+        use super::history::Processor;
+        if !self.history.is_empty() {
+            return self.history.clone();
+        }
+        let kept = self.keep_observations.map(Processor::LastObservations);
+        kept.into_iter().chain(self.history_tokens.map(Processor::TokenLimit)).collect()
+    }
 }
 
 /// A named output schema.

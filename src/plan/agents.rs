@@ -2,11 +2,14 @@
 
 use super::compile::Compiler;
 use crate::model::chat::ModelRef;
+use crate::model::history::Recommend;
 use crate::model::plan::{AgentSpec, OutputSpec};
 use crate::model::policy::Limits;
 use crate::model::tool::WRITING_TOOLS;
 use crate::workflow::schema::library::nearest;
-use crate::workflow::schema::{HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaChoice, StepDoc, codes, stop, values};
+use crate::workflow::schema::{
+    HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaChoice, StepDoc, codes, memory, stop, values,
+};
 use serde_json::Value;
 
 /// Tokens that fit into a model where the configuration does not say.
@@ -70,13 +73,11 @@ impl Compiler<'_> {
             ..Limits::default()
         };
         limits.timeout_ms = None;
-        let (mut keep_observations, mut history_tokens) = (None, None);
-        for rule in &doc.history {
-            if let HistoryDoc::Rule(rule) = rule {
-                keep_observations = rule.last_observations.map(|n| n as usize).or(keep_observations);
-                history_tokens = rule.token_limit.or(history_tokens);
-            }
-        }
+        let recommend = doc.tools_recommend.as_ref().map(|it| Recommend {
+            above: it.above as usize,
+            keep: it.keep as usize,
+            always: it.always.iter().map(|tool| tool.0.clone()).collect(),
+        });
         let spec = AgentSpec {
             mode: mode_name.to_owned(),
             system_template: system,
@@ -86,8 +87,9 @@ impl Compiler<'_> {
             scenario: scenario.to_owned(),
             models,
             output,
-            keep_observations,
-            history_tokens,
+            history: step.history.as_ref().unwrap_or(&doc.history).iter().filter_map(HistoryDoc::processor).collect(),
+            recommend,
+            experience: memory::experience(self.library.config.experience.as_ref(), doc.experience.as_ref()),
             blocked_commands: doc.safety.as_ref().map(|safety| safety.blocked_commands.clone()).unwrap_or_default(),
             ..AgentSpec::default()
         };

@@ -7,7 +7,7 @@ mod show;
 mod spec;
 
 pub use call::{Call, Paths};
-pub use show::{Hit, changed, command, listing, number_lines, read_file, search_results};
+pub use show::{Hit, changed, command, is_change, listing, number_lines, read_file, search_results};
 pub use spec::specs;
 
 pub(super) use call::check_args;

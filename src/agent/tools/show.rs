@@ -117,6 +117,11 @@ pub fn command(outcome: &ExecOutcome) -> String {
     out
 }
 
+/// Whether the result of a writing tool says that it changed something.
+pub fn is_change(result: &str) -> bool {
+    result.lines().any(|line| ["Changed ", "Created ", "Deleted "].iter().any(|verb| line.starts_with(verb)))
+}
+
 /// The result of a writing tool: what changed in `path`, as a short diff.
 pub fn changed(path: &str, before: Option<&str>, after: Option<&str>) -> String {
     let (old, new) = (before.unwrap_or_default(), after.unwrap_or_default());
@@ -172,5 +177,8 @@ mod tests {
         assert_eq!(command(&outcome), "exit code 1\nboom");
         assert_eq!(changed("f", Some("a\nb\n"), Some("a\nc\n")), "Changed f:\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n");
         assert_eq!(changed("f", None, Some("a\n")), "Created f (1 lines).");
+        let results = [changed("f", None, Some("a")), changed("f", Some("a"), Some("b")), changed("f", Some("a"), None)];
+        assert!(results.iter().all(|result| is_change(result)));
+        assert!(!is_change(&changed("f", Some("a"), Some("a"))) && !is_change("`old` is not in f."));
     }
 }

@@ -199,6 +199,7 @@ impl Visitor for Checker<'_> {
                     self.unknown(codes::UNKNOWN_TOOL, "tool", text, at, &TOOLS, "or a glob such as `git_*`");
                 }
             }
+            "regex" => super::memory::pattern(self, node, text),
             "cron" => {
                 if let Err(message) = values::check_cron(text) {
                     self.error(codes::BAD_CRON, at, message).help = Some("`H 2 * * *` is once a night".into());

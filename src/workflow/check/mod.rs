@@ -3,6 +3,7 @@
 mod checker;
 mod expressions;
 mod limits;
+mod memory;
 mod shape;
 mod workflow;
 
@@ -148,10 +149,13 @@ fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
         }
     }
     workflow::output(checker, root.get("output"));
+    memory::history(checker, root.get("history"));
+    memory::recommend(checker, root.get("tools_recommend"));
 }
 
 fn configuration(checker: &mut Checker<'_>, root: &Node) {
     workflow::gates(checker, root.get("gates"));
+    memory::experience(checker, root.get("experience"));
     if let Some(sandbox) = root.get("sandbox") {
         workflow::sandboxed(checker, sandbox);
     }

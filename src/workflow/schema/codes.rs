@@ -35,6 +35,9 @@ codes! {
     BAD_URL = "bad-url", "Not a web address.";
     BAD_STOP = "bad-stop", "Not a termination condition.";
     BAD_SCHEMA = "bad-schema", "Not a JSON Schema.";
+    BAD_PATTERN = "bad-pattern", "Not a regular expression, or too large a one.";
+    BAD_HISTORY = "bad-history", "Processors of a conversation that repeat or contradict each other.";
+    BAD_WEIGHTS = "bad-weights", "Weights of a score that do not come to 1.";
     BAD_DEFAULT = "bad-default", "An input's default is not a value of its type, or a choice has no options.";
     TEMPLATE_SYNTAX = "template-syntax", "Not a minijinja template or expression.";
     UNKNOWN_VARIABLE = "unknown-variable", "A template or expression uses a name that there is not.";

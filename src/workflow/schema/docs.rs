@@ -4,6 +4,7 @@ use super::kinds::{
     Cron, Expression, GateName, Glob, ModeName, ModelName, Name, OneOrMany, PolicyName, Scalar, ScenarioName, Shell,
     Size, Span, StopText, Template, Timezone, ToolName,
 };
+use super::memory::HistoryDoc;
 use super::settings::PolicyDoc;
 use crate::model::exec::{DriverKind, ExecMode};
 use crate::model::plan::{Activation, DeliverKind, DeliverWhen, OnGateFail};
@@ -415,6 +416,9 @@ pub struct StepDoc {
     /// Tools on offer; within what the mode offers.
     #[serde(default)]
     pub tools: Option<Vec<ToolName>>,
+    /// What is shown of the conversation, in place of what the mode says: processors, in order.
+    #[serde(default)]
+    pub history: Option<Vec<HistoryDoc>>,
     /// What the answer has to look like.
     #[serde(default)]
     pub output: Option<OutputDoc>,

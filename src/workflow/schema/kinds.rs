@@ -82,6 +82,10 @@ kind!(
     Url, "url", { "pattern": "^https?://" }
 );
 kind!(
+    /// A regular expression, Rust's syntax: matched in linear time, limited in size.
+    Pattern, "regex", { "minLength": 1, "maxLength": 1000 }
+);
+kind!(
     /// The name of a mode.
     ModeName, "mode", {}
 );

@@ -4,6 +4,7 @@ use super::docs::{DeliverChoice, GateDoc, OutputDoc, ResourcesDoc, SandboxDoc};
 use super::kinds::{
     Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Span, StopText, ToolGlob, ToolName, Url,
 };
+use super::memory::{ExperienceDoc, HistoryDoc, ModeExperienceDoc, RecommendDoc};
 use crate::model::exec::ExecMode;
 use crate::model::policy::Decision;
 use crate::model::usage::Price;
@@ -56,9 +57,15 @@ pub struct ModeDoc {
     /// What the model is shown of the repository.
     #[serde(default)]
     pub context: Option<ContextDoc>,
-    /// What is kept of the conversation.
+    /// What is shown of the conversation: processors, in order.
     #[serde(default)]
     pub history: Vec<HistoryDoc>,
+    /// Offer only the tools that fit the task best, where there are many.
+    #[serde(default)]
+    pub tools_recommend: Option<RecommendDoc>,
+    /// How its steps learn from earlier runs. Default: the configuration's.
+    #[serde(default)]
+    pub experience: Option<ModeExperienceDoc>,
     /// What the mode itself forbids.
     #[serde(default)]
     pub safety: Option<SafetyDoc>,
@@ -113,39 +120,6 @@ pub enum ContextSource {
     Graph,
     /// What the team shares.
     Shared,
-}
-
-/// What is kept of a conversation: `cache_control`, `last_observations: 5` or `token_limit: 100000`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub enum HistoryDoc {
-    /// A rule without a number.
-    Word(HistoryWord),
-    /// A rule with a number.
-    Rule(HistoryRule),
-}
-
-/// A rule without a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HistoryWord {
-    /// Mark what the provider may cache.
-    CacheControl,
-}
-
-/// A rule with a number.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HistoryRule {
-    /// Keep so many results of tools in full.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 1000))]
-    pub last_observations: Option<u32>,
-    /// Keep the conversation below so many tokens.
-    #[serde(default)]
-    #[schemars(range(min = 1000))]
-    pub token_limit: Option<u64>,
 }
 
 /// What a mode forbids.
@@ -313,6 +287,9 @@ pub struct ConfigDoc {
     /// What happens to data.
     #[serde(default)]
     pub data: Option<DataDoc>,
+    /// How steps learn from earlier runs of this repository; off where it is not set.
+    #[serde(default)]
+    pub experience: Option<ExperienceDoc>,
     /// Telemetry of our own; off where it is not set.
     #[serde(default)]
     pub telemetry: Option<TelemetryDoc>,
