@@ -8,6 +8,7 @@ use codeforge::engine::{Engine, Outcome};
 use codeforge::model::account::Ending;
 use codeforge::model::chat::{Bill, ChatAnswer, ChatRequest, Message, ModelError, ModelRef, RawCall, StopReason};
 use codeforge::model::exec::DriverKind;
+use codeforge::model::experience::Experience;
 use codeforge::model::id::RunId;
 use codeforge::model::journal::{Input, Row, RowBody};
 use codeforge::model::progress::Progress;
@@ -136,6 +137,12 @@ impl Store for Cut {
     }
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.inner.get(key).await
+    }
+    async fn experience(&self) -> Result<Vec<Experience>, StoreError> {
+        self.inner.experience().await
+    }
+    async fn remember(&self, new: &[Experience], gone: &[String]) -> Result<(), StoreError> {
+        self.inner.remember(new, gone).await
     }
 }
 

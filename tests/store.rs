@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use codeforge::adapter::sqlite;
 use codeforge::model::account::{Ending, Spend};
+use codeforge::model::experience::Experience;
 use codeforge::model::id::{EffectKey, RunId, StepId};
 use codeforge::model::journal::{Effect, Input, Row, RowBody, Work};
 use codeforge::model::usage::{NanoUsd, Usage};
@@ -295,6 +296,30 @@ mod compliance {
         assert_eq!(home.open().await.get("setup/ab12").await.unwrap().as_deref(), Some("two \u{1f980}"));
     }
 
+    pub async fn experience_is_kept_replaced_and_forgotten(home: &dyn Home) {
+        let store = home.open().await;
+        let entry = |id: &str, at_ms: i64, task: &str| Experience {
+            id: id.into(),
+            run: "ffffffff".into(),
+            step: "code".into(),
+            mode: "coder".into(),
+            at_ms,
+            task: task.into(),
+            conclusion: "zażółć \u{1f980} ' --".into(),
+            files: vec!["a.rs".into()],
+            commands: vec![],
+            gates: vec!["tests".into()],
+            importance: 0.75,
+        };
+        assert_eq!(store.experience().await.unwrap(), []);
+        let (a, b) = (entry("ffffffff.a", 1, "one"), entry("ffffffff.b", 2, "two"));
+        store.remember(&[a.clone(), b.clone()], &["never.was".into()]).await.unwrap();
+        assert_eq!(home.open().await.experience().await.unwrap(), [b, a], "the newest first");
+        let again = entry("ffffffff.a", 3, "three");
+        store.remember(&[again.clone()], &["ffffffff.b".into()]).await.unwrap();
+        assert_eq!(store.experience().await.unwrap(), [again]);
+    }
+
     pub async fn a_write_that_is_dropped_half_way_is_whole_or_not_there(home: &dyn Home) {
         let store = home.open().await;
         let run = RunId::from("ffffffff");
@@ -341,6 +366,7 @@ complies! { File::new();
     many_runs_are_written_at_the_same_time
     runs_are_found_by_the_beginning_of_their_id
     values_are_kept
+    experience_is_kept_replaced_and_forgotten
     a_write_that_is_dropped_half_way_is_whole_or_not_there
 }
 

@@ -6,9 +6,11 @@
 pub mod bm25;
 mod compose;
 pub mod edit;
+pub mod experience;
 mod history;
 mod interpret;
 mod measure;
+pub mod memory;
 pub mod patch;
 mod protocol;
 pub mod recommend;

@@ -44,6 +44,7 @@ impl Session {
         let progress = state.steps.get(index).ok_or_else(lost)?;
         let model = spec.models.get(model).ok_or_else(lost)?;
         let (system, mut prompt) = self.prompts(state, index, step, spec)?;
+        prompt.push_str(&agent::experience::words(progress.experience.as_deref().unwrap_or_default()));
         if let Some(feedback) = &progress.feedback {
             prompt.push_str("\n\n");
             prompt.push_str(&agent::words::retry(progress.attempt, &feedback.gates, &feedback.discarded));
@@ -52,7 +53,7 @@ impl Session {
         Ok((agent::compose(spec, model, &system, &prompt, &progress.turns), first))
     }
 
-    fn prompts(
+    pub(super) fn prompts(
         &self,
         state: &State,
         index: usize,

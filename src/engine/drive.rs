@@ -56,6 +56,7 @@ impl Engine {
     ) -> Result<Outcome, EngineError> {
         let resumed = !facts.is_empty();
         let session = Arc::new(Session::new(self.clone(), &state));
+        session.load_pool().await;
         let told = state.steps.iter().enumerate().filter(|(_, step)| step.is_ended());
         let ended = told.map(|(index, _)| index).collect();
         let (tasks, handles) = (JoinSet::new(), HashMap::new());
@@ -77,6 +78,7 @@ impl Engine {
             this.take_in(inputs).await?;
         }
         this.tasks.shutdown().await;
+        this.session.remember(&this.state).await;
         this.session.close().await;
         if !interrupted {
             this.session.tidy(&this.state).await;
@@ -160,6 +162,10 @@ impl Loop<'_> {
             for effect in self.state.apply(at_ms, input) {
                 self.row(&mut rows, at_ms, RowBody::Intent(effect.clone()));
                 if matches!(effect.work, Work::Compose { .. }) {
+                    if let Some(recalled) = self.session.recall(&self.state, &effect) {
+                        self.row(&mut rows, at_ms, RowBody::Input(recalled.clone()));
+                        self.state.apply(at_ms, recalled);
+                    }
                     // Pure: answered here, before the commit, so that the request's reservation is in the same
                     // transaction as what led to it.
                     queue.push_back(self.session.compose(&self.state, &effect));

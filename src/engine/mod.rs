@@ -7,6 +7,7 @@
 
 mod compose;
 mod drive;
+mod experience;
 mod perform;
 mod sandboxes;
 mod session;

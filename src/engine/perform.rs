@@ -462,7 +462,7 @@ pub(super) fn sandbox_name(step: &PlanStep) -> String {
     if step.writes { format!("{workspace}-rw") } else { format!("{workspace}-ro") }
 }
 
-fn last_gates(state: &State) -> Vec<crate::model::journal::GateResult> {
+pub(super) fn last_gates(state: &State) -> Vec<crate::model::journal::GateResult> {
     let mut gates: indexmap::IndexMap<String, crate::model::journal::GateResult> = indexmap::IndexMap::new();
     for result in state.steps.iter().flat_map(|step| &step.gates).map(|gate| &gate.result).chain(&state.final_gates) {
         gates.insert(result.gate.clone(), result.clone());

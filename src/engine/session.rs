@@ -4,6 +4,7 @@ use super::Engine;
 use super::sandboxes::{Chosen, choose, name};
 use crate::model::chat::ChatRequest;
 use crate::model::exec::ExecMode;
+use crate::model::experience::Experience;
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::Base;
 use crate::model::plan::{Plan, PlanStep};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
     requests: Mutex<HashMap<StepId, ChatRequest>>,
+    /// The experience that there was when this process began; empty where no step asks for it.
+    pub(super) pool: std::sync::OnceLock<Vec<Experience>>,
 }
 
 impl Session {
@@ -42,6 +45,7 @@ impl Session {
             sandboxes: tokio::sync::Mutex::default(),
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
+            pool: std::sync::OnceLock::new(),
         }
     }
 

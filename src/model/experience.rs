@@ -33,6 +33,15 @@ pub struct Experience {
     pub importance: f64,
 }
 
+/// What a step is shown of the pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recalled {
+    /// Its score, from 0 to 1.
+    pub score: f64,
+    /// What is shown.
+    pub experience: Experience,
+}
+
 /// How a step uses the pool of experience.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExperienceSpec {

@@ -71,6 +71,14 @@ pub enum Input {
         /// When, in milliseconds since 1970.
         at_ms: i64,
     },
+    /// What a step is shown of earlier runs, decided once, at its first request: so later requests, a resumed run and a
+    /// replay have the same.
+    Recalled {
+        /// The step.
+        step: StepId,
+        /// The best first; may be none.
+        entries: Vec<super::experience::Recalled>,
+    },
     /// The workspace and the sandbox are ready.
     Prepared {
         /// The effect.
@@ -239,6 +247,7 @@ impl Input {
         match self {
             Self::Started { .. } => "started",
             Self::Resumed { .. } => "resumed",
+            Self::Recalled { .. } => "recalled",
             Self::Prepared { .. } => "prepared",
             Self::Composed { .. } => "composed",
             Self::NotComposed { .. } => "not_composed",
@@ -281,6 +290,7 @@ impl Input {
             | Self::BackendDone { key, .. } => Some(key),
             Self::Started { .. }
             | Self::Resumed { .. }
+            | Self::Recalled { .. }
             | Self::Asked { .. }
             | Self::AskRefused { .. }
             | Self::DeadlinePassed { .. }

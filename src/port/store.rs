@@ -1,6 +1,7 @@
 //! The journal's store.
 
 use crate::model::account::{Ending, Spend};
+use crate::model::experience::Experience;
 use crate::model::id::RunId;
 use crate::model::journal::Row;
 use async_trait::async_trait;
@@ -63,6 +64,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// The pool of experience, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn experience(&self) -> Result<Vec<Experience>, StoreError>;
+
+    /// Puts `new` into the pool and takes those named `gone` out of it, in one transaction. One that has the name of a
+    /// new one is replaced; a name that is not there is passed over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn remember(&self, new: &[Experience], gone: &[String]) -> Result<(), StoreError>;
 }
 
 /// A fencing token: rises each time a run changes hands.

@@ -75,6 +75,10 @@ impl Lines {
                 )]
             }
             Input::Resumed { .. } => vec!["resumed".to_owned()],
+            Input::Recalled { step, entries } if !entries.is_empty() => {
+                let of: Vec<&str> = entries.iter().map(|it| it.experience.id.as_str()).collect();
+                vec![format!("{step}: shown the experience of {}", line(&of.join(", "), 200))]
+            }
             Input::Prepared { driver, workspace, notes, .. } => {
                 let mut lines = vec![format!("sandbox {driver}, workspace {workspace}")];
                 lines.extend(notes.iter().map(|note| format!("note: {}", line(note, 300))));

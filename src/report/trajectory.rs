@@ -1,7 +1,7 @@
 //! The trajectory: a run's readable record, one JSON object a line.
 //!
 //! Every line has `seq`, `at` (UTC) and `type`; `step` where it belongs to one. Types: `started`, `resumed`,
-//! `prepared`, `prompt`, `answer`, `model_failed`, `outcome_unknown`, `tool`, `command`, `snapshot`, `restored`, `gate`,
+//! `prepared`, `recalled`, `prompt`, `answer`, `model_failed`, `outcome_unknown`, `tool`, `command`, `snapshot`, `restored`, `gate`,
 //! `joined`, `delivered`, `failed`, `deadline`, `cancelled`, and `intent` for what was about to be done.
 
 use super::numbers;
@@ -51,6 +51,10 @@ impl Trajectory {
                 "inputs": plan.inputs, "base": base, "policy": plan.policy.name, "version": version,
             }),
             Input::Resumed { .. } => json!({ "type": "resumed" }),
+            Input::Recalled { step, entries } => json!({
+                "type": "recalled", "step": step,
+                "entries": entries.iter().map(|it| json!({ "id": it.experience.id, "score": it.score })).collect::<Vec<_>>(),
+            }),
             Input::Prepared { driver, workspace, notes, .. } => {
                 json!({ "type": "prepared", "driver": driver, "workspace": workspace, "notes": notes })
             }

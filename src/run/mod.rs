@@ -41,6 +41,13 @@ impl State {
             return Vec::new();
         }
         self.now_ms = self.now_ms.max(at_ms);
+        if let Input::Recalled { step, entries } = input {
+            // It comes between an intent and its answer, and starts nothing.
+            if let Some(index) = self.index(&step) {
+                self.steps[index].experience = Some(entries);
+            }
+            return Vec::new();
+        }
         let cause = input.key().and_then(|key| self.outstanding.shift_remove(key));
         match input {
             Input::Started { .. } | Input::Resumed { .. } => {
@@ -71,6 +78,10 @@ impl State {
             Input::Resumed { .. } | Input::CancelRequested { .. } => true,
             Input::DeadlinePassed { step: None } => true,
             Input::Asked { .. } | Input::AskRefused { .. } => false,
+            Input::Recalled { step, .. } => {
+                let undecided = |index: usize| self.steps[index].is_running() && self.steps[index].experience.is_none();
+                self.index(step).is_some_and(undecided)
+            }
             Input::DeadlinePassed { step: Some(step) } => {
                 self.index(step).is_some_and(|index| self.steps[index].is_running())
             }

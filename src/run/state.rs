@@ -131,6 +131,8 @@ pub struct StepState {
     pub model: usize,
     /// The first prompt, as rendered.
     pub prompt: Option<String>,
+    /// What it is shown of earlier runs; `None`: not decided yet.
+    pub experience: Option<Vec<crate::model::experience::Recalled>>,
     pub(super) repairs: u32,
     /// The tree to go back to.
     pub before: Option<TreeId>,
@@ -182,6 +184,7 @@ impl StepState {
             parked: None,
             model: 0,
             prompt: None,
+            experience: None,
             repairs: 0,
             before: None,
             after: None,

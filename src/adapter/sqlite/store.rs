@@ -3,6 +3,7 @@
 use super::database;
 use super::owner::{Life, Owner};
 use crate::model::account::{Ending, Spend};
+use crate::model::experience::Experience;
 use crate::model::id::{EffectKey, RunId};
 use crate::model::journal::{Input, Row, RowBody};
 use crate::port::clock::Clock;
@@ -394,6 +395,45 @@ impl Store for SqliteStore {
             .await
             .map_err(|error| self.fault(&error))?;
         Ok(found.map(|(value,)| value))
+    }
+
+    async fn experience(&self) -> Result<Vec<Experience>, StoreError> {
+        let lines: Vec<(String, String)> =
+            sqlx::query_as("SELECT id, body FROM experience ORDER BY at_ms DESC, id").fetch_all(&self.readers).await
+                .map_err(|error| self.fault(&error))?;
+        let read = |(id, body): (String, String)| {
+            serde_json::from_str(&body).map_err(|error| StoreError::Database {
+                path: self.path.display().to_string(),
+                message: format!(
+                    "experience {id} cannot be read ({error}): it is from a newer version, or damaged; `codeforge \
+                     experience forget {id}` takes it out"
+                ),
+            })
+        };
+        lines.into_iter().map(read).collect()
+    }
+
+    async fn remember(&self, new: &[Experience], gone: &[String]) -> Result<(), StoreError> {
+        self.write(async |connection| {
+            for id in gone {
+                sqlx::query("DELETE FROM experience WHERE id = $1").bind(id.clone()).execute(&mut *connection).await?;
+            }
+            for entry in new {
+                let body = serde_json::to_string(entry).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                sqlx::query(
+                    "INSERT INTO experience (id, mode, at_ms, body) VALUES ($1, $2, $3, $4)
+                     ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, at_ms = excluded.at_ms, body = excluded.body",
+                )
+                .bind(entry.id.clone())
+                .bind(entry.mode.clone())
+                .bind(entry.at_ms)
+                .bind(body)
+                .execute(&mut *connection)
+                .await?;
+            }
+            Ok(Ok(()))
+        })
+        .await
     }
 }
 
