@@ -291,7 +291,10 @@ fn a_run_learns_from_the_one_before_it_until_that_is_forgotten() {
     assert!(!first_prompt(&server).contains("Earlier runs"), "another task altogether");
 
     let page = ok(&mut repo.codeforge(&["experience", "show", &first]));
-    assert!(page.contains("The quotes were the cause; key ***") && page.contains("commands that passed\n  cat"), "{page}");
+    assert!(
+        page.contains("The quotes were the cause; key ***") && page.contains("commands that passed\n  cat"),
+        "{page}"
+    );
     let unknown = repo.codeforge(&["experience", "forget", "zzzz"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2), "{}", spoken(&unknown));
     ok(&mut repo.codeforge(&["experience", "forget", &first]));

@@ -69,7 +69,8 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
     }
     let base = fixed(&system, &prompt);
     let processors = spec.processors();
-    let limits = processors.iter().filter_map(|it| if let Processor::TokenLimit(limit) = it { Some(*limit) } else { None });
+    let limits =
+        processors.iter().filter_map(|it| if let Processor::TokenLimit(limit) = it { Some(*limit) } else { None });
     let soft = limits.min().unwrap_or(u64::MAX).min(window);
     let mut kept = history::keep(&processors, turns, soft.saturating_sub(base), model.tools);
     let shortened = history::squeeze(&mut kept.turns, window.saturating_sub(base), model.tools);

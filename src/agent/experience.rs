@@ -46,7 +46,8 @@ pub fn entry(done: Done<'_>, secrets: &[&str]) -> Experience {
     // Secrets first: half of one, at a cut, would not be found.
     let text = |text: &str, bytes: usize| cap(redact(text.trim(), secrets).trim(), bytes);
     let items = |all: Vec<String>| -> Vec<String> {
-        let short = |item: String| redact(&item, secrets).lines().next().unwrap_or_default().chars().take(ITEM_CHARS).collect();
+        let short =
+            |item: String| redact(&item, secrets).lines().next().unwrap_or_default().chars().take(ITEM_CHARS).collect();
         all.into_iter().take(MOST_ITEMS).map(short).collect()
     };
     let bonus = |earned: bool| if earned { 0.25 } else { 0.0 };
@@ -70,7 +71,8 @@ pub fn task(inputs: &BTreeMap<String, Value>, prompt: &str) -> String {
     match inputs.get("task").and_then(Value::as_str).filter(|task| !task.trim().is_empty()) {
         Some(task) => cap(task.trim(), TASK_BYTES),
         None => {
-            let fence = |line: &&str| !line.starts_with("<untrusted-data id=") && !line.starts_with("</untrusted-data id=");
+            let fence =
+                |line: &&str| !line.starts_with("<untrusted-data id=") && !line.starts_with("</untrusted-data id=");
             cap(prompt.lines().filter(fence).collect::<Vec<_>>().join("\n").trim(), TASK_BYTES)
         }
     }
@@ -88,13 +90,15 @@ pub fn commands(rows: &[Row], step: &StepId, iteration: u32, attempt: u32) -> Ve
             RowBody::Intent(effect) => {
                 if let Work::CallTool { call } = &effect.work
                     && of_it(&effect)
-                    && let Some(command) = call.args.get("command").and_then(Value::as_str).filter(|_| call.name == "shell")
+                    && let Some(command) =
+                        call.args.get("command").and_then(Value::as_str).filter(|_| call.name == "shell")
                 {
                     out.insert(effect.key.as_str(), command);
                 }
             }
             RowBody::Input(Input::ToolDone { key, outcome }) if outcome.exit_code == Some(0) => {
-                if let Some(command) = out.get(key.as_str()).filter(|command| !passed.iter().any(|it| it == **command)) {
+                if let Some(command) = out.get(key.as_str()).filter(|command| !passed.iter().any(|it| it == **command))
+                {
                     passed.push((*command).to_owned());
                 }
             }

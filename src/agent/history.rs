@@ -119,10 +119,9 @@ impl Observation {
         }
         let lines = self.text.lines().count();
         self.text = match why {
-            Why::Old => format!(
-                "[{}: result left out to save room ({lines} lines). Call it again if you need it.]",
-                self.about
-            ),
+            Why::Old => {
+                format!("[{}: result left out to save room ({lines} lines). Call it again if you need it.]", self.about)
+            }
             Why::Changed => format!(
                 "[{}: left out ({lines} lines), the file was changed after this. Read it again if you need it.]",
                 self.about

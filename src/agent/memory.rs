@@ -55,18 +55,18 @@ pub fn recall(pool: &[Experience], mode: &str, task: &str, now_ms: i64, spec: &E
 /// The names of what has to go once `new` is in the pool: an older one of the same task and mode, and beyond
 /// `spec.max_entries` those of the least worth. Worth is recency and importance, by their weights; likeness needs a task.
 pub fn surplus(pool: &[Experience], new: &[Experience], now_ms: i64, spec: &ExperienceSpec) -> Vec<String> {
-    let replaced = |old: &Experience| {
-        new.iter().any(|new| new.id == old.id || (new.mode == old.mode && new.task == old.task))
-    };
-    let mut gone: Vec<String> =
-        pool.iter().filter(|old| replaced(old)).map(|old| old.id.clone()).collect();
+    let replaced =
+        |old: &Experience| new.iter().any(|new| new.id == old.id || (new.mode == old.mode && new.task == old.task));
+    let mut gone: Vec<String> = pool.iter().filter(|old| replaced(old)).map(|old| old.id.clone()).collect();
     gone.retain(|id| !new.iter().any(|new| new.id == *id));
     let worth = |entry: &Experience| {
         let recency = recency(now_ms.saturating_sub(entry.at_ms), spec.half_life_ms);
         spec.weights.recency * recency + spec.weights.importance * entry.importance
     };
     let mut left: Vec<&Experience> = pool.iter().filter(|old| !replaced(old)).chain(new).collect();
-    left.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| b.at_ms.cmp(&a.at_ms)).then_with(|| a.id.cmp(&b.id)));
+    left.sort_by(|a, b| {
+        worth(b).total_cmp(&worth(a)).then_with(|| b.at_ms.cmp(&a.at_ms)).then_with(|| a.id.cmp(&b.id))
+    });
     gone.extend(left.into_iter().skip(spec.max_entries).map(|entry| entry.id.clone()));
     gone
 }
@@ -112,10 +112,14 @@ mod tests {
         let task = "parse() drops the last field of a quoted line";
         let ask = |spec: &ExperienceSpec| recall(&pool, "coder", task, 1_000 * DAY, spec);
         assert_eq!(names(&ask(&spec)), ["bbbb.code"], "the old one scores below 0.6, the diagram is something else");
-        assert_eq!(names(&ask(&ExperienceSpec { threshold: 0.4, ..spec.clone() }))[..2], ["bbbb.code", "aaaa.code"]);
+        let words_alone = Weights { semantic: 1.0, recency: 0.0, importance: 0.0 };
+        let by_words = ExperienceSpec { threshold: 0.4, weights: words_alone, ..spec.clone() };
+        assert_eq!(names(&ask(&by_words)), ["bbbb.code", "aaaa.code"]);
         assert_eq!(ask(&ExperienceSpec { threshold: 0.0, keep: 1, ..spec.clone() }).len(), 1);
         assert!(ask(&ExperienceSpec { max_tokens: 100, ..spec.clone() }).is_empty(), "it does not fit");
-        assert!(recall(&pool, "coder", "Übersetzung", 1_000 * DAY, &ExperienceSpec { threshold: 0.0, ..spec }).is_empty());
+        assert!(
+            recall(&pool, "coder", "Übersetzung", 1_000 * DAY, &ExperienceSpec { threshold: 0.0, ..spec }).is_empty()
+        );
     }
 
     #[test]

@@ -22,8 +22,7 @@ pub(super) fn offer(spec: &AgentSpec, task: &str, all: Vec<ToolSpec>, turns: &[T
         return Offer { offered: all, note: String::new() };
     };
     let best = best(task, &all, recommend.keep, &recommend.always);
-    let others: Vec<String> =
-        all.iter().map(|tool| tool.name.clone()).filter(|name| !best.contains(name)).collect();
+    let others: Vec<String> = all.iter().map(|tool| tool.name.clone()).filter(|name| !best.contains(name)).collect();
     let note = match others.as_slice() {
         [] => String::new(),
         names => format!(
@@ -75,7 +74,13 @@ mod tests {
                        confluence pagerduty datadog snowflake bigquery kafka rabbitmq elastic mongo airflow jenkins \
                        argo vault consul nginx cloudflare route53 s3 lambda sqs dynamo okta auth0 twilio sendgrid \
                        zendesk salesforce";
-        let verbs = [("list", "List"), ("get", "Show one"), ("create", "Create a"), ("update", "Change a"), ("delete", "Remove a")];
+        let verbs = [
+            ("list", "List"),
+            ("get", "Show one"),
+            ("create", "Create a"),
+            ("update", "Change a"),
+            ("delete", "Remove a"),
+        ];
         let tool = |name: String, description: String| ToolSpec {
             name,
             description,

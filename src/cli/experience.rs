@@ -75,7 +75,10 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
             };
             let gone: Vec<String> = gone.into_iter().map(|entry| entry.id.clone()).collect();
             store.remember(&[], &gone).await?;
-            cx.say(&format!("forgot {}", if gone.is_empty() { "nothing: there is nothing".to_owned() } else { gone.join(", ") }));
+            cx.say(&format!(
+                "forgot {}",
+                if gone.is_empty() { "nothing: there is nothing".to_owned() } else { gone.join(", ") }
+            ));
         }
     }
     Ok(())

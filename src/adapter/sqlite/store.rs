@@ -398,9 +398,10 @@ impl Store for SqliteStore {
     }
 
     async fn experience(&self) -> Result<Vec<Experience>, StoreError> {
-        let lines: Vec<(String, String)> =
-            sqlx::query_as("SELECT id, body FROM experience ORDER BY at_ms DESC, id").fetch_all(&self.readers).await
-                .map_err(|error| self.fault(&error))?;
+        let lines: Vec<(String, String)> = sqlx::query_as("SELECT id, body FROM experience ORDER BY at_ms DESC, id")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| self.fault(&error))?;
         let read = |(id, body): (String, String)| {
             serde_json::from_str(&body).map_err(|error| StoreError::Database {
                 path: self.path.display().to_string(),

@@ -29,7 +29,8 @@ pub(in crate::agent) struct Kept {
 pub(in crate::agent) fn keep(history: &[Processor], turns: &[Turn], budget: u64, tools: bool) -> Kept {
     let removed: Vec<Regex> = history.iter().filter_map(pattern).collect();
     let mut fold = Fold { turns: Vec::new(), sizes: Vec::new(), total: 0, head: 0, dropped: 0, tools };
-    let head = history.iter().find_map(|it| if let Processor::HeadAndTail { head, .. } = it { Some(*head) } else { None });
+    let head =
+        history.iter().find_map(|it| if let Processor::HeadAndTail { head, .. } = it { Some(*head) } else { None });
     let mut stable = 0;
     for (number, turn) in turns.iter().enumerate() {
         stable = fold.turns.len();

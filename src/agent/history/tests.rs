@@ -83,7 +83,10 @@ fn a_view_closes_when_its_file_changes_or_is_viewed_again() {
 }
 
 fn results_of_pages(request: &ChatRequest) -> Vec<&str> {
-    results(request).into_iter().filter(|text| text.contains("d.rs") && text.contains("page") || text.contains("[read_file d.rs")).collect()
+    results(request)
+        .into_iter()
+        .filter(|text| text.contains("d.rs") && text.contains("page") || text.contains("[read_file d.rs"))
+        .collect()
 }
 
 #[test]
@@ -175,11 +178,17 @@ fn a_tool_that_is_not_offered_is_carried_out_once_it_is_called_and_offered_from_
     assert_eq!(names(&turns, &model()), ["search", "shell", "git_log", "finish"]);
     assert_eq!(system(&turns), system(&[]), "the beginning of the request stays");
     // Where there are few, all are offered, and nothing is said.
-    let few = AgentSpec { recommend: Some(crate::model::history::Recommend { above: 6, keep: 1, always: vec![] }), ..agent.clone() };
+    let few = AgentSpec {
+        recommend: Some(crate::model::history::Recommend { above: 6, keep: 1, always: vec![] }),
+        ..agent.clone()
+    };
     assert_eq!(compose(&few, &model(), "system", task, &[]).tools.len(), 6);
     let plain = compose(&agent, &ModelRef { tools: false, ..model() }, "system", task, &[]);
     let Message::System { text } = &plain.messages[0] else { panic!() };
-    assert!(text.contains("## search") && !text.contains("## git_log") && text.contains("list_files, git_log."), "{text}");
+    assert!(
+        text.contains("## search") && !text.contains("## git_log") && text.contains("list_files, git_log."),
+        "{text}"
+    );
 }
 
 /// Turns as agents make them: views, pages, edits, output of commands, several calls at once.

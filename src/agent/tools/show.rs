@@ -177,7 +177,8 @@ mod tests {
         assert_eq!(command(&outcome), "exit code 1\nboom");
         assert_eq!(changed("f", Some("a\nb\n"), Some("a\nc\n")), "Changed f:\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n");
         assert_eq!(changed("f", None, Some("a\n")), "Created f (1 lines).");
-        let results = [changed("f", None, Some("a")), changed("f", Some("a"), Some("b")), changed("f", Some("a"), None)];
+        let results =
+            [changed("f", None, Some("a")), changed("f", Some("a"), Some("b")), changed("f", Some("a"), None)];
         assert!(results.iter().all(|result| is_change(result)));
         assert!(!is_change(&changed("f", Some("a"), Some("a"))) && !is_change("`old` is not in f."));
     }

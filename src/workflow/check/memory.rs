@@ -42,12 +42,11 @@ pub(super) fn history(checker: &mut Checker<'_>, node: Option<&Node>) {
                 let message = format!("`{name}` stands here a second time; the first is in line {line}");
                 checker.error(codes::BAD_HISTORY, at, message).help = Some("keep one of them".into());
             } else if let Some((other, first)) = rival {
-                let message = format!(
-                    "`{name}` and `{other}` (line {}) both decide which turns stay",
-                    first.line
-                );
-                checker.error(codes::BAD_HISTORY, at, message).help =
-                    Some(format!("keep one strategy of {}; the model's window holds in any case", STRATEGIES.join(", ")));
+                let message = format!("`{name}` and `{other}` (line {}) both decide which turns stay", first.line);
+                checker.error(codes::BAD_HISTORY, at, message).help = Some(format!(
+                    "keep one strategy of {}; the model's window holds in any case",
+                    STRATEGIES.join(", ")
+                ));
             }
             seen.push((name, at));
         }
@@ -63,13 +62,15 @@ pub(super) fn pattern(checker: &mut Checker<'_>, node: &Node, text: &str) {
     }
     let built = RegexBuilder::new(text).size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES).build();
     let (message, help) = match built {
-        Ok(pattern) if pattern.is_match("") => {
-            ("this pattern matches an empty text, so there is one between all letters".to_owned(), "write `+` in place of `*`")
-        }
+        Ok(pattern) if pattern.is_match("") => (
+            "this pattern matches an empty text, so there is one between all letters".to_owned(),
+            "write `+` in place of `*`",
+        ),
         Ok(_) => return,
-        Err(regex::Error::CompiledTooBig(_)) => {
-            ("this pattern becomes too large".to_owned(), "make its repetitions smaller: `{1,20}` in place of `{1,2000}`")
-        }
+        Err(regex::Error::CompiledTooBig(_)) => (
+            "this pattern becomes too large".to_owned(),
+            "make its repetitions smaller: `{1,20}` in place of `{1,2000}`",
+        ),
         Err(error) => {
             let text = error.to_string();
             let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();

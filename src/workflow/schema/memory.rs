@@ -75,10 +75,10 @@ impl HistoryDoc {
             .or(rule.remove.as_ref().map(|pattern| Processor::Remove(pattern.0.clone())))
             .or(rule.buffered.map(|keep| Processor::Buffered(keep as usize)))
             .or(rule.token_limit.map(Processor::TokenLimit))
-            .or(rule.head_and_tail.as_ref().map(|both| Processor::HeadAndTail {
-                head: both.head as usize,
-                tail: both.tail as usize,
-            }))
+            .or(rule
+                .head_and_tail
+                .as_ref()
+                .map(|both| Processor::HeadAndTail { head: both.head as usize, tail: both.tail as usize }))
     }
 }
 
