@@ -11,7 +11,7 @@ use crate::port::repository::{OpenWorkspace, RepositoryError, Workspace};
 use crate::port::sandbox::{Home, OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name of the workspace that all steps share.
@@ -29,6 +29,8 @@ pub(super) struct Session {
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
     requests: Mutex<HashMap<StepId, ChatRequest>>,
+    /// Hashes of the texts that are kept for recordings.
+    pub(super) kept: Mutex<HashSet<String>>,
 }
 
 impl Session {
@@ -42,6 +44,7 @@ impl Session {
             sandboxes: tokio::sync::Mutex::default(),
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 

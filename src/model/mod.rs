@@ -16,5 +16,6 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod quality;
+pub mod recording;
 pub mod tool;
 pub mod usage;
