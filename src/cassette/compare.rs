@@ -441,10 +441,10 @@ impl<'r> Comparing<'r> {
 fn what(purpose: &Purpose) -> String {
     match purpose {
         Purpose::Turn => "this turn".into(),
-        Purpose::Sample(number) => format!("sample {}", number + 1),
+        Purpose::Sample(number) => format!("sample {}", number.saturating_add(1)),
         Purpose::Choose => "a choice among samples".into(),
         Purpose::Guard => "a guard's look".into(),
-        Purpose::Speech { side, round } => format!("a speech ({side:?}, round {})", round + 1).to_lowercase(),
+        Purpose::Speech { side, round } => format!("a speech ({side:?}, round {})", round.saturating_add(1)).to_lowercase(),
         Purpose::Gateway(number) => format!("the program's question {number}"),
     }
 }

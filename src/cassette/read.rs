@@ -12,6 +12,9 @@ use std::collections::HashMap;
 /// What to do about a line that is damaged.
 const RESTORE: &str = "take the file from version control again, or record the run again (`codeforge run … --record FILE`)";
 
+/// Milliseconds since 1970 that a row can be from: until the year 9999.
+const TIMES: std::ops::Range<i64> = 0..253_402_300_800_000;
+
 /// A recorded run.
 #[derive(Debug, Clone)]
 pub struct Recording {
@@ -162,6 +165,13 @@ impl Reader {
 
     fn row(&mut self, value: Value) -> Result<(), String> {
         let row: Row = self.value("row", value)?;
+        let inner = match &row.body {
+            RowBody::Input(Input::Started { at_ms, .. } | Input::Resumed { at_ms }) => *at_ms,
+            _ => row.at_ms,
+        };
+        if ![row.at_ms, inner].iter().all(|at_ms| TIMES.contains(at_ms)) {
+            return Err(format!("a row with an impossible time; {RESTORE}"));
+        }
         let wanted = self.recording.rows.len() as u64 + 1;
         if row.seq != wanted {
             return Err(format!("row {} where row {wanted} is due: lines are missing or out of place; {RESTORE}", row.seq));

@@ -77,7 +77,7 @@ pub fn refold(rows: &[Row]) -> Result<Refolded, String> {
 
 fn shown(effect: &Effect) -> String {
     let step = effect.step.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("step `{step}`"));
-    let pass = if effect.iteration > 0 { format!(", pass {}", effect.iteration + 1) } else { String::new() };
+    let pass = if effect.iteration > 0 { format!(", pass {}", effect.iteration.saturating_add(1)) } else { String::new() };
     let attempt = if effect.attempt > 0 { format!(", attempt {}", effect.attempt) } else { String::new() };
     format!("`{}` for {step}{pass}{attempt}", effect.work.kind())
 }

@@ -55,7 +55,7 @@ fn place(difference: &Difference) -> String {
     let Some(step) = &difference.step else { return "the run: ".to_owned() };
     let mut place = format!("step `{step}`");
     if difference.iteration > 0 {
-        let _ = write!(place, ", pass {}", difference.iteration + 1);
+        let _ = write!(place, ", pass {}", difference.iteration.saturating_add(1));
     }
     if difference.attempt > 0 {
         let _ = write!(place, ", attempt {}", difference.attempt);
