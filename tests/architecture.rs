@@ -21,7 +21,10 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     table.insert("adapter", vec!["port", "model", "text", "cassette", "policy::Approved"]);
     table.insert(
         "engine",
-        vec!["workflow", "plan", "run", "agent", "policy", "gate", "deliver", "port", "model", "template", "text", "cassette"],
+        vec![
+            "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "port", "model", "template", "text",
+            "cassette",
+        ],
     );
     table.insert("report", vec!["model", "text", "template"]);
     table.insert(
@@ -35,8 +38,9 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
 }
 
 /// Rooms without effects: neither tokio nor the parts of `std` that reach the world.
-const PURE: [&str; 12] =
-    ["model", "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report", "cassette"];
+const PURE: [&str; 12] = [
+    "model", "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report", "cassette",
+];
 const WORLD: [&str; 9] = [
     "tokio",
     "std::fs",

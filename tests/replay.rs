@@ -104,7 +104,8 @@ impl Recorded {
         let folder = tempfile::tempdir().unwrap();
         let cassette = folder.path().join("mend.jsonl");
         let server = ModelServer::start(script()).await;
-        let arguments = ["run", "mend", "-i", "task=Make it right", "--sandbox", sandbox, "--format", "json", "--record"];
+        let arguments =
+            ["run", "mend", "-i", "task=Make it right", "--sandbox", sandbox, "--format", "json", "--record"];
         let mut command = with_model(repo.codeforge(&arguments), &server);
         command.arg(&cassette);
         let run = finished(command).await;
@@ -215,7 +216,11 @@ async fn a_decision_that_this_version_would_not_take_is_named_with_its_row() {
         .text()
         .lines()
         .map(|line| {
-            let line = if line.contains("\"check_gate\"") { line.replacen("\"attempt\":2", "\"attempt\":3", 1) } else { line.into() };
+            let line = if line.contains("\"check_gate\"") {
+                line.replacen("\"attempt\":2", "\"attempt\":3", 1)
+            } else {
+                line.into()
+            };
             line + "\n"
         })
         .collect();
@@ -224,7 +229,8 @@ async fn a_decision_that_this_version_would_not_take_is_named_with_its_row() {
     let output = recorded.replay(&[]);
     let said = spoken(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    let row = lines(&changed).iter().find(|line| line["row"]["body"]["intent"]["attempt"] == 3).unwrap()["row"]["seq"].clone();
+    let row = lines(&changed).iter().find(|line| line["row"]["body"]["intent"]["attempt"] == 3).unwrap()["row"]["seq"]
+        .clone();
     let wanted = format!(
         "row {row}: recorded is `check_gate` for step `code`, attempt 3; this version does `check_gate` for step `code`, attempt 2"
     );
@@ -267,7 +273,9 @@ async fn made_again_it_is_the_same_and_each_change_of_the_workflow_is_told() {
     // A policy.
     let said = recorded.differs(|repo| rewritten(repo, ".codeforge/policies/careful.yml", "\"curl*\"", "\"wget*\""));
     assert!(
-        said.contains("step `code`, attempt 1, turn 1: the call `shell` (curl http://example.com) was denied, and is allowed now"),
+        said.contains(
+            "step `code`, attempt 1, turn 1: the call `shell` (curl http://example.com) was denied, and is allowed now"
+        ),
         "{said}"
     );
     recorded.reset();
@@ -275,14 +283,17 @@ async fn made_again_it_is_the_same_and_each_change_of_the_workflow_is_told() {
     let said = recorded.differs(|repo| rewritten(repo, ".codeforge/modes/mender.yml", "shell, finish", "finish"));
     assert!(
         said.contains("step `code`, attempt 1, turn 1: the tool `shell` was offered, and is not now")
-            && said.contains("step `code`, attempt 1, turn 3: the call `shell` (pwd; date; cat value.txt) was made, and is not now")
+            && said.contains(
+                "step `code`, attempt 1, turn 3: the call `shell` (pwd; date; cat value.txt) was made, and is not now"
+            )
             && said.contains("+There is no tool `shell`. These are on offer: read_file, write_file, finish."),
         "{said}"
     );
     recorded.reset();
 
     // A gate's command: another verdict, another flow, and answers that run out.
-    let said = recorded.differs(|repo| rewritten(repo, ".codeforge/workflows/mend.yml", "grep -q right", "grep -q perfect"));
+    let said =
+        recorded.differs(|repo| rewritten(repo, ".codeforge/workflows/mend.yml", "grep -q right", "grep -q perfect"));
     assert!(
         said.contains("gate `check`: its command was changed")
             && said.contains("step `code`, attempt 2: gate `check` passed, and failed (exit code 1) now")
@@ -291,7 +302,8 @@ async fn made_again_it_is_the_same_and_each_change_of_the_workflow_is_told() {
         "{said}"
     );
     recorded.reset();
-    let said = recorded.differs(|repo| rewritten(repo, ".codeforge/workflows/mend.yml", "grep -q right", "grep -q wrong"));
+    let said =
+        recorded.differs(|repo| rewritten(repo, ".codeforge/workflows/mend.yml", "grep -q right", "grep -q wrong"));
     assert!(
         said.contains("attempt 1: gate `check` failed (exit code 1), and passed now")
             && said.contains("step `code`, attempt 2: this attempt was made, and is not now"),
@@ -332,7 +344,8 @@ async fn in_the_native_sandbox_too() {
     let recorded = Recorded::of(project(), "native").await;
     let same = recorded.assert();
     assert!(same.status.success(), "{}", spoken(&same));
-    let said = recorded.differs(|repo| rewritten(repo, ".codeforge/workflows/mend.yml", "cat value.txt", "cat README.md"));
+    let said =
+        recorded.differs(|repo| rewritten(repo, ".codeforge/workflows/mend.yml", "cat value.txt", "cat README.md"));
     assert!(
         said.contains("step `look`: its command was changed")
             && said.contains("step `look`, attempt 1: the command printed something else")
@@ -344,7 +357,9 @@ async fn in_the_native_sandbox_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_committed_is_in_the_cassette_and_what_cannot_be_had_is_named() {
     let repo = project();
-    repo.write("value.txt", "broken, and not committed\n").write("data.bin", [0xff, 0x00, 0xfe]).write("tool.sh", "true\n");
+    repo.write("value.txt", "broken, and not committed\n")
+        .write("data.bin", [0xff, 0x00, 0xfe])
+        .write("tool.sh", "true\n");
     repo.executable("tool.sh");
     std::fs::remove_file(repo.path().join("README.md")).unwrap();
     let recorded = Recorded::of(repo, "none").await;
@@ -399,7 +414,9 @@ async fn no_secret_of_the_environment_gets_into_a_cassette() {
                 .and_call("shell", json!({ "command": format!("echo '{CANARY}'") }))
                 .saying(&format!("The key is {CANARY}, or {encoded}, or {hex}.")),
         ),
-        Rule::when().turn(1).reply(Reply::malformed("shell", &format!("{{\"command\": \"echo {unicode}\"")).saying("Again.")),
+        Rule::when()
+            .turn(1)
+            .reply(Reply::malformed("shell", &format!("{{\"command\": \"echo {unicode}\"")).saying("Again.")),
         Rule::when().turn(2).reply(Reply::call("write_file", json!({ "path": "value.txt", "content": "right\n" }))),
         Rule::when().turn(3).reply(Reply::call("finish", json!({ "summary": format!("Done: {unicode}") }))),
     ])
@@ -407,7 +424,8 @@ async fn no_secret_of_the_environment_gets_into_a_cassette() {
     let folder = tempfile::tempdir().unwrap();
     let cassette = folder.path().join("secret.jsonl");
     let task = format!("task=Use {CANARY}");
-    let mut command = with_model(repo.codeforge(&["run", "mend", "--sandbox", "none", "-i", &task, "--record"]), &server);
+    let mut command =
+        with_model(repo.codeforge(&["run", "mend", "--sandbox", "none", "-i", &task, "--record"]), &server);
     command.arg(&cassette).env("SERVICE_TOKEN", CANARY);
     let output = finished(command).await;
     assert!(output.status.success(), "{}\n{:#?}", spoken(&output), server.unmatched());
@@ -417,7 +435,15 @@ async fn no_secret_of_the_environment_gets_into_a_cassette() {
     let text = std::fs::read_to_string(&cassette).unwrap();
     let json = serde_json::to_string(CANARY).unwrap();
     let spaced: String = CANARY.bytes().map(|byte| format!(" {byte:02x}")).collect();
-    for form in [CANARY, json.trim_matches('"'), encoded.trim_end_matches('='), &hex, &spaced, &unicode, &unicode.replace('\\', "\\\\")] {
+    for form in [
+        CANARY,
+        json.trim_matches('"'),
+        encoded.trim_end_matches('='),
+        &hex,
+        &spaced,
+        &unicode,
+        &unicode.replace('\\', "\\\\"),
+    ] {
         assert!(!text.contains(form), "{form} is in the cassette");
     }
     assert!(!codeforge::text::contains_secret(&text, &[CANARY]));
@@ -439,8 +465,10 @@ async fn a_run_that_was_killed_and_resumed_is_recorded_whole() {
     let mut rules = vec![Rule::when().turn(2).reply(Reply::hang())];
     rules.extend(script());
     let server = ModelServer::start(rules).await;
-    let mut command =
-        with_model(repo.codeforge(&["run", "mend", "-i", "task=Make it right", "--sandbox", "none", "--record"]), &server);
+    let mut command = with_model(
+        repo.codeforge(&["run", "mend", "-i", "task=Make it right", "--sandbox", "none", "--record"]),
+        &server,
+    );
     command.arg(&cassette).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
     eventually("the third request", || (server.requests().len() == 3).then_some(())).await;
@@ -480,7 +508,11 @@ fn answers_alone_of_format_1_still_play() {
     ok(&mut repo.codeforge(&["run", "mend", "-i", "task=x", "--sandbox", "none", "--cassette", name]));
     let output = repo.codeforge(&["replay", name]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(spoken(&output).contains(":1: a cassette of format 1 holds a model's answers alone; play it with"), "{}", spoken(&output));
+    assert!(
+        spoken(&output).contains(":1: a cassette of format 1 holds a model's answers alone; play it with"),
+        "{}",
+        spoken(&output)
+    );
     // What is no cassette is not written over.
     let readme = repo.path().join("README.md");
     let output = repo
@@ -517,17 +549,29 @@ async fn damage_is_named_with_its_line_and_no_cassette_brings_it_down() {
         (cut, format!(":{half}: a damaged line: ")),
         (
             text.replace("\"type\":\"prepared\"", "\"type\":\"teleported\""),
-            format!(":{prepared}: a row that this version ({}) cannot read: unknown variant `teleported`", env!("CARGO_PKG_VERSION")),
+            format!(
+                ":{prepared}: a row that this version ({}) cannot read: unknown variant `teleported`",
+                env!("CARGO_PKG_VERSION")
+            ),
         ),
-        (text.replacen("{\"row\":", "{\"wave\":", 1), ":2: a line of an unknown kind (`wave`): recorded by version".into()),
+        (
+            text.replacen("{\"row\":", "{\"wave\":", 1),
+            ":2: a line of an unknown kind (`wave`): recorded by version".into(),
+        ),
         (
             text.replace("\"body\":\"You are the mender. Work with care", "\"body\":\"Work as you like"),
             format!(":{}: the text `", line_with(&text, "\"body\":\"You are the mender")),
         ),
         (without("\"prepared\""), format!(":{prepared}: row ")),
-        (without("\"end\":"), ": its last line is missing: it was cut; write it again with `codeforge runs export ".into()),
+        (
+            without("\"end\":"),
+            ": its last line is missing: it was cut; write it again with `codeforge runs export ".into(),
+        ),
         (without("\"body\":\"You are the mender"), "names the text `".into()),
-        (text.replacen("\"codeforge_cassette\":2", "\"codeforge_cassette\":7", 1), ":1: cassette format 7 is not known".into()),
+        (
+            text.replacen("\"codeforge_cassette\":2", "\"codeforge_cassette\":7", 1),
+            ":1: cassette format 7 is not known".into(),
+        ),
         ("nonsense\n".into(), ":1: not a cassette of a run".into()),
         (String::new(), " is empty".into()),
     ] {

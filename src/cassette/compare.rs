@@ -108,7 +108,10 @@ impl<'r> Comparing<'r> {
                 let diff = unified(&was.command, &gate.command);
                 self.show(About::Gate, format!("gate `{name}`: its command was changed"), diff);
             } else if was.hash != gate.hash {
-                self.say(About::Gate, format!("gate `{name}`: its definition was changed (time, paths, or what a failure does)"));
+                self.say(
+                    About::Gate,
+                    format!("gate `{name}`: its definition was changed (time, paths, or what a failure does)"),
+                );
             }
         }
     }
@@ -120,7 +123,8 @@ impl<'r> Comparing<'r> {
         (new_plan, is): (&Plan, &BTreeMap<(u32, u32), Attempt<'r>>),
     ) {
         let kind = |plan: &Plan| plan.steps.get(id).map(|step| step.kind.clone());
-        if let (Some(StepKind::Run { command: was }), Some(StepKind::Run { command: is })) = (kind(old_plan), kind(new_plan))
+        if let (Some(StepKind::Run { command: was }), Some(StepKind::Run { command: is })) =
+            (kind(old_plan), kind(new_plan))
             && was != is
         {
             self.show(About::Command, "its command was changed", unified(&was, &is));
@@ -229,7 +233,12 @@ impl<'r> Comparing<'r> {
                 (Some((role, old)), Some((now, new))) if role == now => self.message(*role, at, old, new),
                 (Some((role, old)), Some((now, new))) => {
                     if self.told.insert((old.clone(), new.clone())) {
-                        let message = format!("message {} is another one: {} was said, and now {}", at + 1, who(*role), who(*now));
+                        let message = format!(
+                            "message {} is another one: {} was said, and now {}",
+                            at + 1,
+                            who(*role),
+                            who(*now)
+                        );
                         let diff = unified(self.old.text(old), self.new.text(new));
                         self.show(About::Prompt, message, diff);
                     }
@@ -237,7 +246,11 @@ impl<'r> Comparing<'r> {
                 (Some((role, old)), None) => {
                     if self.told.insert((old.clone(), String::new())) {
                         let diff = unified(self.old.text(old), "");
-                        self.show(About::Prompt, format!("message {} ({}) was sent, and is not now", at + 1, who(*role)), diff);
+                        self.show(
+                            About::Prompt,
+                            format!("message {} ({}) was sent, and is not now", at + 1, who(*role)),
+                            diff,
+                        );
                     }
                 }
                 (None, Some((role, new))) => {
@@ -308,15 +321,22 @@ impl<'r> Comparing<'r> {
         }
     }
 
-    fn tool(&mut self, (asked, old): (&ToolCall, Option<&ToolOutcome>), (asks, new): (&ToolCall, Option<&ToolOutcome>)) {
+    fn tool(
+        &mut self,
+        (asked, old): (&ToolCall, Option<&ToolOutcome>),
+        (asks, new): (&ToolCall, Option<&ToolOutcome>),
+    ) {
         self.out.counts.tools += 1;
         if (&asked.name, &asked.args, &asked.malformed) != (&asks.name, &asks.args, &asks.malformed) {
-            let text = |call: &ToolCall| format!("{} {:#}\n{}\n", call.name, call.args, call.malformed.clone().unwrap_or_default());
+            let text = |call: &ToolCall| {
+                format!("{} {:#}\n{}\n", call.name, call.args, call.malformed.clone().unwrap_or_default())
+            };
             self.show(About::Call, "the answer is read as another call", unified(&text(asked), &text(asks)));
         }
         let (Some(old), Some(new)) = (old, new) else {
             if old.is_some() != new.is_some() {
-                let word = if new.is_some() { "had no outcome, and has one now" } else { "had an outcome, and has none now" };
+                let word =
+                    if new.is_some() { "had no outcome, and has one now" } else { "had an outcome, and has none now" };
                 self.say(About::Call, format!("{} {word}", shown(asks)));
             }
             return;
@@ -331,13 +351,17 @@ impl<'r> Comparing<'r> {
             None => "not judged",
         };
         if decided(old) != decided(new) {
-            let because = new.ruling.as_ref().map_or_else(String::new, |ruling| {
-                format!(" ({}: {})", ruling.by.place(), ruling.reason)
-            });
-            let message = format!("{} was {}, and is {} now{because}", shown(asks), word(decided(old)), word(decided(new)));
+            let because = new
+                .ruling
+                .as_ref()
+                .map_or_else(String::new, |ruling| format!(" ({}: {})", ruling.by.place(), ruling.reason));
+            let message =
+                format!("{} was {}, and is {} now{because}", shown(asks), word(decided(old)), word(decided(new)));
             return self.say(About::Call, message);
         }
-        let reason = |outcome: &ToolOutcome| outcome.ruling.as_ref().map(|ruling| (ruling.by.policy.clone(), ruling.reason.clone()));
+        let reason = |outcome: &ToolOutcome| {
+            outcome.ruling.as_ref().map(|ruling| (ruling.by.policy.clone(), ruling.reason.clone()))
+        };
         if let (Some(was), Some(is)) = (reason(old), reason(new))
             && was != is
         {
@@ -360,7 +384,11 @@ impl<'r> Comparing<'r> {
         self.out.counts.commands += 1;
         if old.status != new.status {
             let message = format!("the command ended with {}, and now with {}", old.describe(), new.describe());
-            return self.show(About::Command, message, unified(&normal::output(&old.output), &normal::output(&new.output)));
+            return self.show(
+                About::Command,
+                message,
+                unified(&normal::output(&old.output), &normal::output(&new.output)),
+            );
         }
         self.sentence(About::Command, "the command printed something else", &old.output, &new.output);
     }
@@ -406,7 +434,8 @@ impl<'r> Comparing<'r> {
 
     fn whole(&mut self, old: &Story<'r>, new: &Story<'r>, was: Option<&Account>, is: Option<&Account>) {
         let name = |result: &&GateResult| result.gate.clone();
-        let gates: BTreeSet<String> = old.final_gates.iter().map(name).chain(new.final_gates.iter().map(name)).collect();
+        let gates: BTreeSet<String> =
+            old.final_gates.iter().map(name).chain(new.final_gates.iter().map(name)).collect();
         for gate in gates {
             let find = |story: &Story<'r>| story.final_gates.iter().find(|result| result.gate == gate).copied();
             self.gate(&format!("gate `{gate}` on the final tree"), find(old), find(new));
@@ -415,7 +444,10 @@ impl<'r> Comparing<'r> {
             && was.ending != is.ending
         {
             let word = |account: &Account| match account.ending {
-                Some(ending) => serde_json::to_value(ending).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
+                Some(ending) => serde_json::to_value(ending)
+                    .ok()
+                    .and_then(|value| value.as_str().map(str::to_owned))
+                    .unwrap_or_default(),
                 None => "not finished".to_owned(),
             };
             let why = if is.reason.is_empty() { String::new() } else { format!(": {}", is.reason) };
@@ -444,7 +476,9 @@ fn what(purpose: &Purpose) -> String {
         Purpose::Sample(number) => format!("sample {}", number.saturating_add(1)),
         Purpose::Choose => "a choice among samples".into(),
         Purpose::Guard => "a guard's look".into(),
-        Purpose::Speech { side, round } => format!("a speech ({side:?}, round {})", round.saturating_add(1)).to_lowercase(),
+        Purpose::Speech { side, round } => {
+            format!("a speech ({side:?}, round {})", round.saturating_add(1)).to_lowercase()
+        }
         Purpose::Gateway(number) => format!("the program's question {number}"),
     }
 }

@@ -20,8 +20,9 @@ const PATTERNS: [(&str, &str); 11] = [
 
 static RULES: LazyLock<Vec<(Regex, &str)>> =
     LazyLock::new(|| PATTERNS.iter().filter_map(|(rule, with)| Some((Regex::new(rule).ok()?, *with))).collect());
-static FENCE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?s)<untrusted-data id="([0-9a-f]{16})"([^>]*)>\n(.*?)</untrusted-data id="([0-9a-f]{16})">"#).ok());
+static FENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r#"(?s)<untrusted-data id="([0-9a-f]{16})"([^>]*)>\n(.*?)</untrusted-data id="([0-9a-f]{16})">"#).ok()
+});
 
 /// The output of a program, or what a tool said.
 pub fn output(text: &str) -> String {

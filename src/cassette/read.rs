@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// What to do about a line that is damaged.
-const RESTORE: &str = "take the file from version control again, or record the run again (`codeforge run … --record FILE`)";
+const RESTORE: &str =
+    "take the file from version control again, or record the run again (`codeforge run … --record FILE`)";
 
 /// Milliseconds since 1970 that a row can be from: until the year 9999.
 const TIMES: std::ops::Range<i64> = 0..253_402_300_800_000;
@@ -101,9 +102,11 @@ fn header(line: &str) -> Result<Header, String> {
     };
     let value: Value = serde_json::from_str(line).map_err(wrong)?;
     match value.get("codeforge_cassette").and_then(Value::as_u64) {
-        Some(1) => Err("a cassette of format 1 holds a model's answers alone; play it with `codeforge run … --cassette \
+        Some(1) => {
+            Err("a cassette of format 1 holds a model's answers alone; play it with `codeforge run … --cassette \
                         FILE`, or record a whole run with `codeforge run … --record FILE`"
-            .to_owned()),
+                .to_owned())
+        }
         Some(version) if version > u64::from(VERSION) => Err(format!(
             "cassette format {version} is not known to this version, which reads {VERSION}; use the version that \
              recorded it ({}), or record the run again",
@@ -127,7 +130,8 @@ impl Reader {
         }
         let mut fields: Map<String, Value> =
             serde_json::from_str(line).map_err(|error| format!("a damaged line: {error}; {RESTORE}"))?;
-        let Some(kind) = ["row", "text", "request", "base_file", "end"].into_iter().find(|kind| fields.contains_key(*kind))
+        let Some(kind) =
+            ["row", "text", "request", "base_file", "end"].into_iter().find(|kind| fields.contains_key(*kind))
         else {
             let known: Vec<&str> = fields.keys().take(3).map(String::as_str).collect();
             return Err(format!(
@@ -174,7 +178,10 @@ impl Reader {
         }
         let wanted = self.recording.rows.len() as u64 + 1;
         if row.seq != wanted {
-            return Err(format!("row {} where row {wanted} is due: lines are missing or out of place; {RESTORE}", row.seq));
+            return Err(format!(
+                "row {} where row {wanted} is due: lines are missing or out of place; {RESTORE}",
+                row.seq
+            ));
         }
         if let RowBody::Intent(effect) = &row.body
             && matches!(effect.work, Work::CallModel { .. })
@@ -199,7 +206,10 @@ impl Reader {
     fn request(&mut self, value: Value) -> Result<(), String> {
         let request: Request = self.value("request", value)?;
         if let Some(missing) = request.hashes().find(|hash| !self.recording.texts.contains_key(*hash)) {
-            return Err(format!("a request names the text {}, which no line before it holds; {RESTORE}", short(missing)));
+            return Err(format!(
+                "a request names the text {}, which no line before it holds; {RESTORE}",
+                short(missing)
+            ));
         }
         let key = request.place.key.0.clone();
         if !self.intents.contains_key(&key) {

@@ -58,7 +58,8 @@ pub fn write(parts: &Parts, scrub: &Scrub) -> Result<String, String> {
             continue;
         }
         let mut request = kept.request.clone();
-        for name in request.messages.iter_mut().map(|(_, hash)| hash).chain(&mut request.tools).chain(&mut request.schema)
+        for name in
+            request.messages.iter_mut().map(|(_, hash)| hash).chain(&mut request.tools).chain(&mut request.schema)
         {
             let Some((original, text)) = texts.get_key_value(name.as_str()) else { continue };
             if !renamed.contains_key(original) {

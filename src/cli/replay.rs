@@ -64,15 +64,17 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
 async fn of_run(what: &str, cx: &Context<'_>) -> Result<Recording, CliError> {
     // What looks like a file is not looked up as a run.
     if what.contains(['/', '.']) {
-        return Err(CliError::usage(format!("there is no cassette {what}"))
-            .hint("codeforge run … --record FILE makes one; codeforge runs export RUN FILE makes one of an earlier run"));
+        return Err(CliError::usage(format!("there is no cassette {what}")).hint(
+            "codeforge run … --record FILE makes one; codeforge runs export RUN FILE makes one of an earlier run",
+        ));
     }
     tapes::of_run(what, cx).await
 }
 
 /// Without a model: the fold.
 fn through(what: &str, recording: &Recording, cx: &Context<'_>) -> Result<(), CliError> {
-    let Refolded { state, mismatch } = refold(&recording.rows).map_err(|message| CliError::usage(format!("{what}: {message}")))?;
+    let Refolded { state, mismatch } =
+        refold(&recording.rows).map_err(|message| CliError::usage(format!("{what}: {message}")))?;
     let account = crate::run::account(&state);
     if cx.verbosity > 0 {
         let mut lines = report::plain::Lines::new(cx.verbosity);
@@ -192,11 +194,8 @@ async fn view(
     here: bool,
     scratch: RunId,
 ) -> Result<(Arc<dyn Repository>, Base), CliError> {
-    let wanted = RecordedBase {
-        commit: recorded.commit.clone(),
-        tree: recorded.tree.clone(),
-        files: recording.files.clone(),
-    };
+    let wanted =
+        RecordedBase { commit: recorded.commit.clone(), tree: recorded.tree.clone(), files: recording.files.clone() };
     let branch = recorded.branch.clone();
     let seen = tokio::task::spawn_blocking(move || {
         let wanted = if here {
@@ -228,7 +227,8 @@ async fn make(
 ) -> Result<(Recording, Account), CliError> {
     let folder = tempfile::Builder::new().prefix("codeforge-replay-").tempdir();
     let folder = folder.map_err(|error| CliError::new(Ending::Unavailable, format!("a temporary folder: {error}")))?;
-    let renamed = |driver: Arc<dyn SandboxDriver>| Arc::new(Renamed::new(driver, scratch.clone())) as Arc<dyn SandboxDriver>;
+    let renamed =
+        |driver: Arc<dyn SandboxDriver>| Arc::new(Renamed::new(driver, scratch.clone())) as Arc<dyn SandboxDriver>;
     let watching = watching::watcher(cx);
     let engine = Engine {
         store: cx.world.store(folder.path()).await?,
@@ -248,6 +248,7 @@ async fn make(
     }
     let text = engine.export(&run, Vec::new()).await.map_err(engine_error)?;
     let now = cassette::read(&text, "the run made again");
-    let now = now.map_err(|message| CliError::new(Ending::Failed, format!("an internal error: {message}; please report it")))?;
+    let now = now
+        .map_err(|message| CliError::new(Ending::Failed, format!("an internal error: {message}; please report it")))?;
     Ok((now, crate::run::account(&state)))
 }

@@ -57,12 +57,18 @@ pub fn refold(rows: &[Row]) -> Result<Refolded, String> {
             RowBody::Input(input) => {
                 if let Some(wanted) = due.pop_front() {
                     let kind = input.kind();
-                    differs(row.seq, format!("recorded is the fact `{kind}`; this version first does {}", shown(&wanted)));
+                    differs(
+                        row.seq,
+                        format!("recorded is the fact `{kind}`; this version first does {}", shown(&wanted)),
+                    );
                     due.clear();
                 }
                 if !state.expects(input) {
                     let kind = input.kind();
-                    differs(row.seq, format!("recorded is the fact `{kind}`, for which this version does not wait here"));
+                    differs(
+                        row.seq,
+                        format!("recorded is the fact `{kind}`, for which this version does not wait here"),
+                    );
                 }
                 due.extend(state.apply(row.at_ms, input.clone()));
             }
@@ -77,7 +83,8 @@ pub fn refold(rows: &[Row]) -> Result<Refolded, String> {
 
 fn shown(effect: &Effect) -> String {
     let step = effect.step.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("step `{step}`"));
-    let pass = if effect.iteration > 0 { format!(", pass {}", effect.iteration.saturating_add(1)) } else { String::new() };
+    let pass =
+        if effect.iteration > 0 { format!(", pass {}", effect.iteration.saturating_add(1)) } else { String::new() };
     let attempt = if effect.attempt > 0 { format!(", attempt {}", effect.attempt) } else { String::new() };
     format!("`{}` for {step}{pass}{attempt}", effect.work.kind())
 }
@@ -100,13 +107,10 @@ fn first_difference(a: &Value, b: &Value, at: &str) -> Option<(String, String, S
     }
     let below = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
     match (a, b) {
-        (Value::Object(one), Value::Object(other)) => one
-            .keys()
-            .chain(other.keys())
-            .find_map(|name| {
-                let (one, other) = (one.get(name).unwrap_or(&Value::Null), other.get(name).unwrap_or(&Value::Null));
-                first_difference(one, other, &below(name))
-            }),
+        (Value::Object(one), Value::Object(other)) => one.keys().chain(other.keys()).find_map(|name| {
+            let (one, other) = (one.get(name).unwrap_or(&Value::Null), other.get(name).unwrap_or(&Value::Null));
+            first_difference(one, other, &below(name))
+        }),
         (Value::Array(one), Value::Array(other)) if one.len() == other.len() => one
             .iter()
             .zip(other)
@@ -225,5 +229,99 @@ impl SandboxDriver for Renamed {
 
     async fn reap(&self, _: Option<&RunId>) -> Result<usize, SandboxError> {
         self.inner.reap(Some(&self.run)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cassette::Header;
+    use crate::model::chat::{Answer, Bill, StopReason};
+    use crate::model::id::{EffectKey, StepId};
+    use crate::model::journal::Purpose;
+    use crate::model::recording::RunOptions;
+    use crate::model::usage::CostSource;
+
+    fn call(key: &str, attempt: u32, purpose: Purpose) -> Effect {
+        let work = Work::CallModel {
+            model: 0,
+            purpose,
+            why: String::new(),
+            reserved_tokens: 1,
+            reserved_cost: None,
+            request_hash: key.into(),
+        };
+        Effect { key: EffectKey(key.into()), step: Some(StepId::from("code")), iteration: 0, attempt, work }
+    }
+
+    fn answered(key: &str) -> Input {
+        let answer = Answer {
+            text: key.into(),
+            calls: vec![],
+            raw_calls: vec![],
+            stop: StopReason::Stop,
+            conclusion: None,
+            reasoning: vec![],
+        };
+        let bill = Bill { model: "m".into(), usage: None, cost: None, source: CostSource::Unknown };
+        Input::Answered { key: EffectKey(key.into()), answer, bill, requests: 1 }
+    }
+
+    #[tokio::test]
+    async fn answers_are_found_by_place_and_order_whatever_is_asked_and_whoever_came_first() {
+        let calls = [
+            call("cut", 1, Purpose::Turn),
+            call("turn", 1, Purpose::Turn),
+            call("sample 0", 1, Purpose::Sample(0)),
+            call("sample 1", 1, Purpose::Sample(1)),
+            call("guard", 1, Purpose::Guard),
+            call("question", 1, Purpose::Gateway(3)),
+            call("second turn", 1, Purpose::Turn),
+            call("next attempt", 2, Purpose::Turn),
+        ];
+        let mut bodies: Vec<RowBody> = calls.iter().cloned().map(RowBody::Intent).collect();
+        bodies.push(RowBody::Input(Input::OutcomeUnknown { key: EffectKey("cut".into()) }));
+        // Those that were out together came back in another order.
+        for effect in calls.iter().skip(1).rev() {
+            bodies.push(RowBody::Input(answered(&effect.key.0)));
+        }
+        let rows =
+            bodies.into_iter().enumerate().map(|(at, body)| Row { seq: at as u64 + 1, at_ms: 0, body }).collect();
+        let header = Header {
+            codeforge_cassette: 2,
+            version: "0".into(),
+            run: "r".into(),
+            workflow: "w".into(),
+            commit: None,
+            tree: "t".into(),
+            options: RunOptions::default(),
+        };
+        let recording =
+            Recording { header, files: vec![], rows, requests: HashMap::default(), texts: HashMap::default() };
+        let playback = Playback::of(&recording);
+        for (attempt, purpose, wanted) in [
+            (2, Purpose::Turn, Some("next attempt")),
+            (1, Purpose::Sample(1), Some("sample 1")),
+            (1, Purpose::Turn, Some("turn")),
+            (1, Purpose::Gateway(3), Some("question")),
+            (1, Purpose::Sample(0), Some("sample 0")),
+            (1, Purpose::Turn, Some("second turn")),
+            (1, Purpose::Guard, Some("guard")),
+            (1, Purpose::Guard, None),
+            (1, Purpose::Turn, None),
+            (3, Purpose::Turn, None),
+        ] {
+            let place = CallPlace::of(&call("another key", attempt, purpose));
+            let request = ChatRequest { place, ..ChatRequest::default() };
+            let answer = playback.ask(&request, &|_| {}).await;
+            match wanted {
+                Some(text) => assert_eq!(answer.unwrap().text, text),
+                None => {
+                    let error = answer.unwrap_err();
+                    assert_eq!(error.fault, ModelFault::Unmatched);
+                    assert!(error.message.contains("no further answer for step `code`"), "{error}");
+                }
+            }
+        }
     }
 }

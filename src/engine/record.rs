@@ -106,7 +106,8 @@ impl Engine {
         };
         let (repository, base) = (std::sync::Arc::clone(&self.repository), base.clone());
         let files = tokio::task::spawn_blocking(move || repository.base_files(&base)).await;
-        let lost = |error: tokio::task::JoinError| EngineError::Journal { run: run.clone(), message: error.to_string() };
+        let lost =
+            |error: tokio::task::JoinError| EngineError::Journal { run: run.clone(), message: error.to_string() };
         Ok(files.map_err(lost)??)
     }
 }

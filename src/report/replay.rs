@@ -86,8 +86,11 @@ fn counted(counts: &Counts) -> String {
         (commands, "command"),
         (gates, "gate verdict"),
     ];
-    let mut words: Vec<String> =
-        all.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}{}", plural(*count))).collect();
+    let mut words: Vec<String> = all
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}{}", plural(*count)))
+        .collect();
     words.push(match files {
         0 => "no patch".to_owned(),
         files => format!("a patch of {files} file{}", plural(files)),

@@ -141,7 +141,8 @@ fn rebuilt(inner: &Inner, user: &git2::Repository, base: &RecordedBase) -> Resul
 
 /// A path that stays within the tree.
 fn plain(path: &str) -> bool {
-    !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git"))
+    !path.is_empty()
+        && path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git"))
 }
 
 fn no_commit(commit: &str) -> RepositoryError {
