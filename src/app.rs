@@ -196,14 +196,13 @@ impl World for RealWorld {
             Tape::Off => self.real_models()?,
             Tape::Play(file) => Arc::new(cassette::Player::open(file)?),
             Tape::PlayText(text) => Arc::new(cassette::Player::read(text)?),
-            Tape::Record(file) => Arc::new(cassette::Recorder::create(file, self.real_models()?)?),
         })
     }
 
     fn models(&self, tape: &Tape) -> Vec<ModelRef> {
         match tape {
             Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
-            Tape::Off | Tape::Record(_) => openai::discover(&variable),
+            Tape::Off => openai::discover(&variable),
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod agent;
 pub mod app;
+pub mod cassette;
 pub mod cli;
 pub mod deliver;
 pub mod engine;

@@ -17,25 +17,30 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     table.insert("template", vec!["model", "text"]);
     table.insert("text", vec!["model"]);
     table.insert("port", vec!["model", "policy::Approved"]);
-    table.insert("adapter", vec!["port", "model", "text", "policy::Approved"]);
+    table.insert("cassette", vec!["model", "text"]);
+    table.insert("adapter", vec!["port", "model", "text", "cassette", "policy::Approved"]);
     table.insert(
         "engine",
-        vec!["workflow", "plan", "run", "agent", "policy", "gate", "deliver", "port", "model", "template", "text"],
+        vec![
+            "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "port", "model", "template", "text",
+            "cassette",
+        ],
     );
     table.insert("report", vec!["model", "text", "template"]);
     table.insert(
         "cli",
         vec![
             "engine", "report", "port", "model", "template", "text", "workflow", "plan", "run", "agent", "policy",
-            "gate", "deliver",
+            "gate", "deliver", "cassette",
         ],
     );
     table
 }
 
 /// Rooms without effects: neither tokio nor the parts of `std` that reach the world.
-const PURE: [&str; 11] =
-    ["model", "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report"];
+const PURE: [&str; 12] = [
+    "model", "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report", "cassette",
+];
 const WORLD: [&str; 9] = [
     "tokio",
     "std::fs",

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 mod common;
 
-use codeforge::adapter::cassette::{Player, Recorder};
+use codeforge::adapter::cassette::Player;
 use codeforge::adapter::fake::FakeClock;
 use codeforge::adapter::openai::{OpenAi, Router, Settings};
 use codeforge::model::chat::{ChatAnswer, ChatRequest, Message, ModelError, ModelFault, ModelRef, RawCall, StopReason};
@@ -503,59 +503,6 @@ async fn the_router_knows_the_dialects_and_names_them() {
     (request.model.provider, request.model.base_url, request.model.api_key) = ("openai".to_owned(), None, None);
     let error = router.ask(&request, &|_| {}).await.unwrap_err();
     assert!(error.message.contains("OPENAI_API_KEY, which is not set"), "{error}");
-}
-
-/// Records two turns of a conversation, the first one asked twice with different answers.
-async fn recorded(path: &std::path::Path) -> Vec<(ChatRequest, ChatAnswer)> {
-    let stage = Stage::with(vec![
-        Rule::any(call().cost(0.01)),
-        Rule::any(Reply::text("again")),
-        Rule::any(Reply::text("done")),
-    ])
-    .await;
-    let first = stage.request();
-    let mut second = first.clone();
-    second.messages.push(Message::Assistant {
-        reasoning: vec![],
-        text: String::new(),
-        calls: vec![RawCall { id: "call_1".into(), name: "shell".into(), arguments: "{}".into() }],
-    });
-    second.messages.push(Message::Tool { call_id: "call_1".into(), text: "1 passed in 0.02 s".into() });
-    let recorder = Recorder::create(path, Arc::new(stage.model)).unwrap();
-    let mut turns = Vec::new();
-    for request in [first.clone(), first, second] {
-        let answer = recorder.ask(&request, &|_| {}).await.unwrap();
-        turns.push((request, answer));
-    }
-    turns
-}
-
-#[tokio::test]
-async fn a_cassette_gives_back_what_was_recorded_wherever_the_model_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("demo.jsonl");
-    let turns = recorded(&path).await;
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text.lines().count(), 4);
-    assert!(!text.contains(KEY) && !text.contains("127.0.0.1"), "{text}");
-    let player = Player::open(&path).unwrap();
-    for (request, answer) in &turns {
-        let mut request = request.clone();
-        request.model.base_url = None;
-        request.model.price = None;
-        let heard = Mutex::new(String::new());
-        let played = player.ask(&request, &|piece| heard.lock().unwrap().push_str(piece)).await.unwrap();
-        assert_eq!((&played.text, &played.calls, played.stop), (&answer.text, &answer.calls, answer.stop));
-        assert_eq!((played.bill.usage, played.bill.cost), (answer.bill.usage, answer.bill.cost));
-        assert_eq!(heard.into_inner().unwrap(), answer.text);
-    }
-    // A call that a crash cut is made again, and answered again.
-    assert!(player.ask(&turns[0].0, &|_| {}).await.is_ok());
-    let mut other = turns[2].0.clone();
-    other.messages[3] = Message::Tool { call_id: "call_1".into(), text: "1 passed in 0.03 s".into() };
-    let error = player.ask(&other, &|_| {}).await.unwrap_err();
-    assert_eq!(error.fault, ModelFault::Unmatched);
-    assert!(error.message.contains("1 passed in 0.03 s"), "{error}");
 }
 
 #[tokio::test]

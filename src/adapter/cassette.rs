@@ -1,6 +1,7 @@
 //! Cassettes: a model's recorded answers, played back without a model.
 //!
-//! A cassette is JSON lines. The first one says the format; each further line is one answer with what it answers:
+//! Of a cassette of a whole run (format 2, see [`crate::cassette`]) each answer belongs to the request of its row: it
+//! answers exactly that one, by its fingerprint. A cassette of format 1 is a model's answers alone, JSON lines. The first one says the format; each further line is one answer with what it answers:
 //!
 //! ```json
 //! {"codeforge_cassette":1}
@@ -13,19 +14,21 @@
 //! prompt or first message contains that text, and refuses to where a text of `expect` is not in what came since the
 //! model's last answer: a recording that would play on over a changed world proves nothing.
 
+use crate::cassette::{self, Recording};
 use crate::model::chat::{
     Bill, ChatAnswer, ChatRequest, Message, ModelError, ModelFault, ModelRef, RawCall, StopReason,
 };
+use crate::model::id::short_hash;
+use crate::model::journal::{Input, RowBody, Work};
 use crate::model::usage::{CostSource, NanoUsd, Usage};
 use crate::port::model::ChatModel;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// The format's version.
+/// The version of the format of answers alone.
 const VERSION: u32 = 1;
 /// Characters of the last message that are kept for people.
 const ASKED: usize = 500;
@@ -120,14 +123,18 @@ impl Player {
     }
 
     fn from_text(text: &str, name: &str) -> Result<Self, String> {
+        if cassette::is_whole_run(text) {
+            return Ok(Self { name: name.to_owned(), tape: Mutex::new(of_run(&cassette::read(text, name)?)) });
+        }
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let Some((_, first)) = lines.next() else { return Err(format!("{name} is empty")) };
         let header: Header = serde_json::from_str(first)
             .map_err(|error| format!("{name}:1: not a cassette (`{{\"codeforge_cassette\":1}}` is wanted): {error}"))?;
         if header.codeforge_cassette != VERSION {
             return Err(format!(
-                "{name}:1: cassette format {} is not known to this version, which plays {VERSION}",
-                header.codeforge_cassette
+                "{name}:1: cassette format {} is not known to this version, which plays {VERSION} and {}",
+                header.codeforge_cassette,
+                cassette::VERSION
             ));
         }
         let mut tape = Vec::new();
@@ -143,9 +150,11 @@ impl Player {
     }
 
     fn find(&self, request: &ChatRequest) -> Result<Recorded, String> {
-        let print = request.fingerprint();
+        let (print, older) = (request.fingerprint(), older_fingerprint(request));
         let mut tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner);
-        let exact = |interaction: &Interaction| interaction.fingerprint.as_deref() == Some(print.as_str());
+        let exact = |interaction: &Interaction| {
+            interaction.fingerprint.as_ref().is_some_and(|wanted| *wanted == print || *wanted == older)
+        };
         let fresh = tape.iter_mut().find(|(interaction, used)| !*used && exact(interaction));
         if let Some((interaction, used)) = fresh {
             *used = true;
@@ -186,6 +195,50 @@ impl Player {
             shortened(&last_message(request))
         )
     }
+}
+
+/// The answers of a whole run, each for the request of its row.
+fn of_run(recording: &Recording) -> Vec<(Interaction, bool)> {
+    let mut asked: HashMap<&str, (&str, String)> = HashMap::new();
+    let mut tape = Vec::new();
+    for row in &recording.rows {
+        match &row.body {
+            RowBody::Intent(effect) => {
+                if let Work::CallModel { request_hash, .. } = &effect.work {
+                    let request = recording.requests.get(&effect.key.0);
+                    let last = request.and_then(|request| request.messages.last());
+                    let ask = last.map_or("", |(_, hash)| recording.text(hash)).chars().take(ASKED).collect();
+                    asked.insert(&effect.key.0, (request_hash, ask));
+                }
+            }
+            RowBody::Input(Input::Answered { key, answer, bill, .. }) => {
+                let Some((hash, ask)) = asked.remove(key.0.as_str()) else { continue };
+                let calls = answer.raw_calls.iter().map(|call| RecordedCall {
+                    id: Some(call.id.clone()),
+                    name: call.name.clone(),
+                    arguments: serde_json::Value::String(call.arguments.clone()),
+                });
+                let answer = Recorded {
+                    text: answer.text.clone(),
+                    calls: calls.collect(),
+                    stop: Some(answer.stop),
+                    usage: bill.usage,
+                    cost_usd: bill.cost.map(NanoUsd::usd),
+                    model: bill.model.clone(),
+                };
+                let (fingerprint, when, expect) = (Some(hash.to_owned()), None, Vec::new());
+                tape.push((Interaction { fingerprint, when, expect, ask, answer }, false));
+            }
+            RowBody::Input(_) => {}
+        }
+    }
+    tape
+}
+
+/// The fingerprint that cassettes of format 1 were recorded with; nothing new is named by it.
+fn older_fingerprint(request: &ChatRequest) -> String {
+    let text = serde_json::to_string(&(&request.messages, &request.tools, &request.output_schema)).unwrap_or_default();
+    short_hash(text.as_bytes(), 32)
 }
 
 fn shortened(text: &str) -> String {
@@ -276,80 +329,5 @@ impl ChatModel for Player {
             requests: 1,
             reasoning: Vec::new(),
         })
-    }
-}
-
-/// Records what another model answers.
-pub struct Recorder {
-    file: Mutex<File>,
-    path: PathBuf,
-    inner: Arc<dyn ChatModel>,
-}
-
-impl Recorder {
-    /// Adds to a cassette, or begins one.
-    ///
-    /// # Errors
-    /// Where the file cannot be written, or is not a cassette.
-    pub fn create(path: &Path, inner: Arc<dyn ChatModel>) -> Result<Self, String> {
-        let failed = |error: std::io::Error| format!("the cassette {} cannot be written: {error}", path.display());
-        let begun = path.metadata().is_ok_and(|data| data.len() > 0);
-        if begun {
-            Player::open(path)?;
-        }
-        let mut file = File::options().create(true).append(true).open(path).map_err(failed)?;
-        if !begun {
-            writeln!(file, "{{\"codeforge_cassette\":{VERSION}}}").map_err(failed)?;
-        }
-        Ok(Self { file: Mutex::new(file), path: path.to_owned(), inner })
-    }
-}
-
-#[async_trait]
-impl ChatModel for Recorder {
-    async fn ask(
-        &self,
-        request: &ChatRequest,
-        heard: &(dyn for<'a> Fn(&'a str) + Send + Sync),
-    ) -> Result<ChatAnswer, ModelError> {
-        let answer = self.inner.ask(request, heard).await?;
-        let line = Interaction {
-            fingerprint: Some(request.fingerprint()),
-            when: None,
-            expect: Vec::new(),
-            ask: last_message(request).chars().take(ASKED).collect(),
-            answer: Recorded {
-                text: answer.text.clone(),
-                calls: answer
-                    .calls
-                    .iter()
-                    .map(|call| RecordedCall {
-                        id: Some(call.id.clone()),
-                        name: call.name.clone(),
-                        arguments: serde_json::Value::String(call.arguments.clone()),
-                    })
-                    .collect(),
-                stop: Some(answer.stop),
-                usage: answer.bill.usage,
-                cost_usd: answer.bill.cost.map(NanoUsd::usd),
-                model: answer.bill.model.clone(),
-            },
-        };
-        let written = serde_json::to_string(&line).map_err(std::io::Error::other).and_then(|text| {
-            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.write_all(format!("{text}\n").as_bytes())?;
-            file.sync_data()
-        });
-        match written {
-            Ok(()) => Ok(answer),
-            // The answer was paid for: it is billed although it cannot be recorded.
-            Err(error) => Err(ModelError {
-                fault: ModelFault::BadRequest,
-                message: format!("the cassette {} cannot be written: {error}", self.path.display()),
-                status: None,
-                requests: answer.requests,
-                bill: Some(answer.bill),
-            }),
-        }
     }
 }

@@ -1,10 +1,7 @@
-//! How large a request is, and whether two are the same.
+//! How large a request is.
 
 use crate::model::chat::{ChatRequest, Message};
-use crate::model::id::short_hash;
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::io;
 
 /// Tokens that a message costs beside its text: role, separators.
@@ -64,34 +61,4 @@ fn json_bytes<T: Serialize + ?Sized>(value: &T) -> u64 {
     // Writing to a counter cannot fail, and none of these values has keys that are not text.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
-}
-
-/// SHA-256 of what is asked, 64 hex digits: messages, tools and schema, but neither the model nor the ids of calls, which
-/// providers make up anew each time (they count by their order).
-pub fn request_hash(request: &ChatRequest) -> String {
-    let mut order: HashMap<&str, usize> = HashMap::new();
-    let mut messages = Vec::with_capacity(request.messages.len());
-    for message in &request.messages {
-        messages.push(match message {
-            Message::Assistant { text, calls, .. } => {
-                let calls: Vec<Value> = calls
-                    .iter()
-                    .map(|call| {
-                        let next = order.len();
-                        let id = *order.entry(&call.id).or_insert(next);
-                        json!([id, call.name, call.arguments])
-                    })
-                    .collect();
-                json!(["assistant", text, calls])
-            }
-            Message::Tool { call_id, text } => {
-                let next = order.len();
-                json!(["tool", *order.entry(call_id).or_insert(next), text])
-            }
-            Message::System { text } => json!(["system", text]),
-            Message::User { text } => json!(["user", text]),
-        });
-    }
-    let content = json!([messages, request.tools, request.output_schema]).to_string();
-    short_hash(content.as_bytes(), 64)
 }

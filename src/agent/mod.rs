@@ -19,7 +19,7 @@ pub mod words;
 
 pub use compose::compose;
 pub use interpret::interpret;
-pub use measure::{estimate_tokens, request_hash, upper_bound_tokens};
+pub use measure::{estimate_tokens, upper_bound_tokens};
 
 #[cfg(test)]
 mod tests;

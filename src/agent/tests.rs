@@ -351,11 +351,11 @@ fn a_request_has_one_name_whoever_is_asked_and_whatever_the_ids() {
         let mut turn = turn("a.rs", "text");
         turn.answer.raw_calls[0].id = id.into();
         turn.results[0].0 = id.into();
-        request_hash(&compose(&spec(&["read_file", "finish"]), model, "system", "task", &[turn]))
+        compose(&spec(&["read_file", "finish"]), model, "system", "task", &[turn]).fingerprint()
     };
     let other = ModelRef { name: "other".into(), base_url: Some("http://x/v1".into()), ..model() };
     assert_eq!(ask("call_abc", &model()), ask("call_xyz", &other));
-    let changed = request_hash(&compose(&spec(&["read_file", "finish"]), &model(), "system", "task!", &[]));
+    let changed = compose(&spec(&["read_file", "finish"]), &model(), "system", "task!", &[]).fingerprint();
     assert_ne!(changed, ask("call_abc", &model()));
     assert_eq!(changed.len(), 64);
 }

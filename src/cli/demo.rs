@@ -1,7 +1,7 @@
 //! `codeforge demo`: the main job on a sample repository, with recorded model answers. Everything else is real.
 
 use super::error::CliError;
-use super::run::{compile, driver, load, start};
+use super::run::{Order, compile, driver, load, start};
 use super::{Context, Format};
 use crate::engine::Stop;
 use crate::model::account::Ending;
@@ -72,7 +72,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
          rollback and patch are real.\n",
         folder.display()
     ));
-    start(plan, repository, &tape, cx, stop).await?;
+    start(plan, repository, &tape, Order::default(), cx, stop).await?;
     if cx.format == Format::Text {
         show_patch(&folder, cx);
         cx.data(

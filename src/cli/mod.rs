@@ -11,11 +11,13 @@ pub mod error;
 pub mod experience;
 pub mod modes;
 pub mod policies;
+pub mod replay;
 pub mod resume;
 pub mod run;
 pub mod runs;
 pub mod schema;
 pub mod sources;
+pub mod tapes;
 pub mod validate;
 pub mod watching;
 
@@ -93,7 +95,9 @@ pub enum Command {
     Demo(demo::Args),
     /// Continue a run that was interrupted or killed
     Resume(resume::Args),
-    /// What happened: list, show, events
+    /// Go through a recorded run without a model, or make it again and compare
+    Replay(replay::Args),
+    /// What happened: list, show, export, events
     Runs(runs::Args),
     /// What it cost, by model, workflow or day
     Costs(costs::Args),
@@ -119,6 +123,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
         Command::Run(args) => run::run(args, cx, stop).await,
         Command::Demo(args) => demo::run(args, cx, stop).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,
+        Command::Replay(args) => replay::run(args, cx, stop).await,
         Command::Runs(args) => runs::run(args, cx, &fold).await,
         Command::Costs(args) => costs::run(args, cx).await,
         Command::Experience(args) => experience::run(args, cx).await,

@@ -2,7 +2,7 @@
 
 use super::error::CliError;
 use super::run::{conclude, engine, engine_error};
-use super::{Context, watching};
+use super::{Context, tapes, watching};
 use crate::engine::{Engine, Stop};
 use crate::port::world::Tape;
 use std::path::PathBuf;
@@ -22,6 +22,9 @@ pub struct Args {
     /// Take the model's answers from this file instead of a provider
     #[arg(long, value_name = "FILE")]
     pub cassette: Option<PathBuf>,
+    /// Record the whole run in this file (default: where it was begun to be recorded)
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -34,6 +37,10 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let tape = args.cassette.map_or(Tape::Off, |file| Tape::Play(cx.world.cwd().join(file)));
     let engine = engine(repository, &tape, cx).await?;
     let head = engine.store.find(&args.run).await?;
+    if let Some(file) = args.record.map(|file| cx.world.cwd().join(file)) {
+        tapes::check(&file)?;
+        tapes::promise(&engine, &head.id, &file).await?;
+    }
     let watching = watching::watcher(cx);
     let engine = Engine { watch: watching.watch(), ..engine };
     let outcome = engine.resume(&head.id, stop).await.map_err(engine_error)?;

@@ -2,13 +2,14 @@
 
 use super::Context;
 use super::error::CliError;
-use super::{Format, sources, watching};
+use super::{Format, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Stop};
 use crate::model::account::Ending;
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
+use crate::model::recording::RunOptions;
 use crate::plan;
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
@@ -51,9 +52,9 @@ pub struct Args {
     #[arg(long, value_name = "USD", value_parser = positive)]
     pub budget: Option<f64>,
     /// Take the model's answers from this file instead of a provider
-    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    #[arg(long, value_name = "FILE")]
     pub cassette: Option<PathBuf>,
-    /// Add the model's answers to this file, to be replayed with --cassette
+    /// Record the whole run in this file, for `codeforge replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 }
@@ -96,10 +97,10 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let inputs = read_inputs(&args.inputs, cx.world.cwd())?;
     let event = read_event(args.event.as_deref(), cx.world.cwd())?;
     let library = load(repository.root(), cx)?;
-    let tape = match (args.cassette, args.record) {
-        (Some(file), _) => Tape::Play(cx.world.cwd().join(file)),
-        (None, Some(file)) => Tape::Record(cx.world.cwd().join(file)),
-        (None, None) => Tape::Off,
+    let tape = args.cassette.map_or(Tape::Off, |file| Tape::Play(cx.world.cwd().join(file)));
+    let order = Order {
+        options: RunOptions { driver: args.sandbox, deliver: args.deliver, budget_usd: args.budget },
+        record: args.record.map(|file| cx.world.cwd().join(file)),
     };
     let request = plan::Request {
         workflow: args.workflow,
@@ -116,7 +117,16 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         cx.data(&report::plan::render(&plan, cx.format == Format::Json));
         return Ok(());
     }
-    start(plan, repository, &tape, cx, stop).await
+    start(plan, repository, &tape, order, cx, stop).await
+}
+
+/// What a run is started with, beside its plan.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// What was asked for on the command line.
+    pub options: RunOptions,
+    /// Where it is recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// Loads everything that a plan is compiled from.
@@ -157,15 +167,23 @@ pub(super) async fn start(
     plan: Plan,
     repository: Arc<dyn Repository>,
     tape: &Tape,
+    order: Order,
     cx: &Context<'_>,
     stop: Stop,
 ) -> Result<(), CliError> {
+    if let Some(file) = &order.record {
+        tapes::check(file)?;
+    }
     let engine = engine(repository, tape, cx).await?;
     let taking_stock = Arc::clone(&engine.repository);
     let base = tokio::task::spawn_blocking(move || taking_stock.base())
         .await
         .map_err(|error| CliError::new(Ending::Failed, format!("an internal error: {error}")))??;
     let id = RunId::from_bits(cx.world.random());
+    engine.keep_options(&id, &order.options).await.map_err(engine_error)?;
+    if let Some(file) = &order.record {
+        tapes::promise(&engine, &id, file).await?;
+    }
     let watching = watching::watcher(cx);
     let engine = Engine { watch: watching.watch(), ..engine };
     let outcome = engine.start(id, plan, base, stop).await.map_err(engine_error)?;
@@ -197,6 +215,7 @@ pub(super) async fn conclude(engine: &Engine, outcome: Outcome, cx: &Context<'_>
     let trajectory = write_trajectory(engine, &run, &rows).map_err(|error| {
         CliError::new(Ending::Unavailable, format!("the trajectory of run {run} could not be written: {error}"))
     })?;
+    tapes::keep_promise(engine, &run, cx).await?;
     if cx.format == Format::Json {
         let mut value = serde_json::to_value(&account)
             .map_err(|error| CliError::new(Ending::Failed, format!("an internal error: {error}")))?;

@@ -1,4 +1,4 @@
-//! `codeforge runs list|show|events`: what happened.
+//! `codeforge runs list|show|export|events`: what happened.
 
 use super::error::CliError;
 use super::{Context, Format};
@@ -17,6 +17,7 @@ use std::sync::Arc;
   codeforge runs list
   codeforge runs show 7f3k
   codeforge runs show 7f3k --dag run.svg
+  codeforge runs export 7f3k tests/fix.jsonl
   codeforge runs events 7f3k --format json | jq 'select(.type == \"tool\")'")]
 pub struct Args {
     /// What to show
@@ -40,6 +41,13 @@ pub enum What {
         /// Also write its graph as a picture (SVG), or as Mermaid where the name ends in .mmd
         #[arg(long, value_name = "FILE")]
         dag: Option<PathBuf>,
+    },
+    /// Write one run as a cassette, for `codeforge replay`
+    Export {
+        /// The run's id, or the beginning of it
+        run: String,
+        /// Where to
+        file: PathBuf,
     },
     /// One run's journal, a line each
     Events {
@@ -77,6 +85,10 @@ pub async fn run(
                 cx.data(&report::account::render(&account, cx.style()));
             }
             Ok(())
+        }
+        What::Export { run, file } => {
+            let head = store.find(&run).await?;
+            super::tapes::export(&head.id, &cx.world.cwd().join(file), cx).await
         }
         What::Events { run } => {
             let head = store.find(&run).await?;

@@ -26,7 +26,7 @@ impl Session {
                     .model
                     .price
                     .map(|price| price.of(&Usage { input: input_tokens, output: max_output, ..Usage::default() }));
-                let request_hash = agent::request_hash(&request);
+                let request_hash = request.fingerprint();
                 if let Some(step) = &effect.step {
                     self.keep_request(step, request);
                 }

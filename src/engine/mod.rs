@@ -5,14 +5,17 @@
 //! intents in one transaction → tell the watcher → perform the intents. Nothing is performed before its intent is
 //! durable, and nothing that has a durable result is performed again.
 
+mod again;
 mod compose;
 mod drive;
 mod experience;
 mod perform;
+mod record;
 mod sandboxes;
 mod session;
 mod tools;
 
+pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
 pub use drive::{Outcome, Stop};
 pub use sandboxes::choose;
 

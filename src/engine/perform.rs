@@ -3,12 +3,14 @@
 //! Every job answers with the input that its effect waits for; what goes wrong is an answer too.
 
 use super::session::{LONGEST_VALUE, MAIN, Session};
+use crate::model::chat::ChatRequest;
 use crate::model::delivery::ChangeSet;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
 use crate::model::journal::{Effect, Fault, Input, Work};
 use crate::model::plan::{Gate, PlanStep, StepKind};
 use crate::model::progress::Progress;
+use crate::model::recording::CallPlace;
 use crate::port::repository::{Repository, RepositoryError, Workspace};
 use crate::port::sandbox::{Order, SandboxError};
 use crate::run::State;
@@ -29,7 +31,7 @@ pub(super) struct Trouble {
 impl From<RepositoryError> for Trouble {
     fn from(error: RepositoryError) -> Self {
         let fault = match &error {
-            RepositoryError::NotARepository(_) => Fault::User,
+            RepositoryError::NotARepository(_) | RepositoryError::Missing(_) => Fault::User,
             RepositoryError::Refused(_) => Fault::Denied,
             RepositoryError::ChangedUnderneath(_) => Fault::Unknown,
             RepositoryError::Broken { .. } => Fault::Environment,
@@ -97,10 +99,11 @@ impl Session {
 
     async fn perform(self: &Arc<Self>, effect: Effect, view: View, again: bool) -> Result<Input, Trouble> {
         let key = effect.key.clone();
+        let place = CallPlace::of(&effect);
         match effect.work {
             Work::Prepare => self.prepare(key).await,
             Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
-            Work::CallModel { .. } => self.call_model(key, effect.step, &view).await,
+            Work::CallModel { .. } => self.call_model(key, effect.step, &view, place).await,
             Work::CallTool { call } => {
                 let outcome = self.call_tool(&key, call, &view, again).await?;
                 Ok(Input::ToolDone { key, outcome })
@@ -201,15 +204,24 @@ impl Session {
         move |text: &str| watch.saw(&Progress::Output { step: step.clone(), text: text.to_owned() })
     }
 
-    async fn call_model(self: &Arc<Self>, key: EffectKey, step: Option<StepId>, view: &View) -> Result<Input, Trouble> {
+    async fn call_model(
+        self: &Arc<Self>,
+        key: EffectKey,
+        step: Option<StepId>,
+        view: &View,
+        place: Option<CallPlace>,
+    ) -> Result<Input, Trouble> {
         let step = step.ok_or_else(|| Trouble::bug("a model call without a step"))?;
         let request = self.request(&step).ok_or_else(|| Trouble::bug("a model call without a request"))?;
+        let request = ChatRequest { place, ..request };
         let Some(StepKind::Agent(spec)) = view.step.as_ref().map(|step| &step.kind) else {
             return Err(Trouble::bug("a model call of a step without an agent"));
         };
         let watch = Arc::clone(&self.engine.watch);
         let heard = move |text: &str| watch.saw(&Progress::ModelText { step: step.clone(), text: text.to_owned() });
-        Ok(match self.engine.models.ask(&request, &heard).await {
+        // Side by side: the model is not waited for any longer because its request is kept.
+        let (answer, ()) = tokio::join!(self.engine.models.ask(&request, &heard), self.keep_sent(&request));
+        Ok(match answer {
             Ok(answer) => Input::Answered {
                 key,
                 answer: agent::interpret(spec, &request.model, &answer),

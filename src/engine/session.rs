@@ -12,7 +12,7 @@ use crate::port::repository::{OpenWorkspace, RepositoryError, Workspace};
 use crate::port::sandbox::{Home, OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The name of the workspace that all steps share.
@@ -32,6 +32,8 @@ pub(super) struct Session {
     requests: Mutex<HashMap<StepId, ChatRequest>>,
     /// The experience that there was when this process began; empty where no step asks for it.
     pub(super) pool: std::sync::OnceLock<Vec<Experience>>,
+    /// Hashes of the texts that are kept for recordings.
+    pub(super) kept: Mutex<HashSet<String>>,
 }
 
 impl Session {
@@ -46,6 +48,7 @@ impl Session {
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
             pool: std::sync::OnceLock::new(),
+            kept: Mutex::default(),
         }
     }
 

@@ -4,7 +4,8 @@ use super::id::short_hash;
 use super::tool::{ToolCall, ToolSpec};
 use super::usage::{CostSource, NanoUsd, Price, Usage};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -159,15 +160,45 @@ pub struct ChatRequest {
     /// what is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cache_marks: Vec<usize>,
+    /// Which call of the run this is, where it is one. No part of what is asked, and never sent.
+    #[serde(skip)]
+    pub place: Option<super::recording::CallPlace>,
 }
 
 impl ChatRequest {
-    /// Names what is asked, wherever it is asked: the hash (32 hex digits) of messages, tools and output schema,
-    /// without the model, its address or its price. A cassette finds its answers by it.
+    /// Names what is asked, wherever and of whichever model it is asked: SHA-256, 64 hex digits, of messages, tools,
+    /// schema and sampling. The ids of calls, which providers make up anew each time, count by their order; reasoning
+    /// and cache marks do not count. Journals and cassettes know a request by it.
     pub fn fingerprint(&self) -> String {
-        // These values always serialise; an empty text would still be a fingerprint, only a useless one.
-        let text = serde_json::to_string(&(&self.messages, &self.tools, &self.output_schema)).unwrap_or_default();
-        short_hash(text.as_bytes(), 32)
+        let mut order: HashMap<&str, usize> = HashMap::new();
+        let mut messages = Vec::with_capacity(self.messages.len());
+        for message in &self.messages {
+            messages.push(match message {
+                Message::Assistant { text, calls, .. } => {
+                    let calls: Vec<Value> = calls
+                        .iter()
+                        .map(|call| {
+                            let next = order.len();
+                            let id = *order.entry(&call.id).or_insert(next);
+                            json!([id, call.name, call.arguments])
+                        })
+                        .collect();
+                    json!(["assistant", text, calls])
+                }
+                Message::Tool { call_id, text } => {
+                    let next = order.len();
+                    json!(["tool", *order.entry(call_id).or_insert(next), text])
+                }
+                Message::System { text } => json!(["system", text]),
+                Message::User { text } => json!(["user", text]),
+            });
+        }
+        let content = if self.sampling.is_default() {
+            json!([messages, self.tools, self.output_schema])
+        } else {
+            json!([messages, self.tools, self.output_schema, self.sampling])
+        };
+        short_hash(content.to_string().as_bytes(), 64)
     }
 }
 

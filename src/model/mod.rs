@@ -18,5 +18,6 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod quality;
+pub mod recording;
 pub mod tool;
 pub mod usage;

@@ -8,6 +8,7 @@ use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::Base;
+use crate::model::recording::{BaseFile, RecordedBase};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,6 +87,20 @@ pub trait Repository: Send + Sync {
     /// # Errors
     /// [`RepositoryError`].
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError>;
+
+    /// The files in which a base's tree differs from its commit, with their contents, for a recording.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn base_files(&self, base: &Base) -> Result<Vec<BaseFile>, RepositoryError>;
+
+    /// The repository as a recorded run found it, to make the run again: its tree is made again from commit and files,
+    /// workspaces are those of `scratch` whatever run they are opened for, its history ends at the commit, nothing is
+    /// pinned, and a delivery writes nothing: it is checked, and says what it would hand over.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Missing`] where the tree cannot be had: says what is missing.
+    fn as_recorded(&self, base: &RecordedBase, scratch: &RunId) -> Result<Arc<dyn Repository>, RepositoryError>;
 
     /// Removes a run's workspaces (not its snapshots, journal and patch).
     ///
@@ -241,6 +256,9 @@ pub enum RepositoryError {
     /// Not a repository: the user's fault, with what to do.
     #[error("{0}")]
     NotARepository(String),
+    /// What was recorded is not in this repository: said what, and what to do. The user's fault.
+    #[error("{0}")]
+    Missing(String),
     /// A delivery that must not be made: said why, and what to do.
     #[error("{0}")]
     Refused(String),

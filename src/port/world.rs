@@ -63,7 +63,7 @@ pub trait World: Send + Sync {
     fn secrets(&self) -> Vec<String>;
 }
 
-/// Whether model answers are taken from, or written to, a cassette.
+/// Whether model answers are taken from a cassette.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Tape {
     /// Neither.
@@ -73,6 +73,4 @@ pub enum Tape {
     Play(PathBuf),
     /// Answers come from this text (the demo's own).
     PlayText(String),
-    /// Answers come from the provider and are added to this file.
-    Record(PathBuf),
 }

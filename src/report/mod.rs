@@ -11,6 +11,7 @@ pub mod live;
 pub mod numbers;
 pub mod plain;
 pub mod plan;
+pub mod replay;
 pub mod trajectory;
 
 /// Untrusted text on one line: cleaned, inert in CI, at most `most` characters.

@@ -5,7 +5,7 @@
 //! | a process, a model, a file | a log, a terminal, a journal | [`clean`] or a streaming [`Cleaner`], [`cap`] or [`Capped`] |
 //! | anyone but the operator | a prompt | [`fence`] |
 //! | anything | standard output in CI | [`inert_ci`] |
-//! | anything | a delivery | [`contains_secret`], [`redact`], [`invisible`] |
+//! | anything | a delivery, a cassette | [`contains_secret`], [`redact`] or a [`Redactor`], [`invisible`] |
 //! | a title | a branch name | [`slug`] |
 
 mod bound;
@@ -18,4 +18,4 @@ pub use bound::{Capped, cap};
 pub use clean::{Cleaner, clean, invisible};
 pub use fence::{fence, inert_ci};
 pub use names::slug;
-pub use secret::{contains_secret, redact};
+pub use secret::{Redactor, contains_secret, redact};

@@ -11,39 +11,71 @@ const SHORTEST_FRAGMENT: usize = 8;
 /// Whether `text` holds one of the secrets: plain, reversed, in hex, in URL encoding, in JSON escapes or within base64
 /// at any offset; also where white space has been strewn between. Secrets of fewer than 6 bytes are not looked for.
 pub fn contains_secret(text: &str, secrets: &[&str]) -> bool {
-    let squeezed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let squeezed = (squeezed.len() != text.len()).then_some(squeezed);
-    secrets.iter().flat_map(|secret| forms(secret)).any(|form| {
-        !find(text, &form).is_empty()
-            || squeezed.as_deref().is_some_and(|squeezed| {
-                let form_squeezed =
-                    Form { text: form.text.chars().filter(|c| !c.is_whitespace()).collect(), any_case: form.any_case };
-                form_squeezed.text.len() >= SHORTEST && !find(squeezed, &form_squeezed).is_empty()
-            })
-    })
+    Redactor::new(secrets).found_in(text)
 }
 
 /// `text` with every form of every secret (see [`contains_secret`], but for strewn white space) replaced by `***`.
 pub fn redact(text: &str, secrets: &[&str]) -> String {
-    let mut hits: Vec<(usize, usize)> =
-        secrets.iter().flat_map(|secret| forms(secret)).flat_map(|form| find(text, &form)).collect();
-    if hits.is_empty() {
-        return text.to_owned();
+    Redactor::new(secrets).redact(text)
+}
+
+/// Secrets in all their forms, for whoever looks for them in many texts.
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    forms: BTreeSet<Form>,
+    squeezed: BTreeSet<Form>,
+}
+
+impl Redactor {
+    /// For these secrets.
+    pub fn new<S: AsRef<str>>(secrets: &[S]) -> Self {
+        let forms: BTreeSet<Form> = secrets.iter().flat_map(|secret| forms(secret.as_ref())).collect();
+        let squeezed = forms
+            .iter()
+            .map(|form| Form { text: form.text.chars().filter(|c| !c.is_whitespace()).collect(), ..form.clone() })
+            .filter(|form| form.text.len() >= SHORTEST)
+            .collect();
+        Self { forms, squeezed }
     }
-    hits.sort_unstable();
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
-    let mut redacted_to = None;
-    for (start, end) in hits {
-        if redacted_to.is_none_or(|last| start > last) {
-            out.push_str(text.get(done..start).unwrap_or_default());
-            out.push_str("***");
+
+    /// Whether there is anything to look for.
+    pub fn is_empty(&self) -> bool {
+        self.forms.is_empty()
+    }
+
+    /// As [`contains_secret`].
+    pub fn found_in(&self, text: &str) -> bool {
+        if self.is_empty() || text.len() < SHORTEST {
+            return false;
         }
-        done = done.max(end);
-        redacted_to = Some(done);
+        if self.forms.iter().any(|form| !find(text, form).is_empty()) {
+            return true;
+        }
+        let squeezed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        squeezed.len() != text.len() && self.squeezed.iter().any(|form| !find(&squeezed, form).is_empty())
     }
-    out.push_str(text.get(done..).unwrap_or_default());
-    out
+
+    /// As [`redact`].
+    pub fn redact(&self, text: &str) -> String {
+        let mut hits: Vec<(usize, usize)> = self.forms.iter().flat_map(|form| find(text, form)).collect();
+        if hits.is_empty() {
+            return text.to_owned();
+        }
+        hits.sort_unstable();
+        let mut out = String::with_capacity(text.len());
+        let mut done = 0;
+        let mut redacted_to = None;
+        for (start, end) in hits {
+            if redacted_to.is_none_or(|last| start > last) {
+                out.push_str(text.get(done..start).unwrap_or_default());
+                out.push_str("***");
+            }
+            done = done.max(end);
+            redacted_to = Some(done);
+        }
+        out.push_str(text.get(done..).unwrap_or_default());
+        out
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -70,21 +70,26 @@ pub(super) fn globs(patterns: &[String]) -> Result<GlobSet, RepositoryError> {
     set.build().map_err(|error| broken("reading path patterns", error))
 }
 
-/// Commits from HEAD, newest first, a line each.
+/// Commits from HEAD (or from `head`), newest first, a line each.
 pub(super) fn log(
     user: &Repository,
     store: &Store,
+    head: Option<Oid>,
     limit: usize,
     path: Option<&str>,
 ) -> Result<String, RepositoryError> {
     let failed = |error| broken("reading the history", error);
-    if super::head_commit(user)?.is_none() {
+    if head.is_none() && super::head_commit(user)?.is_none() {
         return Ok(String::new());
     }
     let path = path.map(|path| path.trim_start_matches("./").trim_matches('/')).filter(|path| !path.is_empty());
     let mut walk = user.revwalk().map_err(failed)?;
     walk.set_sorting(Sort::TIME | Sort::TOPOLOGICAL).map_err(failed)?;
-    walk.push_head().map_err(failed)?;
+    match head {
+        Some(head) => walk.push(head),
+        None => walk.push_head(),
+    }
+    .map_err(failed)?;
     let mut text = String::new();
     let mut shown = 0;
     // A path's history is looked for in so many commits at most.

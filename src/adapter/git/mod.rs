@@ -16,6 +16,7 @@ mod history;
 mod ignores;
 mod overlay;
 mod patch;
+mod recorded;
 mod restore;
 mod scan;
 mod seal;
@@ -30,6 +31,7 @@ pub use create::create;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::recording::{BaseFile, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
 use beneath::Sig;
 use git2::{ErrorCode, Oid, RepositoryOpenFlags};
@@ -95,7 +97,8 @@ pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, Reposit
     let objects = objects.canonicalize().map_err(failed)?;
     let store = Store::open(&state, &objects)?;
     let git_dir = user.path().to_path_buf();
-    Ok(Arc::new(Repo(Arc::new(Inner { root, git_dir, state, objects, store, force, known: Mutex::default() }))))
+    let known = Mutex::default();
+    Ok(Arc::new(Repo(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))))
 }
 
 /// What all parts share.
@@ -106,6 +109,8 @@ pub(crate) struct Inner {
     objects: PathBuf,
     store: Store,
     force: Force,
+    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run.
+    head: Option<Oid>,
     known: Mutex<Option<Stock>>,
 }
 
@@ -406,7 +411,7 @@ impl Repository for Repo {
     }
 
     fn log(&self, limit: usize, path: Option<&str>) -> Result<String, RepositoryError> {
-        history::log(&self.0.user()?, &self.0.store, limit, path)
+        history::log(&self.0.user()?, &self.0.store, None, limit, path)
     }
 
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
@@ -422,6 +427,14 @@ impl Repository for Repo {
         });
         made.map_err(|error| broken(format!("making {}", home.display()), error))?;
         Ok(home)
+    }
+
+    fn base_files(&self, base: &Base) -> Result<Vec<BaseFile>, RepositoryError> {
+        recorded::base_files(&self.0, base)
+    }
+
+    fn as_recorded(&self, base: &RecordedBase, scratch: &RunId) -> Result<Arc<dyn Repository>, RepositoryError> {
+        recorded::open(&self.0, base, scratch)
     }
 
     fn clean(&self, run: &RunId) -> Result<(), RepositoryError> {

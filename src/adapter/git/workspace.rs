@@ -293,10 +293,16 @@ fn make_git_dir(inner: &Inner, place: &Path, owner: (u32, u32)) -> Result<Option
     let config = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tcheckStat = minimal\n\ttrustctime = false\n";
     write(git.join("config"), config.as_bytes())?;
     write(git.join("objects/info/alternates"), b"/run/codeforge/objects\n")?;
-    if let Some(commit) = super::head_commit(&user)? {
+    let commit = match inner.head {
+        Some(head) => Some(head),
+        None => super::head_commit(&user)?,
+    };
+    if let Some(commit) = commit {
         write(reference, format!("{commit}\n").as_bytes())?;
     }
-    if let Ok(index) = std::fs::read(inner.git_dir.join("index")) {
+    if let Some(head) = inner.head {
+        write(git.join("index"), &super::recorded::index(&user, head, &place.join("index"))?)?;
+    } else if let Ok(index) = std::fs::read(inner.git_dir.join("index")) {
         write(git.join("index"), &index)?;
     }
     if let Ok(shallow) = std::fs::read(user.commondir().join("shallow")) {
