@@ -9,6 +9,7 @@ mod history;
 mod interpret;
 mod measure;
 pub mod patch;
+pub mod quality;
 mod protocol;
 pub mod tools;
 pub mod words;

@@ -211,6 +211,7 @@ impl Loop<'_> {
     fn perform(&mut self, effects: Vec<Effect>, again: bool) {
         for effect in effects {
             let key = effect.key.clone();
+            self.session.recall(&self.state, &effect);
             let job = self.session.job(&self.state, effect, again);
             let result_key = key.clone();
             let handle = self.tasks.spawn(async move { Finished { key: result_key, input: job.await } });

@@ -8,6 +8,7 @@
 mod compose;
 mod drive;
 mod perform;
+mod quality;
 mod sandboxes;
 mod session;
 mod tools;

@@ -6,7 +6,7 @@ use super::session::{LONGEST_VALUE, MAIN, Session};
 use crate::model::delivery::ChangeSet;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
-use crate::model::journal::{Effect, Fault, Input, Work};
+use crate::model::journal::{Effect, Fault, Input, Purpose, Work};
 use crate::model::plan::{Gate, PlanStep, StepKind};
 use crate::model::progress::Progress;
 use crate::port::repository::{Repository, RepositoryError, Workspace};
@@ -100,7 +100,7 @@ impl Session {
         match effect.work {
             Work::Prepare => self.prepare(key).await,
             Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
-            Work::CallModel { .. } => self.call_model(key, effect.step, &view).await,
+            Work::CallModel { purpose, .. } => self.call_model(key, effect.step, purpose, &view).await,
             Work::CallTool { call } => {
                 let outcome = self.call_tool(&key, call, &view, again).await?;
                 Ok(Input::ToolDone { key, outcome })
@@ -201,15 +201,28 @@ impl Session {
         move |text: &str| watch.saw(&Progress::Output { step: step.clone(), text: text.to_owned() })
     }
 
-    async fn call_model(self: &Arc<Self>, key: EffectKey, step: Option<StepId>, view: &View) -> Result<Input, Trouble> {
+    async fn call_model(
+        self: &Arc<Self>,
+        key: EffectKey,
+        step: Option<StepId>,
+        purpose: Purpose,
+        view: &View,
+    ) -> Result<Input, Trouble> {
         let step = step.ok_or_else(|| Trouble::bug("a model call without a step"))?;
-        let request = self.request(&step).ok_or_else(|| Trouble::bug("a model call without a request"))?;
+        let ready = self.request(&step, &purpose).ok_or_else(|| Trouble::bug("a model call without a request"))?;
         let Some(StepKind::Agent(spec)) = view.step.as_ref().map(|step| &step.kind) else {
             return Err(Trouble::bug("a model call of a step without an agent"));
         };
         let watch = Arc::clone(&self.engine.watch);
-        let heard = move |text: &str| watch.saw(&Progress::ModelText { step: step.clone(), text: text.to_owned() });
-        Ok(match self.engine.models.ask(&request, &heard).await {
+        // Of several that speak at once one is heard.
+        let aloud = !matches!(purpose, Purpose::Sample(1..));
+        let heard = move |text: &str| {
+            if aloud {
+                watch.saw(&Progress::ModelText { step: step.clone(), text: text.to_owned() });
+            }
+        };
+        let (request, spec) = (&ready.request, ready.reader.as_ref().unwrap_or(spec));
+        Ok(match self.engine.models.ask(request, &heard).await {
             Ok(answer) => Input::Answered {
                 key,
                 answer: agent::interpret(spec, &request.model, &answer),

@@ -3,6 +3,7 @@
 mod checker;
 mod expressions;
 mod limits;
+mod quality;
 mod shape;
 mod workflow;
 
@@ -148,6 +149,7 @@ fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
         }
     }
     workflow::output(checker, root.get("output"));
+    quality::settings(checker, root.get("quality"));
 }
 
 fn configuration(checker: &mut Checker<'_>, root: &Node) {

@@ -6,6 +6,7 @@ pub mod docs;
 pub mod document;
 pub mod kinds;
 pub mod library;
+pub mod quality;
 pub mod settings;
 pub mod stop;
 pub mod values;
@@ -14,6 +15,7 @@ pub use docs::*;
 pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
 pub use library::{Library, Loaded};
+pub use quality::*;
 pub use settings::*;
 
 use serde_json::{Value, json};

@@ -59,6 +59,9 @@ pub struct ModeDoc {
     /// What is kept of the conversation.
     #[serde(default)]
     pub history: Vec<HistoryDoc>,
+    /// Ways to a better answer, for steps that say nothing of it.
+    #[serde(default)]
+    pub quality: Option<super::quality::QualityDoc>,
     /// What the mode itself forbids.
     #[serde(default)]
     pub safety: Option<SafetyDoc>,
