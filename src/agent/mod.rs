@@ -9,8 +9,8 @@ mod history;
 mod interpret;
 mod measure;
 pub mod patch;
-pub mod quality;
 mod protocol;
+pub mod quality;
 pub mod tools;
 pub mod words;
 

@@ -147,8 +147,7 @@ pub fn picking(task: &str, attempts: &[Attempt<'_>]) -> String {
 
 /// A conclusion, to be accepted or rejected.
 pub fn guarding(task: &str, conclusion: &Conclusion, diff: Option<&str>) -> String {
-    let attempt =
-        Attempt { number: 0, text: &conclusion.text, output: conclusion.output.as_ref(), diff, gates: &[] };
+    let attempt = Attempt { number: 0, text: &conclusion.text, output: conclusion.output.as_ref(), diff, gates: &[] };
     format!("{}\n\n{}\n\nIs the task done?", task_words(task), attempt_words(&attempt))
 }
 
@@ -158,11 +157,8 @@ pub fn guarding_turn(task: &str, turns: &[Turn], answer: &Answer) -> String {
     if let Some(turn) = turns.last() {
         let _ = write!(out, "\n\nIts turn before, and what came of it:\n{}", fence(&turn_words(turn)));
     }
-    let _ = write!(
-        out,
-        "\n\nWhat it is about to do:\n{}\n\nMay these calls be carried out?",
-        fence(&answer_words(answer))
-    );
+    let _ =
+        write!(out, "\n\nWhat it is about to do:\n{}\n\nMay these calls be carried out?", fence(&answer_words(answer)));
     out
 }
 
@@ -279,12 +275,7 @@ mod tests {
             text: text.into(),
             calls: vec![],
             stop: StopReason::Stop,
-            bill: crate::model::chat::Bill {
-                model: "m".into(),
-                usage: None,
-                cost: None,
-                source: CostSource::Unknown,
-            },
+            bill: crate::model::chat::Bill { model: "m".into(), usage: None, cost: None, source: CostSource::Unknown },
             requests: 1,
             reasoning: vec![],
         };
@@ -295,7 +286,10 @@ mod tests {
     #[test]
     fn an_answer_is_read_by_its_schema_and_nothing_else_is() {
         assert_eq!(read(Shape::Comparison, r#"{"winner": "B", "reason": "less"}"#).unwrap()["winner"], "B");
-        assert_eq!(read(Shape::Score, "Well.\n```json\n{\"score\": 7.5, \"reason\": \"ok\"}\n```").unwrap()["score"], 7.5);
+        assert_eq!(
+            read(Shape::Score, "Well.\n```json\n{\"score\": 7.5, \"reason\": \"ok\"}\n```").unwrap()["score"],
+            7.5
+        );
         assert!(read(Shape::Score, r#"{"score": 11, "reason": "great"}"#).unwrap_err().contains("output.score"));
         assert!(read(Shape::Verdict, r#"{"verdict": "maybe", "feedback": ""}"#).is_err());
         assert!(read(Shape::Pick, "the second").unwrap_err().contains("schema `choice`"));
@@ -316,8 +310,9 @@ mod tests {
     #[test]
     fn a_synthesis_is_the_agents_own_request_and_fits_the_window() {
         let spec = AgentSpec { tools: vec!["read_file".into(), "finish".into()], ..AgentSpec::default() };
-        let long: Vec<Turn> =
-            (0..50).map(|_| Turn { answer: says(&"z".repeat(3000)), results: vec![], say: Some("on".into()) }).collect();
+        let long: Vec<Turn> = (0..50)
+            .map(|_| Turn { answer: says(&"z".repeat(3000)), results: vec![], say: Some("on".into()) })
+            .collect();
         let model = model(20_000);
         let candidates = [says("one"), says("two")];
         let request = synthesis(&spec, &model, ("You are the coder.", "Mend it."), &long, "Write one:", &candidates);

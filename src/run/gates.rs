@@ -12,7 +12,10 @@ impl State {
         let gates = self.plan_step(index).map(|step| step.gates.clone()).unwrap_or_default();
         let Some(tree) = self.tree_to_check(index).filter(|_| !gates.is_empty()) else {
             self.steps[index].gates_now.clear();
-            return if self.attempt_over(index) {} else { self.keep(index) };
+            return if self.attempt_over(index) {
+            } else {
+                self.keep(index)
+            };
         };
         self.steps[index].phase = Phase::Gating;
         self.steps[index].gates_now.clear();

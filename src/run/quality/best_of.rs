@@ -73,9 +73,8 @@ impl State {
         let step = &mut self.steps[index];
         step.gates_now.sort_by_key(|result| order.iter().position(|gate| *gate == result.gate));
         let gates = step.gates_now.clone();
-        let passed = gates
-            .iter()
-            .all(|result| result.verdict == Verdict::Pass || self.outcome_of(result) == OnGateFail::Warn);
+        let passed =
+            gates.iter().all(|result| result.verdict == Verdict::Pass || self.outcome_of(result) == OnGateFail::Warn);
         let led_to = if passed { "a warning" } else { "this attempt cannot be kept" };
         let step = &mut self.steps[index];
         let attempt = step.attempt;
@@ -209,7 +208,8 @@ impl State {
                 BestBy::Choose => self.ask(index, Ask::Pick),
                 BestBy::Score => {
                     let score = |tried: &Tried| tried.score.unwrap_or(-1.0);
-                    let best = rest.iter().fold(*first, |best, next| if score(next) > score(best) { next } else { best });
+                    let best =
+                        rest.iter().fold(*first, |best, next| if score(next) > score(best) { next } else { best });
                     let number = best.number;
                     self.keep_attempt(index, number);
                 }
