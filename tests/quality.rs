@@ -13,6 +13,7 @@ models:
 scenarios: { default: [small], review: [large] }
 gates:
   tests: { run: \"grep -q right value.txt\" }
+  lint: { run: \"true\" }
 ";
 
 /// A repository with one workflow: a coder with this `quality:`.
@@ -64,7 +65,7 @@ impl Left {
             serde_json::from_str(&ok(&mut repo.codeforge(&["runs", "list", "--format", "json"]))).unwrap();
         let id = runs[0]["run"]["id"].as_str().unwrap().to_owned();
         let account = ok(&mut repo.codeforge(&["runs", "show", &id, "--format", "json"]));
-        let events = ok(&mut repo.codeforge(&["runs", "events", &id]));
+        let events = ok(&mut repo.codeforge(&["runs", "events", &id, "--format", "json"]));
         let account: Value = serde_json::from_str(&account).unwrap();
         let patch = account["delivered"]["patch"].as_str().map(|path| std::fs::read_to_string(path).unwrap());
         Self {
@@ -109,7 +110,7 @@ async fn of_three_answers_the_judge_takes_one_and_only_that_is_carried_out() {
         // Whichever place it stands at, `right` wins.
         Rule::when().model("large").system("You compare two answers").matches(first, move |asked| {
             let user = asked.user();
-            let (a, b) = user.split_once("Answer B:").unwrap();
+            let Some((a, b)) = user.split_once("Answer B:") else { return false };
             if first == "right is A" { a.contains("right now") } else { b.contains("right now") }
         })
     };
@@ -289,9 +290,9 @@ async fn a_debate_precedes_the_work_and_its_conclusion_is_in_the_prompt() {
     assert_eq!(
         left.purposes()[..3],
         [
-            "{\"speech\":{\"round\":0,\"side\":\"pro\"}}",
-            "{\"speech\":{\"round\":0,\"side\":\"con\"}}",
-            "{\"speech\":{\"round\":1,\"side\":\"moderator\"}}"
+            "{\"speech\":{\"side\":\"pro\",\"round\":0}}",
+            "{\"speech\":{\"side\":\"con\",\"round\":0}}",
+            "{\"speech\":{\"side\":\"moderator\",\"round\":1}}"
         ]
     );
 }
