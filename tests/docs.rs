@@ -88,7 +88,7 @@ fn documents(text: &str) -> Vec<(String, String)> {
 #[test]
 fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
     let mut tried = 0;
-    for name in ["README.md", "docs/quick-start.md", "docs/workflows.md", "docs/sandbox.md"] {
+    for name in ["README.md", "docs/quick-start.md", "docs/workflows.md", "docs/sandbox.md", "docs/quality.md"] {
         let mut sources = workflow::builtin();
         let documents = documents(&page(name));
         for (path, text) in &documents {

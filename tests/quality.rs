@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{ModelServer, Reply, Rule, Script, TestRepo, ok, spoken};
+use common::{ModelServer, Reply, Rule, Script, TestRepo, eventually, ok, spoken};
 use serde_json::{Value, json};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 const CONFIG: &str = "
 models:
@@ -295,4 +295,53 @@ async fn a_debate_precedes_the_work_and_its_conclusion_is_in_the_prompt() {
             "{\"speech\":{\"side\":\"moderator\",\"round\":1}}"
         ]
     );
+}
+
+/// Killed while a sample is out, then while the judge is: what was answered is not asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_samples_and_of_a_judgement_it_goes_on() {
+    let first = || coder().turn(0);
+    let judge = || Rule::when().model("large").system("You compare two answers");
+    let server = ModelServer::start(vec![
+        first().reply(write("right, one\n")),
+        first().reply(write("right, two\n")),
+        first().reply(Reply::hang()),
+        first().reply(write("right, three\n")),
+        judge().reply(Reply::hang()),
+        judge().reply(answer(json!({ "reason": "", "winner": "tie" }))).times(6),
+        coder().turn(1).reply(finish("Made it right.")).times(3),
+    ])
+    .await;
+    let repo = project(&server, "    gates: [tests]\n", "      action_sampling: { n: 3 }\n");
+    let mut child = repo.codeforge(&["run", "mend", "--sandbox", "none"]).stderr(Stdio::null()).spawn().unwrap();
+    let answered = |repo: &TestRepo| {
+        let runs = repo.codeforge(&["runs", "list", "--format", "json"]).output().unwrap();
+        let runs: Value = serde_json::from_slice(&runs.stdout).ok()?;
+        let id = runs[0]["run"]["id"].as_str()?.to_owned();
+        let events = ok(&mut repo.codeforge(&["runs", "events", &id, "--format", "json"]));
+        let answers = events.lines().filter(|line| line.contains("\"type\":\"answer\"")).count();
+        Some((id, answers))
+    };
+    let both = || answered(&repo).filter(|(_, answers)| *answers == 2 && server.asked().len() == 3);
+    let (id, _) = eventually("two of three answers", both).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resume = || repo.codeforge(&["resume", &id]);
+    let mut child = resume().stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the judge", || (server.asked().len() == 5).then_some(())).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut last = resume();
+    let output = tokio::task::spawn_blocking(move || last.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}\n{:#?}", spoken(&output), server.unmatched());
+    server.finished();
+    let left = Left::of(&repo);
+    // Which sample got which answer is the network's affair; a tie leaves that of the first sample.
+    let of_first = left.lines.iter().find(|line| line["type"] == "answer" && line["purpose"] == json!({ "sample": 0 }));
+    let written: Value = serde_json::from_str(of_first.unwrap()["calls"][0]["arguments"].as_str().unwrap()).unwrap();
+    assert!(left.patch.contains(&format!("+{}", written["content"].as_str().unwrap())), "{written} {}", left.patch);
+    let unknown = left.lines.iter().filter(|line| line["type"] == "outcome_unknown").collect::<Vec<_>>();
+    assert_eq!(unknown.len(), 2, "{unknown:#?}");
+    assert!(unknown[0]["purpose"]["sample"].is_u64() && unknown[1]["purpose"] == "choose", "{unknown:#?}");
+    assert_eq!(left.account["steps"][0]["spend"]["calls"], server.asked().len());
 }

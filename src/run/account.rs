@@ -30,7 +30,9 @@ pub fn account(state: &State) -> Account {
                 mode,
                 status: step.status,
                 attempt: step.attempt,
-                attempts: plan.attempts,
+                attempts: quality_of(&plan.kind)
+                    .and_then(|quality| quality.best_of.as_ref())
+                    .map_or(plan.attempts, |best| best.n),
                 iteration: step.iteration,
                 duration_ms: step.duration_ms + running,
                 spend: step.spend,

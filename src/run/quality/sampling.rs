@@ -178,7 +178,8 @@ impl State {
         quality.candidates = candidates;
         if alike {
             quality.tally.alike += 1;
-            return self.take_candidate(index, 0);
+            let heard = quality.candidates.iter().position(|answer| answer.stop != StopReason::Refusal);
+            return self.take_candidate(index, heard.unwrap_or(0));
         }
         let by = self.quality(index).and_then(|quality| quality.action_sampling.as_ref()).map(|it| it.choose);
         match by.unwrap_or_default() {
