@@ -6,7 +6,7 @@
 use super::state::{ParkedCall, Phase, State};
 use crate::model::account::{Ending, Spend};
 use crate::model::chat::Bill;
-use crate::model::journal::{Effect, Work};
+use crate::model::journal::{Effect, Purpose, Work};
 use crate::model::usage::NanoUsd;
 
 /// What the budget says to a call.
@@ -132,7 +132,7 @@ impl State {
                     Some(cost) => spend.cost = *cost,
                     None => spend.unknown_calls = 1,
                 }
-                self.voice_model(index, purpose, *model).unwrap_or_else(|| self.model_name(index, *model))
+                self.model_name(index, purpose, *model)
             }
         };
         if let (Some(cost), Some(reserved)) = (bill.and_then(|bill| bill.cost), reserved_cost)
@@ -179,10 +179,8 @@ impl State {
         }
     }
 
-    fn model_name(&self, index: usize, model: usize) -> String {
-        self.agent_spec(index)
-            .and_then(|spec| spec.models.get(model))
-            .map_or_else(|| "unknown".to_owned(), |model| model.name.clone())
+    fn model_name(&self, index: usize, purpose: &Purpose, model: usize) -> String {
+        self.models_for(index, purpose).get(model).map_or_else(|| "unknown".to_owned(), |model| model.name.clone())
     }
 }
 

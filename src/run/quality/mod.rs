@@ -13,7 +13,7 @@ mod words;
 use super::money::add;
 use super::state::{ParkedCall, Phase, State};
 use crate::model::account::{Ending, Spend};
-use crate::model::chat::{Answer, Conclusion, ModelError, ModelFault, StopReason, Turn};
+use crate::model::chat::{Answer, Conclusion, ModelError, ModelFault, ModelRef, StopReason, Turn};
 use crate::model::delivery::FileChange;
 use crate::model::id::TreeId;
 use crate::model::journal::{Effect, Purpose, Side, Work};
@@ -190,22 +190,21 @@ impl State {
         self.agent_spec(index)?.quality.as_ref()
     }
 
-    /// The name of a model that a call was made to, by its purpose.
-    pub(super) fn voice_model(&self, index: usize, purpose: &Purpose, model: usize) -> Option<String> {
-        let quality = self.quality(index)?;
-        let debate = quality.debate.as_ref();
-        let voice = match purpose {
+    /// The models that a call of this purpose may go to, in order: the step's own, or those of a judge, a guard or a
+    /// speaker.
+    pub(super) fn models_for(&self, index: usize, purpose: &Purpose) -> &[ModelRef] {
+        let asking = self.steps.get(index).and_then(|step| step.quality.asking.as_ref());
+        let ask = match purpose {
             Purpose::Turn | Purpose::Sample(_) | Purpose::Gateway(_) => None,
-            Purpose::Choose => {
-                let asked = self.steps[index].quality.asking.as_ref().map(|asking| asking.ask);
-                asked.and_then(|ask| ask.voice(quality))
-            }
-            Purpose::Guard => quality.guardrail.as_ref().map(|it| &it.guard),
-            Purpose::Speech { side: Side::Pro, .. } => debate.map(|it| &it.pro),
-            Purpose::Speech { side: Side::Con, .. } => debate.map(|it| &it.con),
-            Purpose::Speech { side: Side::Moderator, .. } => debate.map(|it| &it.moderator),
+            Purpose::Choose => asking.map(|asking| asking.ask),
+            Purpose::Guard => Some(Ask::Guard),
+            Purpose::Speech { side, round } => Some(Ask::Speech { side: *side, round: *round }),
         };
-        Some(voice?.models.get(model)?.name.clone())
+        let Some(spec) = self.agent_spec(index) else { return &[] };
+        match ask.zip(spec.quality.as_ref()).and_then(|(ask, quality)| ask.voice(quality)) {
+            Some(voice) => &voice.models,
+            None => &spec.models,
+        }
     }
 
     /// Remembers what a call beside the plain turns cost.
@@ -262,7 +261,7 @@ impl State {
                 let Some(ask) = self.steps[index].quality.asking.as_ref().map(|asking| asking.ask) else {
                     return false;
                 };
-                let others = self.quality(index).and_then(|quality| ask.voice(quality)).map_or(0, |it| it.models.len());
+                let others = self.models_for(index, purpose).len();
                 let hopeless =
                     matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched);
                 if !hopeless && model + 1 < others {

@@ -275,6 +275,13 @@ impl World {
                 };
                 self.feed(Input::DeliveryDone { key, delivered }, None);
             }
+            Work::Fork { tree } => {
+                self.feed(Input::Snapshotted { key, tree: tree.clone(), files: vec![] }, Some(tree.to_string()));
+            }
+            Work::Join { theirs } => {
+                let tree = theirs[0].1.clone();
+                self.feed(Input::Joined { key, tree, conflicts: vec![] }, None);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -563,6 +570,49 @@ fn no_attempt_begins_without_the_money_for_it() {
         plan.steps[0].limits.max_cost_per_step_usd = Some(0.21);
     });
     assert_eq!(world.count("turn"), 2, "the step's own budget counts as well");
+}
+
+#[test]
+fn attempts_in_a_copy_of_their_own_hand_over_the_best_and_readers_restore_nothing() {
+    let texts = &["one", "two", "three"];
+    let copy = attempts(best(BestBy::Score), &[], texts, &[7.0, 6.0, 5.0], |plan| plan.steps[0].own_copy = true);
+    assert!(copy.log.ends_with(&["restore one".into(), "join".into(), "deliver one".into()]), "{:#?}", copy.log);
+    let mut reads = agent(best(BestBy::Score));
+    reads.writes = false;
+    let reader = World::new(plan(reads), 0.01, |state, purpose| {
+        let at = state.steps[0].quality.tried.len();
+        Ok(match purpose {
+            Purpose::Choose => data(json!({ "score": ([4, 8, 6][at - 1]), "reason": "" })),
+            _ => says(&format!("plan {at}")),
+        })
+    })
+    .run();
+    assert_eq!((reader.step().text.as_str(), reader.step().attempt), ("plan 1", 2), "the second of three, from 0");
+    assert!(!reader.log.iter().any(|line| line.starts_with("restore") || line.starts_with("snapshot")));
+}
+
+#[test]
+fn an_attempt_whose_time_is_up_is_lost_and_the_next_has_time_of_its_own() {
+    let mut plan = plan(agent(best(BestBy::Score)));
+    plan.steps[0].timeout_ms = Some(1000);
+    let mut world = World::new(plan, 0.01, |state, purpose| {
+        Ok(match (purpose, turns(state)) {
+            (Purpose::Choose, _) => data(json!({ "score": 10, "reason": "" })),
+            (_, 0) => writes("x"),
+            _ => says("done"),
+        })
+    });
+    while !world.log.contains(&"write x".to_owned()) {
+        let effect = world.todo.pop_front().unwrap();
+        world.perform(effect);
+    }
+    let step = Some(StepId::from("a"));
+    world.state.now_ms = 5000;
+    world.feed(Input::DeadlinePassed { step }, None);
+    assert!(world.state.next_deadline().unwrap().at_ms > 5000);
+    let world = world.finish();
+    assert_eq!(world.state.ending, Some(Ending::Done));
+    assert!(world.told()[0].contains("ran past its time limit") && world.told()[1].ends_with("(kept)"));
 }
 
 #[test]
