@@ -88,7 +88,15 @@ fn documents(text: &str) -> Vec<(String, String)> {
 #[test]
 fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
     let mut tried = 0;
-    for name in ["README.md", "docs/quick-start.md", "docs/workflows.md", "docs/sandbox.md", "docs/history.md"] {
+    let names = [
+        "README.md",
+        "docs/quick-start.md",
+        "docs/workflows.md",
+        "docs/sandbox.md",
+        "docs/history.md",
+        "docs/quality.md",
+    ];
+    for name in names {
         let mut sources = workflow::builtin();
         let documents = documents(&page(name));
         for (path, text) in &documents {

@@ -13,6 +13,7 @@ mod measure;
 pub mod memory;
 pub mod patch;
 mod protocol;
+pub mod quality;
 pub mod recommend;
 pub mod tools;
 pub mod words;

@@ -1,10 +1,9 @@
 //! Putting a model request together: templates, history, feedback. Pure but for the differences that prompts quote.
 
-use super::session::Session;
+use super::session::{Ready, Session};
 use crate::agent;
-use crate::model::chat::ChatRequest;
 use crate::model::id::TreeId;
-use crate::model::journal::{Effect, Input, Work};
+use crate::model::journal::{Effect, Input, Purpose, Work};
 use crate::model::plan::{AgentSpec, Plan, PlanStep};
 use crate::model::usage::Usage;
 use crate::run::State;
@@ -19,16 +18,17 @@ impl Session {
     pub(super) fn compose(&self, state: &State, effect: &Effect) -> Input {
         let key = effect.key.clone();
         match self.request_for(state, effect) {
-            Ok((request, prompt)) => {
-                let input_tokens = agent::upper_bound_tokens(&request);
+            Ok((ready, prompt)) => {
+                let request = &ready.request;
+                let input_tokens = agent::upper_bound_tokens(request);
                 let max_output = request.model.max_output;
                 let cost = request
                     .model
                     .price
                     .map(|price| price.of(&Usage { input: input_tokens, output: max_output, ..Usage::default() }));
                 let request_hash = request.fingerprint();
-                if let Some(step) = &effect.step {
-                    self.keep_request(step, request);
+                if let (Some(step), Work::Compose { purpose, .. }) = (&effect.step, &effect.work) {
+                    self.keep_request(step, purpose.clone(), ready);
                 }
                 Input::Composed { key, input_tokens, max_output, cost, request_hash, prompt }
             }
@@ -36,21 +36,55 @@ impl Session {
         }
     }
 
-    fn request_for(&self, state: &State, effect: &Effect) -> Result<(ChatRequest, Option<String>), String> {
+    /// A call that waited for money while the engine was started anew has lost its request: it is put together again.
+    pub(super) fn compose_again(&self, state: &State, effect: &Effect) {
+        if let (Some(step), Work::CallModel { model, purpose, .. }) = (&effect.step, &effect.work)
+            && self.request(step, purpose).is_none()
+        {
+            let work = Work::Compose { model: *model, purpose: purpose.clone() };
+            self.compose(state, &Effect { work, ..effect.clone() });
+        }
+    }
+
+    fn request_for(&self, state: &State, effect: &Effect) -> Result<(Ready, Option<String>), String> {
         let lost = || "an internal error: a request for a step that has no agent; please report it".to_owned();
-        let Work::Compose { model, .. } = effect.work else { return Err(lost()) };
+        let Work::Compose { model, purpose } = &effect.work else { return Err(lost()) };
         let index = effect.step.as_ref().and_then(|step| state.index(step)).ok_or_else(lost)?;
         let (step, spec) = state.plan_step(index).zip(state.agent_spec(index)).ok_or_else(lost)?;
         let progress = state.steps.get(index).ok_or_else(lost)?;
-        let model = spec.models.get(model).ok_or_else(lost)?;
+        if !matches!(purpose, Purpose::Turn | Purpose::Sample(_)) {
+            return Ok((self.question(state, index, (step, spec), *model)?, None));
+        }
+        let model = spec.models.get(*model).ok_or_else(lost)?;
+        let (system, prompt) = self.first_words(state, index, step, spec)?;
+        let first = progress.turns.is_empty().then(|| prompt.clone());
+        let mut request = agent::compose(spec, model, &system, &prompt, &progress.turns);
+        if let (Purpose::Sample(_), Some(quality)) = (purpose, &spec.quality) {
+            request.sampling.temperature = quality.action_sampling.as_ref().and_then(|sampling| sampling.temperature);
+        }
+        Ok((Ready { request, reader: None }, first))
+    }
+
+    /// The system prompt and the first prompt of an agent, with what the attempt before and a debate left.
+    pub(super) fn first_words(
+        &self,
+        state: &State,
+        index: usize,
+        step: &PlanStep,
+        spec: &AgentSpec,
+    ) -> Result<(String, String), String> {
         let (system, mut prompt) = self.prompts(state, index, step, spec)?;
+        let Some(progress) = state.steps.get(index) else { return Ok((system, prompt)) };
         prompt.push_str(&agent::experience::words(progress.experience.as_deref().unwrap_or_default()));
+        if let Some(debated) = &progress.quality.debated {
+            prompt.push_str("\n\n");
+            prompt.push_str(&agent::quality::debated(debated));
+        }
         if let Some(feedback) = &progress.feedback {
             prompt.push_str("\n\n");
             prompt.push_str(&agent::words::retry(progress.attempt, &feedback.gates, &feedback.discarded));
         }
-        let first = progress.turns.is_empty().then(|| prompt.clone());
-        Ok((agent::compose(spec, model, &system, &prompt, &progress.turns), first))
+        Ok((system, prompt))
     }
 
     pub(super) fn prompts(

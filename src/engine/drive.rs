@@ -217,6 +217,7 @@ impl Loop<'_> {
     fn perform(&mut self, effects: Vec<Effect>, again: bool) {
         for effect in effects {
             let key = effect.key.clone();
+            self.session.compose_again(&self.state, &effect);
             let job = self.session.job(&self.state, effect, again);
             let result_key = key.clone();
             let handle = self.tasks.spawn(async move { Finished { key: result_key, input: job.await } });

@@ -10,6 +10,7 @@ mod compose;
 mod drive;
 mod experience;
 mod perform;
+mod quality;
 mod record;
 mod sandboxes;
 mod session;

@@ -7,7 +7,7 @@ use crate::model::chat::ChatRequest;
 use crate::model::delivery::ChangeSet;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
-use crate::model::journal::{Effect, Fault, Input, Work};
+use crate::model::journal::{Effect, Fault, Input, Purpose, Work};
 use crate::model::plan::{Gate, PlanStep, StepKind};
 use crate::model::progress::Progress;
 use crate::model::recording::CallPlace;
@@ -103,7 +103,7 @@ impl Session {
         match effect.work {
             Work::Prepare => self.prepare(key).await,
             Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
-            Work::CallModel { .. } => self.call_model(key, effect.step, &view, place).await,
+            Work::CallModel { purpose, .. } => self.call_model(key, effect.step, purpose, &view, place).await,
             Work::CallTool { call } => {
                 let outcome = self.call_tool(&key, call, &view, again).await?;
                 Ok(Input::ToolDone { key, outcome })
@@ -208,17 +208,25 @@ impl Session {
         self: &Arc<Self>,
         key: EffectKey,
         step: Option<StepId>,
+        purpose: Purpose,
         view: &View,
         place: Option<CallPlace>,
     ) -> Result<Input, Trouble> {
         let step = step.ok_or_else(|| Trouble::bug("a model call without a step"))?;
-        let request = self.request(&step).ok_or_else(|| Trouble::bug("a model call without a request"))?;
-        let request = ChatRequest { place, ..request };
+        let ready = self.request(&step, &purpose).ok_or_else(|| Trouble::bug("a model call without a request"))?;
+        let request = ChatRequest { place, ..ready.request };
         let Some(StepKind::Agent(spec)) = view.step.as_ref().map(|step| &step.kind) else {
             return Err(Trouble::bug("a model call of a step without an agent"));
         };
         let watch = Arc::clone(&self.engine.watch);
-        let heard = move |text: &str| watch.saw(&Progress::ModelText { step: step.clone(), text: text.to_owned() });
+        // Of several that speak at once one is heard.
+        let aloud = !matches!(purpose, Purpose::Sample(1..));
+        let heard = move |text: &str| {
+            if aloud {
+                watch.saw(&Progress::ModelText { step: step.clone(), text: text.to_owned() });
+            }
+        };
+        let spec = ready.reader.as_ref().unwrap_or(spec);
         // Side by side: the model is not waited for any longer because its request is kept.
         let (answer, ()) = tokio::join!(self.engine.models.ask(&request, &heard), self.keep_sent(&request));
         Ok(match answer {

@@ -6,8 +6,8 @@ use crate::model::chat::ChatRequest;
 use crate::model::exec::ExecMode;
 use crate::model::experience::Experience;
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
-use crate::model::journal::Base;
-use crate::model::plan::{Plan, PlanStep};
+use crate::model::journal::{Base, Purpose};
+use crate::model::plan::{AgentSpec, Plan, PlanStep};
 use crate::port::repository::{OpenWorkspace, RepositoryError, Workspace};
 use crate::port::sandbox::{Home, OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
@@ -21,6 +21,14 @@ pub(super) const MAIN: &str = "main";
 /// Largest value, in bytes, that a command gets as a variable.
 pub(super) const LONGEST_VALUE: usize = 100 * 1024;
 
+/// A request that is ready to be sent.
+#[derive(Clone)]
+pub(super) struct Ready {
+    pub request: ChatRequest,
+    /// How its answer is read; `None`: as the step's agent's.
+    pub reader: Option<AgentSpec>,
+}
+
 pub(super) struct Session {
     pub engine: Engine,
     pub run: RunId,
@@ -29,7 +37,7 @@ pub(super) struct Session {
     workspaces: Mutex<HashMap<String, Arc<dyn Workspace>>>,
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
-    requests: Mutex<HashMap<StepId, ChatRequest>>,
+    requests: Mutex<HashMap<(StepId, Purpose), Ready>>,
     /// The experience that there was when this process began; empty where no step asks for it.
     pub(super) pool: std::sync::OnceLock<Vec<Experience>>,
     /// Hashes of the texts that are kept for recordings.
@@ -180,12 +188,12 @@ impl Session {
         self.engine.watch.saw(&crate::model::progress::Progress::Note(text.to_owned()));
     }
 
-    pub(super) fn keep_request(&self, step: &StepId, request: ChatRequest) {
-        lock(&self.requests).insert(step.clone(), request);
+    pub(super) fn keep_request(&self, step: &StepId, purpose: Purpose, ready: Ready) {
+        lock(&self.requests).insert((step.clone(), purpose), ready);
     }
 
-    pub(super) fn request(&self, step: &StepId) -> Option<ChatRequest> {
-        lock(&self.requests).get(step).cloned()
+    pub(super) fn request(&self, step: &StepId, purpose: &Purpose) -> Option<Ready> {
+        lock(&self.requests).get(&(step.clone(), purpose.clone())).cloned()
     }
 
     /// An input that is too long to be a variable.

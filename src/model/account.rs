@@ -104,6 +104,25 @@ pub struct StepAccount {
     pub denials: Vec<(String, Ruling)>,
     /// What it waits for.
     pub needs: Vec<StepId>,
+    /// What was done for a better answer, and what that cost.
+    #[serde(default, skip_serializing_if = "QualityAccount::is_empty")]
+    pub quality: QualityAccount,
+}
+
+/// What `quality:` did at a step.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct QualityAccount {
+    /// In lines for people.
+    pub told: Vec<String>,
+    /// What was spent beside plain turns, by purpose (`sample`, `judge`, `guard`, `debate`).
+    pub spend: Vec<(String, Spend)>,
+}
+
+impl QualityAccount {
+    /// Whether nothing was done.
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty() && self.spend.is_empty()
+    }
 }
 
 /// A run's account.

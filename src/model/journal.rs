@@ -424,7 +424,7 @@ impl Work {
 }
 
 /// What a model call is for.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// The agent's next turn.
@@ -452,10 +452,22 @@ impl Purpose {
     pub fn is_turn(&self) -> bool {
         *self == Self::Turn
     }
+
+    /// The purpose in a word, for people: `turn`, `sample`, `judge`, `guard`, `debate`, `gateway`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::Sample(_) => "sample",
+            Self::Choose => "judge",
+            Self::Guard => "guard",
+            Self::Speech { .. } => "debate",
+            Self::Gateway(_) => "gateway",
+        }
+    }
 }
 
 /// Who speaks in a debate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// For.

@@ -65,6 +65,7 @@ impl Compiler<'_> {
         let scenario = step.scenario.as_ref().or(doc.scenario.as_ref()).map_or("default", |name| name.0.as_str());
         let models = self.models(id, step.model.as_ref().map(|name| name.0.as_str()), scenario);
         let output = step.output.as_ref().or(doc.output.as_ref()).and_then(|output| self.output(id, output));
+        let quality = self.quality(id, step, doc.quality.as_ref(), &models);
 
         let mut limits = Limits {
             max_turns: doc.max_steps,
@@ -91,13 +92,14 @@ impl Compiler<'_> {
             recommend,
             experience: memory::experience(self.library.config.experience.as_ref(), doc.experience.as_ref()),
             blocked_commands: doc.safety.as_ref().map(|safety| safety.blocked_commands.clone()).unwrap_or_default(),
+            quality,
             ..AgentSpec::default()
         };
         let timeout_ms = doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok());
         Some(Agent { spec, limits, timeout_ms })
     }
 
-    fn missing_mode(&mut self, id: &str, mode: &str) {
+    pub(super) fn missing_mode(&mut self, id: &str, mode: &str) {
         if self.errors_of(&format!("modes/{mode}.")) {
             return;
         }
@@ -148,7 +150,7 @@ impl Compiler<'_> {
 
     /// The models of a step: its own, else its scenario's, else the default scenario's, else the environment's, else
     /// all that the configuration has, in its order.
-    fn models(&mut self, id: &str, named: Option<&str>, scenario: &str) -> Vec<ModelRef> {
+    pub(super) fn models(&mut self, id: &str, named: Option<&str>, scenario: &str) -> Vec<ModelRef> {
         let config = &self.library.config;
         let names: Vec<String> = match named {
             Some(name) => vec![name.to_owned()],

@@ -463,7 +463,8 @@ impl Compiler<'_> {
         let mut said = BTreeSet::new();
         for (id, step) in steps {
             let StepKind::Agent(agent) = &step.kind else { continue };
-            for model in agent.models.iter().filter(|model| model.price.is_none()) {
+            let voices = agent.quality.iter().flat_map(|quality| quality.voices()).flat_map(|voice| &voice.models);
+            for model in agent.models.iter().chain(voices).filter(|model| model.price.is_none()) {
                 if !said.insert(model.name.clone()) {
                     continue;
                 }

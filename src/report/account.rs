@@ -111,6 +111,17 @@ fn render_step(step: &StepAccount, name: usize, mode: usize, style: Style, say: 
             line(&ruling.reason, 60)
         ));
     }
+    for told in &step.quality.told {
+        say(format!("      {}", line(told, 160)));
+    }
+    if !step.quality.spend.is_empty() {
+        let each = |(purpose, spend): &(String, crate::model::account::Spend)| {
+            let calls = if spend.calls == 1 { "call" } else { "calls" };
+            format!("{purpose} {} in {} {calls}", numbers::cost(spend), spend.calls)
+        };
+        let all: Vec<String> = step.quality.spend.iter().map(each).collect();
+        say(format!("      {}", style.paint("2", &format!("of its cost: {}", all.join(", ")))));
+    }
     if let Some(error) = &step.error {
         say(format!("      {}", style.paint("31", &line(error, 400))));
     }

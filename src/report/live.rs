@@ -58,6 +58,7 @@ impl View {
                     let step = effect.step.as_ref().map_or("run", |step| step.as_str()).to_owned();
                     self.keys.insert(effect.key.0.clone(), step.clone());
                     let action = match &effect.work {
+                        Work::CallModel { purpose, .. } if !purpose.is_turn() => purpose.word().to_owned(),
                         Work::CallModel { .. } => "thinking".to_owned(),
                         Work::CallTool { call } => plain::short(call),
                         Work::RunCommand => "command".to_owned(),

@@ -14,6 +14,8 @@ pub struct Lines {
     /// 0: steps, gates, denials. 1: tool calls too. 2: model text and command output too.
     verbosity: i8,
     steps: HashMap<String, String>,
+    /// What calls are for that are no plain turns, by effect.
+    purposes: HashMap<String, &'static str>,
     calls: HashMap<String, (String, ToolCall)>,
     spent: NanoUsd,
 }
@@ -50,6 +52,10 @@ impl Lines {
         let step = effect.step.as_ref().map_or_else(|| "run".to_owned(), ToString::to_string);
         self.steps.insert(effect.key.0.clone(), step.clone());
         match &effect.work {
+            Work::CallModel { purpose, .. } if !purpose.is_turn() => {
+                self.purposes.insert(effect.key.0.clone(), purpose.word());
+                Vec::new()
+            }
             Work::CallTool { call } => {
                 self.calls.insert(effect.key.0.clone(), (step, call.clone()));
                 Vec::new()
@@ -84,7 +90,8 @@ impl Lines {
                 lines.extend(notes.iter().map(|note| format!("note: {}", line(note, 300))));
                 lines
             }
-            Input::Answered { answer, bill, .. } => {
+            Input::Answered { key, answer, bill, .. } => {
+                let who = self.purposes.remove(&key.0).unwrap_or("model");
                 self.spent = self.spent.plus(bill.cost.unwrap_or_default());
                 if self.verbosity < 1 {
                     return Vec::new();
@@ -96,7 +103,7 @@ impl Lines {
                     format!(": {}", line(&answer.text, 160))
                 };
                 vec![format!(
-                    "{step}: model answered ({} in, {} out, {} so far){said}",
+                    "{step}: {who} answered ({} in, {} out, {} so far){said}",
                     numbers::grouped(usage.input),
                     numbers::grouped(usage.output),
                     self.spent

@@ -2,6 +2,7 @@
 
 use super::{line, numbers};
 use crate::model::plan::{Plan, StepKind};
+use crate::model::quality::Quality;
 use std::fmt::Write;
 
 /// The plan for people, or whole as JSON.
@@ -33,6 +34,11 @@ pub fn render(plan: &Plan, json: bool) -> String {
         if step.attempts > 1 {
             let _ = write!(out, " · {} attempts", step.attempts);
         }
+        if let StepKind::Agent(spec) = &step.kind
+            && let Some(quality) = &spec.quality
+        {
+            let _ = write!(out, " · {}", quality_words(quality));
+        }
         if let Some(condition) = &step.condition {
             let _ = write!(out, " · if {}", line(condition, 60));
         }
@@ -57,4 +63,14 @@ pub fn render(plan: &Plan, json: bool) -> String {
     let _ = writeln!(out, "  sandbox     {:?}, {:?}{image}", plan.sandbox.driver, plan.sandbox.exec_mode);
     let _ = writeln!(out, "  delivers    {:?}, when {:?}", plan.deliver.kind, plan.deliver.when);
     out
+}
+
+/// What is done for a better answer, in a few words.
+fn quality_words(quality: &Quality) -> String {
+    let mut words = Vec::new();
+    words.extend(quality.debate.as_ref().map(|it| format!("debate of {} rounds", it.rounds)));
+    words.extend(quality.action_sampling.as_ref().map(|it| format!("{} samples a turn", it.n)));
+    words.extend(quality.guardrail.as_ref().map(|it| format!("guard {}", it.guard.name)));
+    words.extend(quality.best_of.as_ref().map(|it| format!("best of {}", it.n)));
+    words.join(" · ")
 }

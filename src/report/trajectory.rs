@@ -1,11 +1,12 @@
 //! The trajectory: a run's readable record, one JSON object a line.
 //!
 //! Every line has `seq`, `at` (UTC) and `type`; `step` where it belongs to one. Types: `started`, `resumed`,
-//! `prepared`, `recalled`, `prompt`, `answer`, `model_failed`, `outcome_unknown`, `tool`, `command`, `snapshot`, `restored`, `gate`,
-//! `joined`, `delivered`, `failed`, `deadline`, `cancelled`, and `intent` for what was about to be done.
+//! `prepared`, `recalled`, `prompt`, `answer`, `model_failed`, `outcome_unknown`, `tool`, `command`, `snapshot`,
+//! `restored`, `gate`, `joined`, `delivered`, `failed`, `deadline`, `cancelled`, and `intent` for what was about to be
+//! done. What concerns a model call that is no plain turn of an agent has its `purpose`.
 
 use super::numbers;
-use crate::model::journal::{Effect, Input, Row, RowBody, Work};
+use crate::model::journal::{Effect, Input, Purpose, Row, RowBody, Work};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -38,8 +39,23 @@ impl Trajectory {
             if fields.get("step").is_some_and(Value::is_null) {
                 fields.remove("step");
             }
+            if let Some(purpose) = self.purpose(&row.body) {
+                fields.insert("purpose".into(), json!(purpose));
+            }
         }
         value.to_string()
+    }
+
+    /// What a model call is for, where it is more than an agent's plain turn.
+    fn purpose(&self, body: &RowBody) -> Option<&Purpose> {
+        let key = match body {
+            RowBody::Intent(effect) => &effect.key,
+            RowBody::Input(input) => input.key()?,
+        };
+        match &self.effects.get(&key.0)?.work {
+            Work::Compose { purpose, .. } | Work::CallModel { purpose, .. } => Some(purpose).filter(|it| !it.is_turn()),
+            _ => None,
+        }
     }
 
     fn input(&self, input: &Input) -> Value {

@@ -1,8 +1,9 @@
 //! The readable account of a run.
 
 use super::state::State;
-use crate::model::account::{Account, StepAccount};
+use crate::model::account::{Account, QualityAccount, StepAccount};
 use crate::model::plan::StepKind;
+use crate::model::quality::Quality;
 
 /// Folds a state into its account.
 pub fn account(state: &State) -> Account {
@@ -29,7 +30,9 @@ pub fn account(state: &State) -> Account {
                 mode,
                 status: step.status,
                 attempt: step.attempt,
-                attempts: plan.attempts,
+                attempts: quality_of(&plan.kind)
+                    .and_then(|quality| quality.best_of.as_ref())
+                    .map_or(plan.attempts, |best| best.n),
                 iteration: step.iteration,
                 duration_ms: step.duration_ms + running,
                 spend: step.spend,
@@ -39,6 +42,10 @@ pub fn account(state: &State) -> Account {
                 gates: step.gates.iter().map(|gate| (gate.attempt, gate.result.clone(), gate.led_to.clone())).collect(),
                 denials: step.denials.clone(),
                 needs: plan.needs.clone(),
+                quality: QualityAccount {
+                    told: quality_of(&plan.kind).map(|quality| step.quality.told(quality)).unwrap_or_default(),
+                    spend: step.quality.spent.iter().map(|(purpose, spend)| (purpose.clone(), *spend)).collect(),
+                },
             }
         })
         .collect();
@@ -60,5 +67,12 @@ pub fn account(state: &State) -> Account {
         by_model: state.by_model.iter().map(|(name, spend)| (name.clone(), *spend)).collect(),
         final_gates: state.final_gates.clone(),
         delivered: state.delivered.clone(),
+    }
+}
+
+fn quality_of(kind: &StepKind) -> Option<&Quality> {
+    match kind {
+        StepKind::Agent(spec) => spec.quality.as_ref(),
+        StepKind::Run { .. } => None,
     }
 }

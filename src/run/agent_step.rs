@@ -22,6 +22,9 @@ impl State {
 
     /// Asks for the next request.
     pub(super) fn compose(&mut self, index: usize) {
+        if self.start_samples(index) {
+            return;
+        }
         self.steps[index].phase = Phase::Composing;
         let model = self.steps[index].model;
         self.emit(index, Work::Compose { model, purpose: Purpose::Turn });
@@ -29,6 +32,9 @@ impl State {
 
     /// The model could not be had: its fallback, or the end of the step.
     pub(super) fn model_failed(&mut self, index: usize, cause: &Effect, error: ModelError) {
+        if self.quality_call_failed(index, cause, &error) {
+            return;
+        }
         let Work::CallModel { model, .. } = cause.work else { return };
         let hopeless = matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched);
         let others = self.agent_spec(index).map_or(0, |spec| spec.models.len());
@@ -51,6 +57,13 @@ impl State {
                 format!("the model refused {words}; word the task differently, or choose another model"),
             );
         }
+        if !self.guard_turn(index, &answer) {
+            self.carry_out(index, answer);
+        }
+    }
+
+    /// Carries out an answer's calls.
+    pub(super) fn carry_out(&mut self, index: usize, answer: Answer) {
         let results = answer
             .calls
             .iter()
@@ -165,6 +178,13 @@ impl State {
     }
 
     fn concluded(&mut self, index: usize, conclusion: Conclusion) {
+        if !self.guard_conclusion(index, &conclusion) {
+            self.conclude(index, conclusion);
+        }
+    }
+
+    /// The agent's work is done.
+    pub(super) fn conclude(&mut self, index: usize, conclusion: Conclusion) {
         let step = &mut self.steps[index];
         step.text = conclusion.text;
         step.output = conclusion.output;
@@ -172,7 +192,7 @@ impl State {
     }
 
     /// Limits after a turn that did not conclude.
-    fn go_on(&mut self, index: usize, text: &str, stalled: bool, all_denied: bool) {
+    pub(super) fn go_on(&mut self, index: usize, text: &str, stalled: bool, all_denied: bool) {
         let plan = std::sync::Arc::clone(&self.plan);
         let Some((_, plan)) = plan.steps.get_index(index) else { return };
         let turns = self.steps[index].turns.len() as u32;

@@ -263,6 +263,7 @@ impl State {
                 self.steps[index].after = Some(tree);
                 self.check_gates(index);
             }
+            Phase::Guarding => self.guard_sees(index, tree, files),
             _ => {}
         }
     }
@@ -278,7 +279,7 @@ impl State {
         if is_run {
             self.steps[index].phase = Phase::Command;
             self.emit(index, Work::RunCommand);
-        } else {
+        } else if !self.start_debate(index) {
             self.compose(index);
         }
     }
@@ -352,7 +353,11 @@ impl State {
         if self.ending.is_some() || !self.steps[index].is_running() {
             return;
         }
+        self.steps[index].parked.clear();
         self.abandon_effects(index);
+        if self.attempt_lost(index, ending, &message) {
+            return;
+        }
         if self.main_joining == Some(index) {
             self.main_joining = None;
         }
@@ -360,7 +365,6 @@ impl State {
         let writes = self.plan_step(index).is_some_and(|step| step.writes);
         let restorable = self.wants_snapshots(index);
         let step = &mut self.steps[index];
-        step.parked = None;
         let begun = !matches!(step.phase, Phase::Idle | Phase::Joining | Phase::Forking | Phase::Before);
         match step.before.clone() {
             Some(tree) if begun && writes && !own_copy && restorable && step.phase != Phase::RollingBack => {
@@ -467,7 +471,7 @@ impl State {
         for index in 0..self.steps.len() {
             let running = self.steps[index].is_running();
             if running {
-                self.steps[index].parked = None;
+                self.steps[index].parked.clear();
                 self.abandon_effects(index);
                 self.stop_clock(index);
             }

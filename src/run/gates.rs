@@ -11,7 +11,11 @@ impl State {
     pub(super) fn check_gates(&mut self, index: usize) {
         let gates = self.plan_step(index).map(|step| step.gates.clone()).unwrap_or_default();
         let Some(tree) = self.tree_to_check(index).filter(|_| !gates.is_empty()) else {
-            return self.keep(index);
+            self.steps[index].gates_now.clear();
+            return if self.attempt_over(index) {
+            } else {
+                self.keep(index)
+            };
         };
         self.steps[index].phase = Phase::Gating;
         self.steps[index].gates_now.clear();
@@ -27,7 +31,7 @@ impl State {
         let step = &mut self.steps[index];
         step.gates_now.push(result);
         step.gates_open = step.gates_open.saturating_sub(1);
-        if step.gates_open == 0 {
+        if step.gates_open == 0 && !self.attempt_over(index) {
             self.judge(index);
         }
     }
@@ -48,13 +52,13 @@ impl State {
     }
 
     /// What a gate's failure does here: the policy's `rollback_on_fail` beats `warn` and `fail`.
-    fn outcome_of(&self, result: &GateResult) -> OnGateFail {
+    pub(super) fn outcome_of(&self, result: &GateResult) -> OnGateFail {
         let on_fail = self.plan.gates.get(&result.gate).map_or(OnGateFail::Rollback, |gate| gate.on_fail);
         let kept = matches!(on_fail, OnGateFail::Warn | OnGateFail::Fail);
         if self.plan.policy.rollback_on_fail && kept { OnGateFail::Rollback } else { on_fail }
     }
 
-    fn judge(&mut self, index: usize) {
+    pub(super) fn judge(&mut self, index: usize) {
         let Some(plan) = self.plan_step(index) else { return };
         let (attempts, id) = (plan.attempts, plan.id.clone());
         // In the order of the workflow, whichever ended first: reports and feedback must not depend on timing.
@@ -124,6 +128,9 @@ impl State {
 
     /// The workspace is as it was before the step.
     pub(super) fn restored(&mut self, index: usize, discarded: String) {
+        if self.steps[index].phase == Phase::Settling {
+            return self.settle_best(index);
+        }
         if self.plan_step(index).is_some_and(|step| !step.own_copy) {
             self.main_tree = self.steps[index].before.clone();
         }
@@ -146,6 +153,7 @@ impl State {
         step.attempt += 1;
         step.ordinal = 0;
         step.turns.clear();
+        step.quality.next_attempt();
         step.repairs = 0;
         step.nudged = false;
         step.stall.clear();

@@ -19,6 +19,7 @@ mod finish;
 mod flow;
 mod gates;
 mod money;
+pub mod quality;
 mod stall;
 mod state;
 mod view;
@@ -108,7 +109,7 @@ impl State {
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
-                self.answered(index, answer);
+                self.answer(index, &cause, answer);
             }
             Input::ModelFailed { error, .. } => {
                 self.charge_failed(index, &cause, error.bill.as_ref());
@@ -116,7 +117,7 @@ impl State {
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                self.compose(index);
+                self.compose_again(index, &cause);
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),

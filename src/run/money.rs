@@ -27,11 +27,11 @@ impl State {
         hash: String,
         prompt: Option<String>,
     ) {
-        let Work::Compose { model, .. } = cause.work else { return };
+        let Work::Compose { model, purpose } = cause.work else { return };
         if let Some(prompt) = prompt {
             self.steps[index].prompt = Some(prompt);
         }
-        self.ask_for_money(index, ParkedCall { model, tokens, cost, hash });
+        self.ask_for_money(index, ParkedCall { model, purpose, tokens, cost, hash });
     }
 
     fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
@@ -40,11 +40,12 @@ impl State {
                 self.reserved = self.reserved.plus(call.cost.unwrap_or_default());
                 self.reserved_tokens = self.reserved_tokens.saturating_add(call.tokens);
                 self.steps[index].phase = Phase::Calling;
+                self.sample_sent(index, &call.purpose);
                 self.emit(
                     index,
                     Work::CallModel {
                         model: call.model,
-                        purpose: Purpose::Turn,
+                        purpose: call.purpose,
                         why: String::new(),
                         reserved_tokens: call.tokens,
                         reserved_cost: call.cost,
@@ -52,10 +53,12 @@ impl State {
                     },
                 );
             }
+            Word::Wait if self.sample_left_out(index, &call.purpose) => {}
             Word::Wait => {
                 self.steps[index].phase = Phase::Parked;
-                self.steps[index].parked = Some(call);
+                self.steps[index].parked.push(call);
             }
+            Word::Never(why) if self.unaffordable(index, &call, &why) => {}
             Word::Never(why) => self.fail(index, Ending::Limit, why),
         }
     }
@@ -112,7 +115,7 @@ impl State {
     /// Charges a call. Without a bill its outcome is unknown, and its reservation is what it cost.
     pub(super) fn charge(&mut self, index: usize, cause: &Effect, bill: Option<&Bill>) {
         self.release(index, cause);
-        let Work::CallModel { model, reserved_tokens, reserved_cost, .. } = &cause.work else { return };
+        let Work::CallModel { model, purpose, reserved_tokens, reserved_cost, .. } = &cause.work else { return };
         let mut spend = Spend { calls: 1, ..Spend::default() };
         let name = match bill {
             Some(bill) => {
@@ -129,7 +132,7 @@ impl State {
                     Some(cost) => spend.cost = *cost,
                     None => spend.unknown_calls = 1,
                 }
-                self.model_name(index, *model)
+                self.model_name(index, purpose, *model)
             }
         };
         if let (Some(cost), Some(reserved)) = (bill.and_then(|bill| bill.cost), reserved_cost)
@@ -139,6 +142,7 @@ impl State {
         }
         add(&mut self.spend, &spend);
         add(&mut self.steps[index].spend, &spend);
+        self.note_purpose(index, purpose, &spend);
         add(self.by_model.entry(name).or_default(), &spend);
         self.warn_of_budget();
         self.wake_parked();
@@ -169,16 +173,14 @@ impl State {
             return;
         }
         for index in 0..self.steps.len() {
-            if let Some(call) = self.steps[index].parked.take() {
+            for call in std::mem::take(&mut self.steps[index].parked) {
                 self.ask_for_money(index, call);
             }
         }
     }
 
-    fn model_name(&self, index: usize, model: usize) -> String {
-        self.agent_spec(index)
-            .and_then(|spec| spec.models.get(model))
-            .map_or_else(|| "unknown".to_owned(), |model| model.name.clone())
+    fn model_name(&self, index: usize, purpose: &Purpose, model: usize) -> String {
+        self.models_for(index, purpose).get(model).map_or_else(|| "unknown".to_owned(), |model| model.name.clone())
     }
 }
 

@@ -4,7 +4,7 @@ use crate::model::account::{Ending, Spend, StepStatus};
 use crate::model::chat::{Answer, Turn};
 use crate::model::delivery::{Delivered, FileChange};
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
-use crate::model::journal::{Base, Effect, GateResult, Input, Work};
+use crate::model::journal::{Base, Effect, GateResult, Input, Purpose, Work};
 use crate::model::plan::{Plan, PlanStep, StepKind};
 use crate::model::tool::{Ruling, ToolCall};
 use crate::model::usage::NanoUsd;
@@ -55,12 +55,16 @@ pub(super) enum Phase {
     Tools,
     /// Its command runs.
     Command,
+    /// The tree that a guard is to see is being taken.
+    Guarding,
     /// The tree it made is being taken.
     After,
     /// Gates run.
     Gating,
     /// Its work is being undone, to try again.
     Undoing,
+    /// The best of its attempts is being put in place.
+    Settling,
     /// Its work is being undone, then it has failed.
     RollingBack,
 }
@@ -101,6 +105,7 @@ pub(super) struct OpenTurn {
 #[derive(Debug, Clone)]
 pub(super) struct ParkedCall {
     pub model: usize,
+    pub purpose: Purpose,
     pub tokens: u64,
     pub cost: Option<NanoUsd>,
     pub hash: String,
@@ -126,7 +131,9 @@ pub struct StepState {
     /// The conversation of this attempt.
     pub turns: Vec<Turn>,
     pub(super) open: Option<OpenTurn>,
-    pub(super) parked: Option<ParkedCall>,
+    pub(super) parked: Vec<ParkedCall>,
+    /// What the quality layer knows.
+    pub quality: super::quality::Progress,
     /// Which of the step's models is in use.
     pub model: usize,
     /// The first prompt, as rendered.
@@ -181,7 +188,8 @@ impl StepState {
             duration_ms: 0,
             turns: Vec::new(),
             open: None,
-            parked: None,
+            parked: Vec::new(),
+            quality: super::quality::Progress::default(),
             model: 0,
             prompt: None,
             experience: None,
@@ -218,6 +226,7 @@ impl StepState {
             denials: std::mem::take(&mut self.denials),
             jumps: self.jumps,
             gates: std::mem::take(&mut self.gates),
+            quality: self.quality.next_pass(),
             ..fresh
         };
     }

@@ -40,6 +40,9 @@ pub(super) fn body(request: &ChatRequest, refused: &BTreeSet<Optional>) -> Value
     }
     let max_tokens = if refused.contains(&Optional::MaxTokens) { "max_completion_tokens" } else { "max_tokens" };
     put(max_tokens, json!(request.model.max_output));
+    if let Some(temperature) = request.sampling.temperature {
+        put("temperature", json!(temperature));
+    }
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
             json!({"type": "function", "function": {

@@ -4,6 +4,7 @@ mod checker;
 mod expressions;
 mod limits;
 mod memory;
+mod quality;
 mod shape;
 mod workflow;
 
@@ -151,6 +152,7 @@ fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
     workflow::output(checker, root.get("output"));
     memory::history(checker, root.get("history"));
     memory::recommend(checker, root.get("tools_recommend"));
+    quality::settings(checker, root.get("quality"));
 }
 
 fn configuration(checker: &mut Checker<'_>, root: &Node) {

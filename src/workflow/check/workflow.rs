@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 /// The kinds of steps; exactly one of these keys stands in a step.
 const KINDS: [&str; 6] = ["mode", "run", "team", "workflow", "approve", "decompose"];
 /// Keys that only an agent's step has a use for.
-const AGENT_KEYS: [&str; 9] =
-    ["prompt", "scenario", "model", "backend", "tools", "history", "output", "max_steps", "max_turns"];
+const AGENT_KEYS: [&str; 10] =
+    ["prompt", "scenario", "model", "backend", "tools", "history", "output", "max_steps", "max_turns", "quality"];
 /// What this version delivers.
 const DELIVERED_NOW: [&str; 4] = ["none", "patch", "commit-local", "branch"];
 /// Variables by which a program can be made to load or run something else.
@@ -285,6 +285,7 @@ fn step(checker: &mut Checker<'_>, root: &Node, name: &str, at: At, node: &Node)
     }
     env(checker, node.get("env"));
     mode_rules(checker, node);
+    super::quality::of_step(checker, node);
     output(checker, node.get("output"));
     super::memory::history(checker, node.get("history"));
     attempts(checker, root, node);

@@ -24,6 +24,7 @@ codes! {
     UNKNOWN_VALUE = "unknown-value", "A word that is none of those that its key knows.";
     OUT_OF_RANGE = "out-of-range", "A number outside of what its key takes.";
     EXCLUSIVE_KEYS = "exclusive-keys", "Keys that rule each other out.";
+    CONTRADICTORY_QUALITY = "contradictory-quality", "Settings under `quality` that contradict each other or their step.";
     FOREIGN_SYNTAX = "foreign-syntax", "A habit from another CI system that is written otherwise here.";
     BAD_NAME = "bad-name", "A name of a workflow, step, mode, policy, gate or input that cannot be one.";
     NAME_MISMATCH = "name-mismatch", "The name in the file is not the file's name.";

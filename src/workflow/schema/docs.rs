@@ -413,6 +413,9 @@ pub struct StepDoc {
     /// Which implementation of an agent.
     #[serde(default)]
     pub backend: Option<String>,
+    /// Ways to a better answer; takes the place of what the mode says.
+    #[serde(default)]
+    pub quality: Option<super::quality::QualityDoc>,
     /// Tools on offer; within what the mode offers.
     #[serde(default)]
     pub tools: Option<Vec<ToolName>>,

@@ -7,6 +7,7 @@ pub mod document;
 pub mod kinds;
 pub mod library;
 pub mod memory;
+pub mod quality;
 pub mod settings;
 pub mod stop;
 pub mod values;
@@ -16,6 +17,7 @@ pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
 pub use library::{Library, Loaded};
 pub use memory::*;
+pub use quality::*;
 pub use settings::*;
 
 use serde_json::{Value, json};

@@ -66,6 +66,9 @@ pub struct ModeDoc {
     /// How its steps learn from earlier runs. Default: the configuration's.
     #[serde(default)]
     pub experience: Option<ModeExperienceDoc>,
+    /// Ways to a better answer, for steps that say nothing of it.
+    #[serde(default)]
+    pub quality: Option<super::quality::QualityDoc>,
     /// What the mode itself forbids.
     #[serde(default)]
     pub safety: Option<SafetyDoc>,
