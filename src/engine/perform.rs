@@ -42,7 +42,7 @@ impl From<SandboxError> for Trouble {
     fn from(error: SandboxError) -> Self {
         let fault = match &error {
             SandboxError::Refused(_) => Fault::User,
-            SandboxError::Unavailable(_) | SandboxError::Broken(_) => Fault::Environment,
+            SandboxError::Unavailable(_) | SandboxError::Missing(_) | SandboxError::Broken(_) => Fault::Environment,
         };
         Self { fault, message: error.to_string() }
     }

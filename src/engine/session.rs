@@ -112,6 +112,7 @@ impl Session {
             env: self.plan.env.clone(),
             owner: workspace.owner(),
             loopback: None,
+            guest: None,
         };
         let sandbox: Arc<dyn Sandbox> = Arc::from(chosen.driver.open(&order).await?);
         open.insert(name.to_owned(), Arc::clone(&sandbox));
