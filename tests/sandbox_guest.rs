@@ -233,6 +233,7 @@ async fn a_guest_finds_its_programs_and_a_home_of_its_own() {
         let home = sandbox.home().display().to_string();
         assert_eq!(outcome.output, format!("{home}\n"), "{kind:?}: shown read-only, the home is the guest's");
         sandbox.close().await.unwrap();
+        drop(sandbox);
         assert!(kind != DriverKind::None || !Path::new(&home).exists(), "the home goes with the sandbox");
     }
     let native = Native::new(PathBuf::from(env!("CARGO_BIN_EXE_codeforge")), host.clone());

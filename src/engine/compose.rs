@@ -52,7 +52,7 @@ impl Session {
         Ok((agent::compose(spec, model, &system, &prompt, &progress.turns), first))
     }
 
-    fn prompts(
+    pub(super) fn prompts(
         &self,
         state: &State,
         index: usize,

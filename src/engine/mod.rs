@@ -5,8 +5,10 @@
 //! intents in one transaction → tell the watcher → perform the intents. Nothing is performed before its intent is
 //! durable, and nothing that has a durable result is performed again.
 
+mod backend;
 mod compose;
 mod drive;
+mod gateway;
 mod perform;
 mod sandboxes;
 mod session;

@@ -53,7 +53,7 @@ impl Trouble {
         Self { fault: Fault::User, message: message.into() }
     }
 
-    fn bug(what: &str) -> Self {
+    pub(super) fn bug(what: &str) -> Self {
         Self { fault: Fault::Environment, message: format!("an internal error: {what}; please report it") }
     }
 }
@@ -69,6 +69,8 @@ pub(super) struct View {
     gates: Vec<crate::model::journal::GateResult>,
     cost: String,
     started_ms: i64,
+    /// What the step's backend is asked.
+    prompt: Option<Result<String, String>>,
 }
 
 impl Session {
@@ -84,6 +86,7 @@ impl Session {
             gates: if delivering { last_gates(state) } else { Vec::new() },
             cost: cost_words(state),
             started_ms: state.started_ms,
+            prompt: matches!(effect.work, Work::RunBackend).then(|| self.backend_prompt(state, &effect)),
         };
         let session = Arc::clone(self);
         Box::pin(async move {
@@ -106,7 +109,10 @@ impl Session {
                 Ok(Input::ToolDone { key, outcome })
             }
             Work::RunCommand => self.run_command(key, &view, again).await,
-            Work::RunBackend => Err(Trouble::bug("a backend was to be run")),
+            Work::RunBackend => {
+                let prompt = view.prompt.clone().unwrap_or_else(|| Ok(String::new()));
+                self.run_backend(key, &view, prompt, again).await
+            }
             Work::Snapshot { after } => self.snapshot(key, &view, after).await,
             Work::Restore { tree } => self.restore(key, &view, tree).await,
             Work::CheckGate { gate, tree } => self.check_gate(key, &gate, tree).await,
@@ -304,6 +310,10 @@ impl Session {
     }
 
     async fn restore(self: &Arc<Self>, key: EffectKey, view: &View, tree: TreeId) -> Result<Input, Trouble> {
+        if let Some(step) = &view.step {
+            // What a cut backend left at work must not write any more.
+            self.end_sandbox(&super::backend::sandbox_name(step)).await;
+        }
         let workspace = self.workspace_of(view).await?;
         let after = view.after.clone();
         let discarded = self

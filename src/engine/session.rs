@@ -8,7 +8,7 @@ use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::Base;
 use crate::model::plan::{Plan, PlanStep};
 use crate::port::repository::{OpenWorkspace, RepositoryError, Workspace};
-use crate::port::sandbox::{Home, OpenSandbox, Sandbox, SandboxError};
+use crate::port::sandbox::{Guest, Home, Loopback, OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -95,8 +95,36 @@ impl Session {
         if let Some(sandbox) = open.get(name) {
             return Ok(Arc::clone(sandbox));
         }
-        let chosen = self.driver().await?;
-        let order = OpenSandbox {
+        let order = self.order(name, workspace, writable, network)?;
+        let sandbox: Arc<dyn Sandbox> = Arc::from(self.driver().await?.driver.open(&order).await?);
+        open.insert(name.to_owned(), Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    /// Opens a sandbox for a program that is not ours.
+    pub(super) async fn guest_sandbox(
+        &self,
+        name: &str,
+        workspace: &Arc<dyn Workspace>,
+        writable: bool,
+        loopback: Option<Loopback>,
+        guest: Guest,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let mut open = self.sandboxes.lock().await;
+        let order = OpenSandbox { loopback, guest: Some(guest), ..self.order(name, workspace, writable, false)? };
+        let sandbox: Arc<dyn Sandbox> = Arc::from(self.driver().await?.driver.open(&order).await?);
+        open.insert(name.to_owned(), Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    fn order(
+        &self,
+        name: &str,
+        workspace: &Arc<dyn Workspace>,
+        writable: bool,
+        network: bool,
+    ) -> Result<OpenSandbox, SandboxError> {
+        Ok(OpenSandbox {
             run: self.run.clone(),
             name: name.to_owned(),
             workspace: workspace.root().to_path_buf(),
@@ -113,10 +141,7 @@ impl Session {
             owner: workspace.owner(),
             loopback: None,
             guest: None,
-        };
-        let sandbox: Arc<dyn Sandbox> = Arc::from(chosen.driver.open(&order).await?);
-        open.insert(name.to_owned(), Arc::clone(&sandbox));
-        Ok(sandbox)
+        })
     }
 
     /// What commands find in their home folder: what `setup`, which alone has a network, left there.

@@ -133,6 +133,13 @@ pub struct AgentSpec {
     pub quality: Option<super::quality::Quality>,
 }
 
+impl AgentSpec {
+    /// Whether a plain program does the work: no model, no cost.
+    pub fn is_plain(&self) -> bool {
+        self.backend.as_ref().is_some_and(|backend| backend.dialect == super::backend::Dialect::None)
+    }
+}
+
 /// A named output schema.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputSpec {

@@ -278,6 +278,8 @@ impl State {
         if is_run {
             self.steps[index].phase = Phase::Command;
             self.emit(index, Work::RunCommand);
+        } else if self.has_backend(index) {
+            self.run_backend(index);
         } else {
             self.compose(index);
         }

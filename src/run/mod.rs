@@ -15,6 +15,7 @@
 
 mod account;
 mod agent_step;
+mod backend;
 mod finish;
 mod flow;
 mod gates;
@@ -109,6 +110,7 @@ impl State {
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),
+            Input::BackendDone { outcome, .. } => self.backend_done(index, outcome),
             Input::Snapshotted { tree, files, .. } => self.snapshotted(index, tree, files),
             Input::Restored { discarded, .. } => self.restored(index, discarded),
             Input::GateDone { result, .. } => self.gate_done(index, result),

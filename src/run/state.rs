@@ -55,6 +55,8 @@ pub(super) enum Phase {
     Tools,
     /// Its command runs.
     Command,
+    /// Another program works on it.
+    Backend,
     /// The tree it made is being taken.
     After,
     /// Gates run.
@@ -66,12 +68,14 @@ pub(super) enum Phase {
 }
 
 /// What a failed attempt hands to the next one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Feedback {
     /// The gates that did not pass.
     pub gates: Vec<GateResult>,
     /// The difference that was thrown away, shortened.
     pub discarded: String,
+    /// What else there is to say of it.
+    pub said: String,
 }
 
 /// A gate result and what it led to.
