@@ -134,7 +134,8 @@ impl BackendDoc {
         let programs = match &self.programs {
             Some(programs) => programs.clone(),
             None if literal => Vec::new(),
-            None => argv.first().cloned().into_iter().collect(),
+            // A program of the repository's own is there, or says itself that it is not.
+            None => argv.first().filter(|first| !first.contains('/') || first.starts_with('/')).cloned().into_iter().collect(),
         };
         let stream = match &self.stream {
             None | Some(StreamDoc::Word(StreamWord::Text)) => Stream::default(),
