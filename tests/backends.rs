@@ -6,7 +6,8 @@
 mod common;
 
 use common::{TestRepo, ok, spoken};
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::process::{Output, Stdio};
 
 /// A repository with a workflow, a policy that lets agents write `src/**` only, and a formatter.
 fn repository(steps: &str) -> TestRepo {
@@ -31,10 +32,14 @@ fn run(repo: &TestRepo) -> Output {
 
 /// The run's own record, as `runs show` prints it for machines.
 fn account(repo: &TestRepo) -> serde_json::Value {
+    serde_json::from_str(&ok(&mut repo.codeforge(&["runs", "show", &run_id(repo), "--format", "json"]))).unwrap()
+}
+
+/// The one run that there is.
+fn run_id(repo: &TestRepo) -> String {
     let list: serde_json::Value =
         serde_json::from_str(&ok(&mut repo.codeforge(&["runs", "list", "--format", "json"]))).unwrap();
-    let run = list[0]["run"]["id"].as_str().unwrap_or_else(|| panic!("{list:#}"));
-    serde_json::from_str(&ok(&mut repo.codeforge(&["runs", "show", run, "--format", "json"]))).unwrap()
+    list[0]["run"]["id"].as_str().unwrap_or_else(|| panic!("{list:#}")).to_owned()
 }
 
 #[test]
@@ -178,4 +183,46 @@ fn untrusted_text_in_a_prompt_stays_one_argument_and_its_stream_is_read() {
     assert!(repo.read("src/asked.txt").contains(task), "{}", repo.read("src/asked.txt"));
     assert!(!repo.has("src/pwned") && !repo.has("src/.mine.cache"), "{}", repo.git(&["show", "--stat"]));
     assert_eq!(account(&repo)["steps"][0]["summary"], "all done");
+}
+
+#[test]
+fn under_docker_a_program_works_as_a_step_too() {
+    let repo = repository("steps:\n  format: { backend: exec, command: [tool/sort, src/list.txt] }\n");
+    let file = ".codeforge/workflows/w.yml";
+    let text = repo.read(file).replace("driver: native", "driver: docker, image: \"codeforge-test:latest\"");
+    repo.write(file, text);
+    repo.commit("docker");
+    let output = run(&repo);
+    assert!(output.status.success(), "{}", spoken(&output));
+    assert_eq!(repo.read("src/list.txt"), "a\nb\n");
+}
+
+#[test]
+fn a_run_that_is_killed_puts_the_tree_back_and_starts_the_program_again() {
+    let repo = repository(
+        "steps:\n  work: { backend: exec, run: \"echo once >>src/list.txt; echo begun; sleep 2; echo ended\" }\n",
+    );
+    let mut child = repo.codeforge(&["-vv", "run", "w"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // The program has written and says so: now the engine dies.
+    assert!(lines.any(|line| line.unwrap().contains("begun")), "the program never began");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let id = run_id(&repo);
+    let output = repo.codeforge(&["resume", &id]).output().unwrap();
+    assert!(output.status.success(), "{}", spoken(&output));
+    assert_eq!(repo.read("src/list.txt"), "b\na\nonce\n");
+}
+
+#[test]
+fn the_command_line_lists_and_shows_backends() {
+    let repo = repository("steps:\n  work: { backend: exec, command: [\"true\"] }\n");
+    repo.write(".codeforge/backends/mine.yml", "name: mine\ndescription: Our own\ndialect: none\ncommand: [mine]\n");
+    let list = ok(&mut repo.codeforge(&["backends", "list"]));
+    assert!(list.lines().any(|line| line.starts_with("codex ") && line.contains("openai-responses")), "{list}");
+    assert!(list.contains("Our own  (this repository's)"), "{list}");
+    assert!(ok(&mut repo.codeforge(&["backends", "show", "aider"])).contains("{prompt_file}"));
+    let output = repo.codeforge(&["backends", "show", "aidr"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(ok(&mut repo.codeforge(&["schema", "backend"])).contains("\"dialect\""));
 }

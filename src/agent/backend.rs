@@ -12,7 +12,7 @@ const WORDS: usize = 8 * 1024;
 /// A line of JSON that is longer is not read.
 const LINE: usize = 4 * 1024 * 1024;
 /// Lines of plain text that count as closing words.
-const CLOSING_LINES: usize = 20;
+const CLOSING_LINES: usize = 10;
 
 /// Where the prompt lies, beneath the home folder.
 pub const PROMPT_FILE: &str = ".codeforge-prompt.md";

@@ -24,6 +24,7 @@ impl Toolchains {
     #[must_use]
     pub fn with(mut self, folders: Vec<PathBuf>, path: &str) -> Self {
         self.folders.extend(folders);
+        self.tidy();
         if !path.is_empty() {
             self.path = format!("{path}:{}", self.path);
         }
@@ -50,10 +51,14 @@ impl Toolchains {
         }
         entries.extend(SYSTEM_PATH.split(':').filter(|entry| !path.split(':').any(|one| one == *entry)));
         found.path = entries.join(":");
-        found.folders.sort();
-        // What lies beneath another shown folder is shown with it.
-        found.folders.dedup_by(|later, earlier| later.starts_with(&*earlier));
+        found.tidy();
         found
+    }
+
+    /// What lies beneath another shown folder is shown with it.
+    fn tidy(&mut self) {
+        self.folders.sort();
+        self.folders.dedup_by(|later, earlier| later.starts_with(&*earlier));
     }
 
     /// The operator's home.
