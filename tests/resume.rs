@@ -216,6 +216,7 @@ impl Fixture {
                 store,
                 repository,
                 drivers: sandbox::drivers(&host),
+                gateway: None,
                 models: Arc::clone(model) as Arc<dyn ChatModel>,
                 clock: Arc::new(SystemClock),
                 watch: Arc::new(Nobody),

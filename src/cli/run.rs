@@ -181,6 +181,7 @@ pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Co
         store,
         repository,
         drivers: cx.world.drivers(),
+        gateway: cx.world.gateway(),
         models,
         clock: cx.world.clock(),
         watch: Arc::new(watching::Nobody),

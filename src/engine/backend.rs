@@ -101,7 +101,7 @@ impl Session {
     ) -> Result<BackendOutcome, Trouble> {
         let door = match backend.dialect {
             Dialect::None => None,
-            _ => Some(self.open_door(step).await?),
+            _ => Some(self.open_door(step, spec)?),
         };
         let guest = Guest {
             programs: backend.programs.clone(),

@@ -1,5 +1,6 @@
 //! The loop.
 
+use super::desk::Call;
 use super::session::Session;
 use super::{Engine, EngineError};
 use crate::model::id::EffectKey;
@@ -10,7 +11,7 @@ use crate::run::State;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// A way to interrupt a run: it stops where it is and can be resumed.
@@ -38,6 +39,8 @@ struct Loop<'e> {
     fence: Fence,
     tasks: JoinSet<Finished>,
     handles: HashMap<EffectKey, AbortHandle>,
+    /// What programs in sandboxes ask.
+    calls: mpsc::UnboundedReceiver<Call>,
     /// The steps whose end was told, by their place in the plan.
     ended: BTreeSet<usize>,
 }
@@ -55,11 +58,12 @@ impl Engine {
         mut stop: Stop,
     ) -> Result<Outcome, EngineError> {
         let resumed = !facts.is_empty();
-        let session = Arc::new(Session::new(self.clone(), &state));
+        let (sender, calls) = mpsc::unbounded_channel();
+        let session = Arc::new(Session::new(self.clone(), &state, sender));
         let told = state.steps.iter().enumerate().filter(|(_, step)| step.is_ended());
         let ended = told.map(|(index, _)| index).collect();
         let (tasks, handles) = (JoinSet::new(), HashMap::new());
-        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, ended };
+        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, calls, ended };
         this.perform(effects, resumed);
         if !facts.is_empty() {
             this.take_in(facts).await?;
@@ -116,6 +120,7 @@ impl Loop<'_> {
             biased;
             Some(ended) = self.tasks.join_next() => self.ended(ended, &mut inputs),
             input = due => inputs.push(input),
+            Some(call) = self.calls.recv() => inputs.extend(self.session.hear(&self.state, call)),
         }
         while let Some(ended) = self.tasks.try_join_next() {
             self.ended(ended, &mut inputs);
@@ -186,6 +191,7 @@ impl Loop<'_> {
             }
             wanted
         });
+        self.session.answer_programs(&self.state);
         effects.retain(|effect| self.state.outstanding.contains_key(&effect.key));
         self.perform(effects, false);
         Ok(())

@@ -7,6 +7,7 @@
 
 mod backend;
 mod compose;
+mod desk;
 mod drive;
 mod gateway;
 mod perform;
@@ -21,6 +22,7 @@ use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
 use crate::model::plan::Plan;
 use crate::port::clock::Clock;
+use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::{SandboxDriver, SandboxError};
@@ -40,6 +42,8 @@ pub struct Engine {
     pub repository: Arc<dyn Repository>,
     /// The sandbox drivers there are.
     pub drivers: Vec<Arc<dyn SandboxDriver>>,
+    /// Serves models to programs in sandboxes; `None`: no step can have another agent as its backend.
+    pub gateway: Option<Arc<dyn Gateway>>,
     /// Answers chat requests.
     pub models: Arc<dyn ChatModel>,
     /// Time.

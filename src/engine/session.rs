@@ -1,6 +1,7 @@
 //! What one run holds open: its workspaces, its sandboxes, its requests on the way.
 
 use super::Engine;
+use super::desk::{Call, Questions};
 use super::sandboxes::{Chosen, choose, name};
 use crate::model::chat::ChatRequest;
 use crate::model::exec::ExecMode;
@@ -29,10 +30,13 @@ pub(super) struct Session {
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
     requests: Mutex<HashMap<StepId, ChatRequest>>,
+    /// What programs in sandboxes ask, to the loop.
+    pub calls: tokio::sync::mpsc::UnboundedSender<Call>,
+    pub questions: Questions,
 }
 
 impl Session {
-    pub(super) fn new(engine: Engine, state: &State) -> Self {
+    pub(super) fn new(engine: Engine, state: &State, calls: tokio::sync::mpsc::UnboundedSender<Call>) -> Self {
         Self {
             engine,
             run: state.run.clone(),
@@ -42,6 +46,8 @@ impl Session {
             sandboxes: tokio::sync::Mutex::default(),
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
+            calls,
+            questions: Questions::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
 use super::clock::Clock;
+use super::gateway::Gateway;
 use super::model::ChatModel;
 use super::repository::{Repository, RepositoryError};
 use super::sandbox::SandboxDriver;
@@ -39,6 +40,11 @@ pub trait World: Send + Sync {
 
     /// The sandbox drivers there are, without `auto`.
     fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>>;
+
+    /// What serves models to programs in sandboxes; `None`: this build has nothing that does.
+    fn gateway(&self) -> Option<Arc<dyn Gateway>> {
+        None
+    }
 
     /// The clock.
     fn clock(&self) -> Arc<dyn Clock>;

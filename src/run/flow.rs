@@ -362,7 +362,7 @@ impl State {
         let writes = self.plan_step(index).is_some_and(|step| step.writes);
         let restorable = self.wants_snapshots(index);
         let step = &mut self.steps[index];
-        step.parked = None;
+        step.parked.clear();
         let begun = !matches!(step.phase, Phase::Idle | Phase::Joining | Phase::Forking | Phase::Before);
         match step.before.clone() {
             Some(tree) if begun && writes && !own_copy && restorable && step.phase != Phase::RollingBack => {
@@ -469,7 +469,7 @@ impl State {
         for index in 0..self.steps.len() {
             let running = self.steps[index].is_running();
             if running {
-                self.steps[index].parked = None;
+                self.steps[index].parked.clear();
                 self.abandon_effects(index);
                 self.stop_clock(index);
             }

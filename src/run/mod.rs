@@ -52,6 +52,10 @@ impl State {
             }
             Input::CancelRequested { reason } => self.end(Ending::Cancelled, reason),
             Input::DeadlinePassed { step } => self.deadline_passed(step.as_ref()),
+            Input::Asked { step, number, input_tokens, max_output, cost, request_hash } => {
+                self.asked(&step, number, input_tokens.saturating_add(max_output), cost, request_hash);
+            }
+            Input::AskRefused { .. } => {}
             keyed => {
                 if let Some(cause) = cause {
                     self.settle(cause, keyed);
@@ -71,7 +75,7 @@ impl State {
             Input::Started { .. } => self.stage == Stage::New,
             Input::Resumed { .. } | Input::CancelRequested { .. } => true,
             Input::DeadlinePassed { step: None } => true,
-            Input::Asked { .. } | Input::AskRefused { .. } => false,
+            Input::Asked { step, .. } | Input::AskRefused { step, .. } => self.may_ask(step),
             Input::DeadlinePassed { step: Some(step) } => {
                 self.index(step).is_some_and(|index| self.steps[index].is_running())
             }
@@ -98,15 +102,22 @@ impl State {
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
-                self.answered(index, answer);
+                if !backend::is_question(&cause) {
+                    self.answered(index, answer);
+                }
             }
             Input::ModelFailed { error, .. } => {
                 self.charge_failed(index, &cause, error.bill.as_ref());
-                self.model_failed(index, &cause, error);
+                match backend::is_question(&cause) {
+                    true => self.question_failed(index, &cause, &error),
+                    false => self.model_failed(index, &cause, error),
+                }
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                self.compose(index);
+                if !backend::is_question(&cause) {
+                    self.compose(index);
+                }
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),

@@ -27,24 +27,27 @@ impl State {
         hash: String,
         prompt: Option<String>,
     ) {
-        let Work::Compose { model, .. } = cause.work else { return };
+        let Work::Compose { model, purpose } = cause.work else { return };
         if let Some(prompt) = prompt {
             self.steps[index].prompt = Some(prompt);
         }
-        self.ask_for_money(index, ParkedCall { model, tokens, cost, hash });
+        self.ask_for_money(index, ParkedCall { model, purpose, tokens, cost, hash });
     }
 
-    fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
+    pub(super) fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
+        let own = !matches!(call.purpose, Purpose::Gateway(_));
         match self.word(index, &call) {
             Word::Go => {
                 self.reserved = self.reserved.plus(call.cost.unwrap_or_default());
                 self.reserved_tokens = self.reserved_tokens.saturating_add(call.tokens);
-                self.steps[index].phase = Phase::Calling;
+                if own {
+                    self.steps[index].phase = Phase::Calling;
+                }
                 self.emit(
                     index,
                     Work::CallModel {
                         model: call.model,
-                        purpose: Purpose::Turn,
+                        purpose: call.purpose,
                         why: String::new(),
                         reserved_tokens: call.tokens,
                         reserved_cost: call.cost,
@@ -53,8 +56,10 @@ impl State {
                 );
             }
             Word::Wait => {
-                self.steps[index].phase = Phase::Parked;
-                self.steps[index].parked = Some(call);
+                if own {
+                    self.steps[index].phase = Phase::Parked;
+                }
+                self.steps[index].parked.push(call);
             }
             Word::Never(why) => self.fail(index, Ending::Limit, why),
         }
@@ -169,8 +174,11 @@ impl State {
             return;
         }
         for index in 0..self.steps.len() {
-            if let Some(call) = self.steps[index].parked.take() {
-                self.ask_for_money(index, call);
+            for call in std::mem::take(&mut self.steps[index].parked) {
+                // The one before may have ended the step.
+                if self.steps[index].is_running() && self.steps[index].failing.is_none() {
+                    self.ask_for_money(index, call);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::model::account::{Ending, Spend, StepStatus};
 use crate::model::chat::{Answer, Turn};
 use crate::model::delivery::{Delivered, FileChange};
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
-use crate::model::journal::{Base, Effect, GateResult, Input, Work};
+use crate::model::journal::{Base, Effect, GateResult, Input, Purpose, Work};
 use crate::model::plan::{Plan, PlanStep, StepKind};
 use crate::model::tool::{Ruling, ToolCall};
 use crate::model::usage::NanoUsd;
@@ -105,6 +105,7 @@ pub(super) struct OpenTurn {
 #[derive(Debug, Clone)]
 pub(super) struct ParkedCall {
     pub model: usize,
+    pub purpose: Purpose,
     pub tokens: u64,
     pub cost: Option<NanoUsd>,
     pub hash: String,
@@ -130,7 +131,10 @@ pub struct StepState {
     /// The conversation of this attempt.
     pub turns: Vec<Turn>,
     pub(super) open: Option<OpenTurn>,
-    pub(super) parked: Option<ParkedCall>,
+    /// Its calls that wait for money.
+    pub(super) parked: Vec<ParkedCall>,
+    /// How many questions its program has asked.
+    pub questions: u64,
     /// Which of the step's models is in use.
     pub model: usize,
     /// The first prompt, as rendered.
@@ -183,7 +187,8 @@ impl StepState {
             duration_ms: 0,
             turns: Vec::new(),
             open: None,
-            parked: None,
+            parked: Vec::new(),
+            questions: 0,
             model: 0,
             prompt: None,
             repairs: 0,
