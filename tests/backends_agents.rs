@@ -14,7 +14,7 @@ use codeforge::model::account::Ending;
 use codeforge::model::chat::{Bill, ChatAnswer, ChatRequest, Message, ModelError, ModelRef, RawCall, StopReason};
 use codeforge::model::exec::DriverKind;
 use codeforge::model::id::RunId;
-use codeforge::model::journal::{Input, Row, RowBody};
+use codeforge::model::journal::{Effect, Input, Row, RowBody, Work};
 use codeforge::model::progress::Progress;
 use codeforge::model::usage::{CostSource, NanoUsd, Price, Usage};
 use codeforge::port::model::ChatModel;
@@ -208,6 +208,9 @@ async fn drive_in(repo: &TestRepo, driver: DriverKind, budget_usd: f64, script: 
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let outcome = engine.start(run.clone(), plan, base, stopped).await.unwrap();
     let rows = engine.store.rows(&run).await.unwrap();
+    // The journal leads to the same state, by itself.
+    let again = codeforge::engine::replay(&rows).unwrap();
+    assert_eq!(format!("{:?}", run::account(&again)), format!("{:?}", run::account(&outcome.state)));
     let shown = seen.0.lock().unwrap().clone();
     let asked = scripted.asked.lock().unwrap().clone();
     Done { outcome, rows, shown, asked }
@@ -347,6 +350,17 @@ async fn what_a_program_asks_for_and_does_not_wait_for_is_paid_all_the_same() {
     assert_eq!(done.outcome.state.ending, Some(Ending::Done), "{}", done.said());
     let account = run::account(&done.outcome.state);
     assert_eq!(account.spend.calls as usize, done.count("asked"), "{:?}", account.spend);
+    // Cut while a question is out: it is charged, and the program begins anew.
+    let cut = done.rows.iter().position(|row| {
+        matches!(&row.body, RowBody::Intent(Effect { work: Work::CallModel { .. }, .. }))
+    });
+    let mut state = codeforge::engine::replay(&done.rows[..=cut.unwrap()]).unwrap();
+    let (key, at_ms) = (state.outstanding.keys().last().unwrap().clone(), state.now_ms);
+    assert_eq!(state.apply(at_ms, Input::OutcomeUnknown { key }), []);
+    assert_eq!((state.spend.calls, state.reserved), (1, NanoUsd::default()));
+    assert!(state.spend.cost > NanoUsd::default());
+    let left: Vec<&Work> = state.outstanding.values().map(|effect| &effect.work).collect();
+    assert_eq!(left, [&Work::RunBackend]);
     assert!(done.outcome.state.outstanding.is_empty() && done.outcome.state.reserved == NanoUsd::default());
 }
 

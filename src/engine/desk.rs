@@ -6,7 +6,7 @@ use super::session::{Session, lock};
 use crate::agent;
 use crate::model::chat::{Answer, ChatAnswer, ChatRequest, ModelError, ModelFault, ModelRef};
 use crate::model::id::{EffectKey, StepId};
-use crate::model::journal::{Input, Purpose, Work};
+use crate::model::journal::Input;
 use crate::model::plan::PlanStep;
 use crate::model::usage::Usage;
 use crate::port::gateway::{Desk, Question, Refusal};
@@ -182,12 +182,7 @@ impl Session {
         let waiting: Vec<(StepId, u64)> = questions.keys().cloned().collect();
         for place in waiting {
             let running = state.step(&place.0).is_some_and(|step| step.is_running()) && state.ending.is_none();
-            let out = state.outstanding.values().any(|effect| {
-                effect.step.as_ref() == Some(&place.0)
-                    && matches!(&effect.work, Work::CallModel { purpose: Purpose::Gateway(number), .. } if *number == place.1)
-            });
-            let answered = questions.get(&place).is_some_and(|open| open.got.is_some());
-            if (answered && !out) || !running {
+            if !running || !state.question_is_open(&place.0, place.1) {
                 let Some(open) = questions.remove(&place) else { continue };
                 let _ = open.answer.send(open.got.filter(|_| running).unwrap_or_else(|| Err(budget())));
             }

@@ -37,6 +37,15 @@ impl State {
         self.ask_for_money(index, ParkedCall { model, purpose: Purpose::Gateway(number), tokens, cost, hash });
     }
 
+    /// Whether a question of the step's program waits: for money, or for its answer.
+    pub fn question_is_open(&self, step: &StepId, number: u64) -> bool {
+        let asked = Purpose::Gateway(number);
+        let out = self.outstanding.values().filter(|effect| effect.step.as_ref() == Some(step));
+        let mut out = out.map(|effect| &effect.work);
+        out.any(|work| matches!(work, Work::CallModel { purpose, .. } if *purpose == asked))
+            || self.step(step).is_some_and(|step| step.parked.iter().any(|call| call.purpose == asked))
+    }
+
     /// A question could not be answered: the program is told, and asks the next model where there is one.
     pub(super) fn question_failed(&mut self, index: usize, cause: &Effect, error: &ModelError) {
         let Work::CallModel { model, .. } = cause.work else { return };

@@ -30,10 +30,14 @@ const CREDENTIALS: [&str; 12] = [
 pub(super) struct Shown {
     /// Folders, each at its own place, without those that lie beneath another.
     pub(super) folders: Vec<PathBuf>,
-    /// Folders to look for programs in.
+    /// Folders to look for programs in, before all others.
     pub(super) path: Vec<PathBuf>,
+    /// Folders outside the system's in which programs were found, as `PATH` lists them.
+    pub(super) found_in: Vec<PathBuf>,
     /// Programs that were not found.
     pub(super) missing: Vec<String>,
+    /// Programs that were found where nothing can be shown.
+    pub(super) hidden: Vec<PathBuf>,
 }
 
 impl Shown {
@@ -43,10 +47,28 @@ impl Shown {
         texts.join(":")
     }
 
+    /// The same for all folders, those of programs at the end.
+    pub(super) fn whole_path(&self) -> String {
+        let all: Vec<&str> = self.path.iter().chain(&self.found_in).filter_map(|folder| folder.to_str()).collect();
+        all.join(":")
+    }
+
     /// The first program that is missing, as an error.
     pub(super) fn complete(self) -> Result<Self, SandboxError> {
         match self.missing.first() {
             Some(program) => Err(SandboxError::Missing(program.clone())),
+            None => Ok(self),
+        }
+    }
+
+    /// The first program that cannot be shown, as an error.
+    pub(super) fn visible(self) -> Result<Self, SandboxError> {
+        match self.hidden.first() {
+            Some(program) => Err(SandboxError::Refused(format!(
+                "the program {} lies where nothing can be shown inside (a home folder itself, or a folder that is made \
+                 anew there, such as /tmp); install it elsewhere",
+                program.display()
+            ))),
             None => Ok(self),
         }
     }
@@ -73,13 +95,15 @@ pub(super) fn find(guest: &Guest, host: &Toolchains) -> Result<Shown, SandboxErr
     for program in &guest.programs {
         match search.on_path(program) {
             Some(file) => {
-                if let Some(folder) = file.parent()
-                    && !search.shown.path.iter().any(|known| known == folder)
-                {
-                    search.shown.path.push(folder.to_path_buf());
-                }
                 search.hops = HOPS;
                 search.follow(&file);
+                let Some(folder) = file.parent().filter(|folder| !guard::is_system(folder)) else { continue };
+                if !search.shown.folders.iter().any(|shown| folder.starts_with(shown)) {
+                    search.shown.hidden.push(file.clone());
+                }
+                if !search.shown.path.iter().chain(&search.shown.found_in).any(|known| known == folder) {
+                    search.shown.found_in.push(folder.to_path_buf());
+                }
             }
             None => search.shown.missing.push(program.clone()),
         }
@@ -287,6 +311,14 @@ mod tests {
         assert_eq!(shown(&["tool"]), ["lang/python", "venv"]);
         assert_eq!(shown(&["cli"]), ["js/node_modules", "lang/node-22"]);
         assert_eq!(shown(&["sh"]), Vec::<String>::new(), "what every sandbox has is not shown again");
+        let found = find(&guest(&["tool"]), &host).unwrap();
+        assert_eq!((found.path, found.found_in), (vec![], vec![home.join("venv/bin")]), "the order of PATH is the host's");
+        // Inside, /tmp is another one.
+        let scratch = tempfile::tempdir_in("/tmp").unwrap();
+        script(&scratch.path().join("tool"), "#!/bin/sh\n");
+        let inside = guest(&[scratch.path().join("tool").to_str().unwrap()]);
+        let hidden = find(&inside, &host).unwrap().complete().unwrap().visible();
+        assert!(matches!(hidden, Err(SandboxError::Refused(why)) if why.contains("/tmp")));
         let missing = find(&guest(&["tool", "nowhere"]), &host).unwrap().complete();
         assert!(matches!(missing, Err(SandboxError::Missing(program)) if program == "nowhere"));
     }

@@ -427,7 +427,7 @@ impl Contained {
         if !command.home_files.is_empty() {
             self.write_home(&container, command).await?;
         }
-        let path = match self.shown.path_text() {
+        let path = match self.shown.whole_path() {
             more if more.is_empty() => PATH.to_owned(),
             more => format!("{PATH}:{more}"),
         };
