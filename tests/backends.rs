@@ -19,7 +19,10 @@ fn repository(steps: &str) -> TestRepo {
             ".codeforge/policies/narrow.yml",
             "name: narrow\nrules:\n  - { tool: \"*\", path: [\"src/**\"], decision: allow }\nprotected_paths: [\".github/**\"]\n",
         ),
-        (".codeforge/workflows/w.yml", &format!("name: w\npolicy: narrow\nsandbox: {{ driver: native }}\ndeliver: commit-local\n{steps}")),
+        (
+            ".codeforge/workflows/w.yml",
+            &format!("name: w\npolicy: narrow\nsandbox: {{ driver: native }}\ndeliver: commit-local\n{steps}"),
+        ),
     ]);
     repo.executable("tool/sort");
     repo.commit("executable");
@@ -77,7 +80,10 @@ fn a_formatter_that_finds_nothing_to_do_has_not_failed() {
 #[test]
 fn a_path_that_the_policy_keeps_is_refused_and_everything_is_rolled_back() {
     for (what, path) in [
-        ("echo x >>src/list.txt; mkdir -p .github/workflows; echo evil >.github/workflows/ci.yml", ".github/workflows/ci.yml"),
+        (
+            "echo x >>src/list.txt; mkdir -p .github/workflows; echo evil >.github/workflows/ci.yml",
+            ".github/workflows/ci.yml",
+        ),
         ("echo x >>src/list.txt; echo x >>docs/guide.md", "docs/guide.md"),
         ("echo x >>src/list.txt; rm docs/guide.md", "docs/guide.md"),
         ("mv docs/guide.md src/guide.md", "docs/guide.md"),
@@ -98,13 +104,8 @@ fn a_path_that_the_policy_keeps_is_refused_and_everything_is_rolled_back() {
 #[test]
 fn a_denied_attempt_is_tried_again_where_attempts_are_left() {
     // The second attempt finds the workspace as it was, and does it right.
-    let repo = repository(
-        "steps:\n  work: { backend: mine, mode: coder, attempts: 2 }\n",
-    );
-    repo.write(
-        ".codeforge/backends/mine.yml",
-        "name: mine\ndialect: none\ncommand: [tool/obey, \"{prompt_file}\"]\n",
-    );
+    let repo = repository("steps:\n  work: { backend: mine, mode: coder, attempts: 2 }\n");
+    repo.write(".codeforge/backends/mine.yml", "name: mine\ndialect: none\ncommand: [tool/obey, \"{prompt_file}\"]\n");
     repo.write(
         "tool/obey",
         "#!/bin/sh\ncat \"$1\"\nif grep -q 'attempt 2' \"$1\" && grep -q 'docs/guide.md' \"$1\"; then echo c >>src/list.txt; \

@@ -156,7 +156,9 @@ async fn drive(repo: &TestRepo, budget_usd: f64, script: Script) -> Done {
 async fn drive_in(repo: &TestRepo, driver: DriverKind, budget_usd: f64, script: Script) -> Done {
     let peers = peers();
     let mut path = vec![peers.join("aider/venv/bin").display().to_string()];
-    path.extend(["opencode", "codex", "claude-code"].map(|it| peers.join(it).join("node_modules/.bin").display().to_string()));
+    path.extend(
+        ["opencode", "codex", "claude-code"].map(|it| peers.join(it).join("node_modules/.bin").display().to_string()),
+    );
     let host = sandbox::Host {
         helper: PathBuf::from(env!("CARGO_BIN_EXE_codeforge")),
         path: format!("{}:/usr/local/bin:/usr/bin:/bin", path.join(":")),
@@ -282,8 +284,23 @@ async fn opencode_works_with_tools_of_its_own_and_sees_no_key() {
     // Every variable is one that the sandbox, the backend's file or the agent itself has set.
     let env = repo.read("src/env.txt");
     let known = [
-        "PATH=", "HOME=/home/agent", "LANG=", "TERM=", "PWD=", "OLDPWD=", "SHLVL=", "_=", "OPENCODE", "AGENT=", "SHELL=",
-        "RUSTUP_HOME=", "PYENV_ROOT=", "NODE_", "npm_", "GIT_", "CODEFORGE_",
+        "PATH=",
+        "HOME=/home/agent",
+        "LANG=",
+        "TERM=",
+        "PWD=",
+        "OLDPWD=",
+        "SHLVL=",
+        "_=",
+        "OPENCODE",
+        "AGENT=",
+        "SHELL=",
+        "RUSTUP_HOME=",
+        "PYENV_ROOT=",
+        "NODE_",
+        "npm_",
+        "GIT_",
+        "CODEFORGE_",
     ];
     let strange: Vec<&str> =
         env.split('\0').filter(|line| !line.is_empty() && !known.iter().any(|name| line.starts_with(name))).collect();
@@ -328,7 +345,9 @@ fn asking(script: &str) -> TestRepo {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_each_driver_a_program_asks_with_its_own_token_only() {
     for driver in [DriverKind::Native, DriverKind::Docker, DriverKind::None] {
-        let repo = asking("{ tool/ask one; tool/ask two cf-00000000000000000000000000000000; } >src/said.txt 2>&1; cat src/said.txt");
+        let repo = asking(
+            "{ tool/ask one; tool/ask two cf-00000000000000000000000000000000; } >src/said.txt 2>&1; cat src/said.txt",
+        );
         let done = drive_in(&repo, driver, 1.0, Box::new(|_, _| answer("heard", &[]))).await;
         assert_eq!(done.outcome.state.ending, Some(Ending::Done), "{driver:?} {}", done.said());
         let said = repo.read("src/said.txt");
@@ -340,20 +359,18 @@ async fn under_each_driver_a_program_asks_with_its_own_token_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_program_asks_for_and_does_not_wait_for_is_paid_all_the_same() {
-    let repo = asking("(tool/ask unanswerable &) ; while ! grep -q x src/list.txt; do tool/ask quick >/dev/null && echo x >>src/list.txt; done");
-    let done = drive(
-        &repo,
-        1.0,
-        Box::new(|_, _| answer("heard", &[])),
-    )
-    .await;
+    let repo = asking(
+        "(tool/ask unanswerable &) ; while ! grep -q x src/list.txt; do tool/ask quick >/dev/null && echo x >>src/list.txt; done",
+    );
+    let done = drive(&repo, 1.0, Box::new(|_, _| answer("heard", &[]))).await;
     assert_eq!(done.outcome.state.ending, Some(Ending::Done), "{}", done.said());
     let account = run::account(&done.outcome.state);
     assert_eq!(account.spend.calls as usize, done.count("asked"), "{:?}", account.spend);
     // Cut while a question is out: it is charged, and the program begins anew.
-    let cut = done.rows.iter().position(|row| {
-        matches!(&row.body, RowBody::Intent(Effect { work: Work::CallModel { .. }, .. }))
-    });
+    let cut = done
+        .rows
+        .iter()
+        .position(|row| matches!(&row.body, RowBody::Intent(Effect { work: Work::CallModel { .. }, .. })));
     let mut state = codeforge::engine::replay(&done.rows[..=cut.unwrap()]).unwrap();
     let (key, at_ms) = (state.outstanding.keys().last().unwrap().clone(), state.now_ms);
     assert_eq!(state.apply(at_ms, Input::OutcomeUnknown { key }), []);

@@ -13,7 +13,6 @@ use crate::port::gateway::{Desk, Question, Refusal};
 use crate::run::State;
 use async_trait::async_trait;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,13 +47,6 @@ pub(super) struct StepDesk {
     model: String,
     /// Gone once the run has ended.
     session: Weak<Session>,
-}
-
-/// A token that nobody can guess: 128 bits.
-pub(super) fn token() -> String {
-    // The keys that the standard library draws for its maps.
-    let bits = || RandomState::new().build_hasher().finish();
-    format!("cf-{:016x}{:016x}", bits(), bits())
 }
 
 impl StepDesk {
@@ -135,8 +127,7 @@ impl Session {
                     .map(|price| price.of(&Usage { input: input_tokens, output: max_output, ..Usage::default() }));
                 let request_hash = agent::request_hash(&request);
                 let number = state.steps.get(index)?.questions + 1;
-                let input =
-                    Input::Asked { step: step.clone(), number, input_tokens, max_output, cost, request_hash };
+                let input = Input::Asked { step: step.clone(), number, input_tokens, max_output, cost, request_hash };
                 if state.expects(&input) {
                     lock(&self.questions).insert((step, number), Open { request, heard, answer, got: None });
                     return Some(input);
@@ -166,7 +157,10 @@ impl Session {
                 (input, Ok(answer))
             }
             Err(error) => {
-                let refusal = Refusal::Failed(status(&error), error.message.clone());
+                let refusal = match error.fault {
+                    ModelFault::TooLong => Refusal::TooLong(error.message.clone()),
+                    _ => Refusal::Failed(status(&error), error.message.clone()),
+                };
                 (Input::ModelFailed { key, error }, Err(refusal))
             }
         };
@@ -198,7 +192,7 @@ fn request(model: &ModelRef, question: Question) -> ChatRequest {
         tools: question.tools,
         output_schema: question.output_schema,
         sampling: question.sampling,
-        cache_marks: Vec::new(),
+        cache_marks: question.cache_marks,
     }
 }
 
@@ -226,4 +220,3 @@ fn status(error: &ModelError) -> u16 {
         ModelFault::Unavailable | ModelFault::Network | ModelFault::Protocol | ModelFault::Unmatched => 502,
     }
 }
-

@@ -1,6 +1,6 @@
 //! The way from a step's sandbox to the gateway: a door for each step at work, with a token of its own.
 
-use super::desk::{StepDesk, token};
+use super::desk::StepDesk;
 use super::perform::Trouble;
 use super::session::{Session, lock};
 use crate::model::journal::Fault;
@@ -43,7 +43,7 @@ impl Session {
                 message: "this build has no gateway, and other agents reach models only through one".to_owned(),
             });
         };
-        let token = token();
+        let token = gateway.token().map_err(|message| Trouble { fault: Fault::Environment, message })?;
         let model = spec.models.first().map(|model| model.model.as_str()).unwrap_or_default();
         let desk: Arc<dyn Desk> = Arc::new(StepDesk::new(self, step, model, &token));
         let port = Arc::new(Mutex::new(None));

@@ -27,6 +27,12 @@ impl Drop for Serving {
 }
 
 impl Gateway for PlainGateway {
+    fn token(&self) -> Result<String, String> {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        let bits = || RandomState::new().build_hasher().finish();
+        Ok(format!("cf-{:016x}{:016x}", bits(), bits()))
+    }
+
     fn serve(&self, listener: TcpListener, desk: Arc<dyn Desk>) -> Result<Box<dyn Any + Send + Sync>, String> {
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
@@ -85,6 +91,7 @@ fn question(body: &Value) -> Question {
         tools: list("tools").iter().map(tool).collect(),
         sampling: Sampling { max_output: body["max_tokens"].as_u64(), ..Sampling::default() },
         output_schema: None,
+        cache_marks: Vec::new(),
     }
 }
 
@@ -101,6 +108,7 @@ async fn chat(State(desk): State<Arc<dyn Desk>>, headers: HeaderMap, body: axum:
                 Refusal::Unknown => 401,
                 Refusal::Budget(_) => 402,
                 Refusal::NotAllowed(_) => 403,
+                Refusal::TooLong(_) => 413,
                 Refusal::Failed(status, _) => *status,
             };
             let body = json!({ "error": { "message": refusal.to_string(), "type": "gateway" } });
@@ -125,10 +133,9 @@ fn answered(answer: &ChatAnswer, stream: bool) -> Response {
         said["tool_calls"] = json!(calls);
     }
     let usage = answer.bill.usage.unwrap_or_default();
-    let usage = json!({ "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total() });
-    let whole = |object: &str, choice: Value| {
-        json!({ "id": "x", "object": object, "created": 1, "model": "m", "choices": [choice], "usage": usage })
-    };
+    let usage =
+        json!({ "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total() });
+    let whole = |object: &str, choice: Value| json!({ "id": "x", "object": object, "created": 1, "model": "m", "choices": [choice], "usage": usage });
     if !stream {
         let choice = json!({ "index": 0, "message": said, "finish_reason": reason });
         return axum::Json(whole("chat.completion", choice)).into_response();
