@@ -7,6 +7,7 @@
 
 mod backend;
 mod compose;
+mod desk;
 mod drive;
 mod gateway;
 mod perform;
@@ -21,6 +22,7 @@ use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
 use crate::model::plan::Plan;
 use crate::port::clock::Clock;
+use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::{SandboxDriver, SandboxError};
@@ -42,6 +44,8 @@ pub struct Engine {
     pub drivers: Vec<Arc<dyn SandboxDriver>>,
     /// Answers chat requests.
     pub models: Arc<dyn ChatModel>,
+    /// Serves models to programs in sandboxes.
+    pub gateway: Arc<dyn Gateway>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Sees what happens.

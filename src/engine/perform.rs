@@ -6,7 +6,7 @@ use super::session::{LONGEST_VALUE, MAIN, Session};
 use crate::model::delivery::ChangeSet;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
-use crate::model::journal::{Effect, Fault, Input, Work};
+use crate::model::journal::{Effect, Fault, Input, Purpose, Work};
 use crate::model::plan::{Gate, PlanStep, StepKind};
 use crate::model::progress::Progress;
 use crate::port::repository::{Repository, RepositoryError, Workspace};
@@ -103,6 +103,9 @@ impl Session {
         match effect.work {
             Work::Prepare => self.prepare(key).await,
             Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
+            Work::CallModel { purpose: Purpose::Gateway(number), .. } => {
+                Ok(self.call_for_question(key, effect.step, number).await)
+            }
             Work::CallModel { .. } => self.call_model(key, effect.step, &view).await,
             Work::CallTool { call } => {
                 let outcome = self.call_tool(&key, call, &view, again).await?;

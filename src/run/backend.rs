@@ -18,6 +18,8 @@ impl State {
     /// Begins an attempt.
     pub(super) fn run_backend(&mut self, index: usize) {
         self.steps[index].phase = Phase::Backend;
+        self.steps[index].questions = 0;
+        self.steps[index].no_model = None;
         self.emit(index, Work::RunBackend);
     }
 
@@ -64,6 +66,10 @@ impl State {
                 words => format!("step `{id}`: `{program}` {how}: {words}"),
             };
             let timed_out = outcome.exec.status == ExecStatus::TimedOut;
+            if let Some(why) = self.steps[index].no_model.take() {
+                let message = format!("step `{id}`: `{program}` {how}, because no model could be had: {why}");
+                return self.fail(index, Ending::Unavailable, message);
+            }
             return match last || timed_out {
                 true => self.fail(index, if timed_out { Ending::Limit } else { Ending::Failed }, message),
                 false => self.try_backend_again(index, format!("The program {how}.")),

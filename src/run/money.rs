@@ -6,7 +6,7 @@
 use super::state::{ParkedCall, Phase, State};
 use crate::model::account::{Ending, Spend};
 use crate::model::chat::Bill;
-use crate::model::journal::{Effect, Purpose, Work};
+use crate::model::journal::{Effect, Work};
 use crate::model::usage::NanoUsd;
 
 /// What the budget says to a call.
@@ -27,25 +27,29 @@ impl State {
         hash: String,
         prompt: Option<String>,
     ) {
-        let Work::Compose { model, .. } = cause.work else { return };
+        let Work::Compose { model, purpose } = cause.work else { return };
         if let Some(prompt) = prompt {
             self.steps[index].prompt = Some(prompt);
         }
-        self.ask_for_money(index, ParkedCall { model, tokens, cost, hash });
+        self.ask_for_money(index, ParkedCall { model, purpose, tokens, cost, hash });
     }
 
-    fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
+    pub(super) fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
+        let own = !call.purpose.is_gateway();
         match self.word(index, &call) {
             Word::Go => {
                 self.reserved = self.reserved.plus(call.cost.unwrap_or_default());
                 self.reserved_tokens = self.reserved_tokens.saturating_add(call.tokens);
-                self.steps[index].phase = Phase::Calling;
+                if own {
+                    self.steps[index].phase = Phase::Calling;
+                }
+                let why = self.agent_spec(index).map(|spec| format!("scenario {}", spec.scenario)).unwrap_or_default();
                 self.emit(
                     index,
                     Work::CallModel {
                         model: call.model,
-                        purpose: Purpose::Turn,
-                        why: String::new(),
+                        purpose: call.purpose,
+                        why: if own { String::new() } else { why },
                         reserved_tokens: call.tokens,
                         reserved_cost: call.cost,
                         request_hash: call.hash,
@@ -53,8 +57,10 @@ impl State {
                 );
             }
             Word::Wait => {
-                self.steps[index].phase = Phase::Parked;
-                self.steps[index].parked = Some(call);
+                if own {
+                    self.steps[index].phase = Phase::Parked;
+                }
+                self.steps[index].parked.push(call);
             }
             Word::Never(why) => self.fail(index, Ending::Limit, why),
         }
@@ -85,6 +91,11 @@ impl State {
                 NanoUsd::from_usd(cap)
             ));
         }
+        if let Some(cap) = self.plan_step(index).and_then(|step| step.limits.max_cost_per_step_usd)
+            && self.steps[index].spend.cost.plus(self.out_of(index)).plus(cost) > NanoUsd::from_usd(cap)
+        {
+            return Word::Wait;
+        }
         if let Some(cap) = limits.max_tokens {
             let spent = self.spend.usage.total();
             if spent.saturating_add(call.tokens) > cap {
@@ -99,6 +110,16 @@ impl State {
             }
         }
         Word::Go
+    }
+
+    /// What the step's model calls that are out have reserved.
+    fn out_of(&self, index: usize) -> NanoUsd {
+        let id = self.plan_step(index).map(|step| &step.id);
+        let own = self.outstanding.values().filter(|effect| effect.step.as_ref() == id);
+        own.fold(NanoUsd::default(), |sum, effect| match effect.work {
+            Work::CallModel { reserved_cost, .. } => sum.plus(reserved_cost.unwrap_or_default()),
+            _ => sum,
+        })
     }
 
     /// Frees what an effect had reserved.
@@ -169,8 +190,11 @@ impl State {
             return;
         }
         for index in 0..self.steps.len() {
-            if let Some(call) = self.steps[index].parked.take() {
-                self.ask_for_money(index, call);
+            for call in std::mem::take(&mut self.steps[index].parked) {
+                // The one before may have ended the step.
+                if self.steps[index].is_running() && self.steps[index].failing.is_none() {
+                    self.ask_for_money(index, call);
+                }
             }
         }
     }

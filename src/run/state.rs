@@ -4,7 +4,7 @@ use crate::model::account::{Ending, Spend, StepStatus};
 use crate::model::chat::{Answer, Turn};
 use crate::model::delivery::{Delivered, FileChange};
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
-use crate::model::journal::{Base, Effect, GateResult, Input, Work};
+use crate::model::journal::{Base, Effect, GateResult, Input, Purpose, Work};
 use crate::model::plan::{Plan, PlanStep, StepKind};
 use crate::model::tool::{Ruling, ToolCall};
 use crate::model::usage::NanoUsd;
@@ -105,6 +105,7 @@ pub(super) struct OpenTurn {
 #[derive(Debug, Clone)]
 pub(super) struct ParkedCall {
     pub model: usize,
+    pub purpose: Purpose,
     pub tokens: u64,
     pub cost: Option<NanoUsd>,
     pub hash: String,
@@ -130,7 +131,14 @@ pub struct StepState {
     /// The conversation of this attempt.
     pub turns: Vec<Turn>,
     pub(super) open: Option<OpenTurn>,
-    pub(super) parked: Option<ParkedCall>,
+    /// Its calls that wait for money.
+    pub(super) parked: Vec<ParkedCall>,
+    /// The number of its program's last question, over all attempts and passes.
+    pub(super) asked: u64,
+    /// Questions in this attempt.
+    pub(super) questions: u32,
+    /// Why its program's last question could not be answered.
+    pub(super) no_model: Option<String>,
     /// Which of the step's models is in use.
     pub model: usize,
     /// The first prompt, as rendered.
@@ -183,7 +191,10 @@ impl StepState {
             duration_ms: 0,
             turns: Vec::new(),
             open: None,
-            parked: None,
+            parked: Vec::new(),
+            asked: 0,
+            questions: 0,
+            no_model: None,
             model: 0,
             prompt: None,
             repairs: 0,
@@ -218,6 +229,7 @@ impl StepState {
             duration_ms: self.duration_ms,
             denials: std::mem::take(&mut self.denials),
             jumps: self.jumps,
+            asked: self.asked,
             gates: std::mem::take(&mut self.gates),
             ..fresh
         };
@@ -425,6 +437,7 @@ impl State {
     /// Forgets a step's effects that are out: their results will not be expected any more.
     pub(super) fn abandon_effects(&mut self, index: usize) {
         let Some(id) = self.plan_step(index).map(|step| step.id.clone()) else { return };
+        self.steps[index].parked.clear();
         let out: Vec<Effect> =
             self.outstanding.values().filter(|effect| effect.step.as_ref() == Some(&id)).cloned().collect();
         for effect in out {
