@@ -4,10 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod common;
-#[path = "common/plain_gateway.rs"]
-mod plain_gateway;
 
 use async_trait::async_trait;
+use codeforge::adapter::gateway::{HttpGateway, Times};
 use codeforge::adapter::{clock::SystemClock, git, sandbox, sqlite};
 use codeforge::engine::{Engine, Outcome};
 use codeforge::model::account::Ending;
@@ -22,7 +21,6 @@ use codeforge::port::watch::Watch;
 use codeforge::workflow::{self, Source};
 use codeforge::{plan, run};
 use common::TestRepo;
-use plain_gateway::PlainGateway;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -199,7 +197,7 @@ async fn drive_in(repo: &TestRepo, driver: DriverKind, budget_usd: f64, script: 
         store: sqlite::open(repository.state_dir(), Arc::new(SystemClock)).await.unwrap(),
         repository,
         drivers: sandbox::drivers(&host),
-        gateway: Some(Arc::new(PlainGateway)),
+        gateway: Arc::new(HttpGateway::new(Times::default(), Arc::new(SystemClock))),
         models: Arc::clone(&scripted) as Arc<dyn ChatModel>,
         clock: Arc::new(SystemClock),
         watch: Arc::clone(&seen) as Arc<dyn Watch>,
@@ -281,8 +279,73 @@ async fn opencode_works_with_tools_of_its_own_and_sees_no_key() {
     assert_eq!(repo.read("src/list.txt"), "a\nb\n");
     assert_eq!(run::account(&done.outcome.state).steps[0].summary, "Sorted it.");
     assert!(done.shown.contains("Sorted it."), "{}", done.shown);
-    // Every variable is one that the sandbox, the backend's file or the agent itself has set.
-    let env = repo.read("src/env.txt");
+    no_stranger(&repo.read("src/env.txt"), &["OPENCODE", "AGENT="]);
+    assert!(repo.read("src/first.txt").contains("ermission denied"), "{}", repo.read("src/first.txt"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_works_in_the_dialect_of_responses() {
+    let repo = repository("codex", "");
+    let done = drive(
+        &repo,
+        1.0,
+        Box::new(|request, _| {
+            let answered = request.messages.iter().any(|message| matches!(message, Message::Tool { .. }));
+            let command = "env -0 >src/env.txt; sort -o src/list.txt src/list.txt";
+            let tool = |name: &str| request.tools.iter().any(|tool| tool.name == name);
+            match answered {
+                true => answer("Sorted it.", &[]),
+                false if tool("exec_command") => answer("", &[("exec_command", json!({ "cmd": command }))]),
+                false => answer("", &[("shell", json!({ "command": ["sh", "-c", command] }))]),
+            }
+        }),
+    )
+    .await;
+    assert_eq!(done.outcome.state.ending, Some(Ending::Done), "{}", done.said());
+    assert_eq!(repo.read("src/list.txt"), "a\nb\n");
+    assert_eq!(run::account(&done.outcome.state).steps[0].summary, "Sorted it.");
+    no_stranger(
+        &repo.read("src/env.txt"),
+        &["CODEX_", "GATEWAY_TOKEN=cf-", "NO_COLOR=", "COLORTERM=", "PAGER=", "GH_PAGER=", "LC_"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claude_code_works_in_the_dialect_of_messages() {
+    let repo = repository("claude-code", "");
+    let done = drive(
+        &repo,
+        1.0,
+        Box::new(|request, _| {
+            let answered = request.messages.iter().any(|message| matches!(message, Message::Tool { .. }));
+            match (request.tools.iter().any(|tool| tool.name == "Bash"), answered) {
+                (true, false) => {
+                    let command = "env -0 >src/env.txt; sort -o src/list.txt src/list.txt";
+                    answer("", &[("Bash", json!({ "command": command, "description": "sorts" }))])
+                }
+                _ => answer("Sorted it.", &[]),
+            }
+        }),
+    )
+    .await;
+    assert_eq!(done.outcome.state.ending, Some(Ending::Done), "{}", done.said());
+    assert_eq!(repo.read("src/list.txt"), "a\nb\n");
+    assert_eq!(run::account(&done.outcome.state).steps[0].summary, "Sorted it.");
+    let own = [
+        "ANTHROPIC_API_KEY=cf-",
+        "ANTHROPIC_BASE_URL=http://127.0.0.1:4141",
+        "ANTHROPIC_SMALL_FAST_MODEL=",
+        "CLAUDE",
+        "DISABLE_",
+        "COREPACK_",
+        "NoDefault",
+        "AI_AGENT=",
+    ];
+    no_stranger(&repo.read("src/env.txt"), &own);
+}
+
+/// Every variable is one that the sandbox, the backend's file or the agent itself has set.
+fn no_stranger(env: &str, own: &[&str]) {
     let known = [
         "PATH=",
         "HOME=/home/agent",
@@ -292,20 +355,18 @@ async fn opencode_works_with_tools_of_its_own_and_sees_no_key() {
         "OLDPWD=",
         "SHLVL=",
         "_=",
-        "OPENCODE",
-        "AGENT=",
         "SHELL=",
         "RUSTUP_HOME=",
         "PYENV_ROOT=",
         "NODE_",
         "npm_",
         "GIT_",
-        "CODEFORGE_",
     ];
-    let strange: Vec<&str> =
-        env.split('\0').filter(|line| !line.is_empty() && !known.iter().any(|name| line.starts_with(name))).collect();
+    let strange: Vec<&str> = env
+        .split('\0')
+        .filter(|line| !line.is_empty() && !known.iter().chain(own).any(|name| line.starts_with(name)))
+        .collect();
     assert_eq!(strange, Vec::<&str>::new());
-    assert!(repo.read("src/first.txt").contains("ermission denied"), "{}", repo.read("src/first.txt"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

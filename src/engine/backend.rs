@@ -101,7 +101,7 @@ impl Session {
     ) -> Result<BackendOutcome, Trouble> {
         let door = match backend.dialect {
             Dialect::None => None,
-            _ => Some(self.open_door(step, spec)?),
+            _ => Some(self.open_door(step).await?),
         };
         let guest =
             Guest { programs: backend.programs.clone(), show: backend.show.iter().map(PathBuf::from).collect() };

@@ -4,7 +4,7 @@ use super::session::Session;
 use crate::agent;
 use crate::model::chat::ChatRequest;
 use crate::model::id::TreeId;
-use crate::model::journal::{Effect, Input, Work};
+use crate::model::journal::{Effect, Input, Purpose, Work};
 use crate::model::plan::{AgentSpec, Plan, PlanStep};
 use crate::model::usage::Usage;
 use crate::run::State;
@@ -17,6 +17,9 @@ const DIFF_SHOWN: usize = 64 * 1024;
 impl Session {
     /// Answers a [`Work::Compose`].
     pub(super) fn compose(&self, state: &State, effect: &Effect) -> Input {
+        if let Work::Compose { model, purpose: Purpose::Gateway(number) } = effect.work {
+            return self.compose_question(state, effect, model, number);
+        }
         let key = effect.key.clone();
         match self.request_for(state, effect) {
             Ok((request, prompt)) => {

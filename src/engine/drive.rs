@@ -1,6 +1,6 @@
 //! The loop.
 
-use super::desk::Call;
+use super::desk::Word;
 use super::session::Session;
 use super::{Engine, EngineError};
 use crate::model::id::EffectKey;
@@ -39,10 +39,10 @@ struct Loop<'e> {
     fence: Fence,
     tasks: JoinSet<Finished>,
     handles: HashMap<EffectKey, AbortHandle>,
-    /// What programs in sandboxes ask.
-    calls: mpsc::UnboundedReceiver<Call>,
     /// The steps whose end was told, by their place in the plan.
     ended: BTreeSet<usize>,
+    /// What programs in sandboxes ask.
+    asked: mpsc::UnboundedReceiver<Word>,
 }
 
 impl Engine {
@@ -58,12 +58,12 @@ impl Engine {
         mut stop: Stop,
     ) -> Result<Outcome, EngineError> {
         let resumed = !facts.is_empty();
-        let (sender, calls) = mpsc::unbounded_channel();
-        let session = Arc::new(Session::new(self.clone(), &state, sender));
+        let (desks, asked) = mpsc::unbounded_channel();
+        let session = Arc::new(Session::new(self.clone(), &state, desks));
         let told = state.steps.iter().enumerate().filter(|(_, step)| step.is_ended());
         let ended = told.map(|(index, _)| index).collect();
         let (tasks, handles) = (JoinSet::new(), HashMap::new());
-        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, calls, ended };
+        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, ended, asked };
         this.perform(effects, resumed);
         if !facts.is_empty() {
             this.take_in(facts).await?;
@@ -119,11 +119,14 @@ impl Loop<'_> {
         tokio::select! {
             biased;
             Some(ended) = self.tasks.join_next() => self.ended(ended, &mut inputs),
+            Some(word) = self.asked.recv() => inputs.extend(self.session.hear(&self.state, word)),
             input = due => inputs.push(input),
-            Some(call) = self.calls.recv() => inputs.extend(self.session.hear(&self.state, call)),
         }
         while let Some(ended) = self.tasks.try_join_next() {
             self.ended(ended, &mut inputs);
+        }
+        while let Ok(word) = self.asked.try_recv() {
+            inputs.extend(self.session.hear(&self.state, word));
         }
         inputs
     }
@@ -156,10 +159,12 @@ impl Loop<'_> {
         let mut queue: VecDeque<Input> = inputs.into();
         let mut rows = Vec::new();
         let mut effects = Vec::new();
+        let mut replies = Vec::new();
         while let Some(input) = queue.pop_front() {
             if !self.state.expects(&input) {
                 continue;
             }
+            replies.extend(self.session.reply(&self.state, &input));
             let at_ms = self.engine.clock.now_ms();
             self.row(&mut rows, at_ms, RowBody::Input(input.clone()));
             for effect in self.state.apply(at_ms, input) {
@@ -174,6 +179,7 @@ impl Loop<'_> {
             }
         }
         if rows.is_empty() {
+            self.session.tell_programs(&self.state, replies);
             return Ok(());
         }
         let summary = self.engine.summary(&self.state);
@@ -191,8 +197,8 @@ impl Loop<'_> {
             }
             wanted
         });
-        self.session.answer_programs(&self.state);
         effects.retain(|effect| self.state.outstanding.contains_key(&effect.key));
+        self.session.tell_programs(&self.state, replies);
         self.perform(effects, false);
         Ok(())
     }

@@ -3,18 +3,28 @@
 use super::desk::StepDesk;
 use super::perform::Trouble;
 use super::session::{Session, lock};
-use crate::model::journal::Fault;
-use crate::model::plan::{AgentSpec, PlanStep};
+use crate::model::plan::PlanStep;
 use crate::port::gateway::{Desk, GATEWAY_PORT};
 use crate::port::sandbox::Loopback;
 use std::any::Any;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-/// A step's way to the gateway. What it serves ends when it and its loopback are gone.
+/// A step's way to the gateway. What it serves ends with it.
 pub(super) struct Door {
     token: String,
-    port: Arc<Mutex<Option<u16>>>,
+    desk: Arc<StepDesk>,
+    served: Arc<Mutex<Served>>,
     loopback: Loopback,
+}
+
+/// The listeners that are served.
+#[derive(Default)]
+struct Served {
+    /// Of the listener that was made last.
+    port: Option<u16>,
+    guards: Vec<Box<dyn Any + Send + Sync>>,
+    closed: bool,
 }
 
 impl Door {
@@ -25,7 +35,7 @@ impl Door {
 
     /// The port of the listener that was made last, as it is known outside.
     pub(super) fn port(&self) -> Option<u16> {
-        *lock(&self.port)
+        lock(&self.served).port
     }
 
     /// For the sandbox.
@@ -34,29 +44,41 @@ impl Door {
     }
 }
 
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.desk.close();
+        let mut served = lock(&self.served);
+        served.closed = true;
+        served.guards.clear();
+    }
+}
+
 impl Session {
-    /// Opens a door for a step: whoever comes in is served by the step's own desk.
-    pub(super) fn open_door(self: &Arc<Self>, step: &PlanStep, spec: &AgentSpec) -> Result<Door, Trouble> {
-        let Some(gateway) = self.engine.gateway.clone() else {
-            return Err(Trouble {
-                fault: Fault::Environment,
-                message: "this build has no gateway, and other agents reach models only through one".to_owned(),
-            });
-        };
-        let token = gateway.token().map_err(|message| Trouble { fault: Fault::Environment, message })?;
-        let model = spec.models.first().map(|model| model.model.as_str()).unwrap_or_default();
-        let desk: Arc<dyn Desk> = Arc::new(StepDesk::new(self, step, model, &token));
-        let port = Arc::new(Mutex::new(None));
-        let served: Mutex<Vec<Box<dyn Any + Send + Sync>>> = Mutex::new(Vec::new());
-        let (known, watch) = (Arc::clone(&port), Arc::clone(&self.engine.watch));
-        let hand_over = move |listener: std::net::TcpListener| {
-            *lock(&known) = listener.local_addr().ok().map(|address| address.port());
-            match gateway.serve(listener, Arc::clone(&desk)) {
-                Ok(guard) => lock(&served).push(guard),
-                Err(why) => watch.saw(&crate::model::progress::Progress::Note(format!("the gateway: {why}"))),
+    /// Opens a door for a step.
+    pub(super) async fn open_door(self: &Arc<Self>, step: &PlanStep) -> Result<Door, Trouble> {
+        let (token, desk) = self.open_desk(step)?;
+        let served = Arc::new(Mutex::new(Served::default()));
+        let runtime = tokio::runtime::Handle::current();
+        let (gateway, watch) = (Arc::clone(&self.engine.gateway), Arc::clone(&self.engine.watch));
+        let (answers, behind) = (Arc::clone(&desk), Arc::clone(&served));
+        let hand_over = move |listener: TcpListener| {
+            // The driver may call from a thread of its own.
+            let _entered = runtime.enter();
+            let mut served = lock(&behind);
+            if served.closed {
+                return;
+            }
+            let port = listener.local_addr().ok().map(|at| at.port());
+            match gateway.serve(listener, Arc::clone(&answers) as Arc<dyn Desk>) {
+                Ok(guard) => {
+                    served.port = port;
+                    served.guards.push(guard);
+                }
+                // The program will find nobody there, and say so.
+                Err(message) => watch.saw(&crate::model::progress::Progress::Note(message)),
             }
         };
         let loopback = Loopback { port: GATEWAY_PORT, hand_over: Arc::new(hand_over) };
-        Ok(Door { token, port, loopback })
+        Ok(Door { token, desk, served, loopback })
     }
 }

@@ -42,10 +42,10 @@ pub struct Engine {
     pub repository: Arc<dyn Repository>,
     /// The sandbox drivers there are.
     pub drivers: Vec<Arc<dyn SandboxDriver>>,
-    /// Serves models to programs in sandboxes; `None`: no step can have another agent as its backend.
-    pub gateway: Option<Arc<dyn Gateway>>,
     /// Answers chat requests.
     pub models: Arc<dyn ChatModel>,
+    /// Serves models to programs in sandboxes.
+    pub gateway: Arc<dyn Gateway>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Sees what happens.

@@ -104,8 +104,7 @@ impl Session {
             Work::Prepare => self.prepare(key).await,
             Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
             Work::CallModel { purpose: Purpose::Gateway(number), .. } => {
-                let step = effect.step.ok_or_else(|| Trouble::bug("a question without a step"))?;
-                self.ask_for_program(key, step, number).await
+                Ok(self.call_for_question(key, effect.step, number).await)
             }
             Work::CallModel { .. } => self.call_model(key, effect.step, &view).await,
             Work::CallTool { call } => {

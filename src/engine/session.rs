@@ -1,7 +1,7 @@
 //! What one run holds open: its workspaces, its sandboxes, its requests on the way.
 
 use super::Engine;
-use super::desk::{Call, Questions};
+use super::desk::{Questions, Word};
 use super::sandboxes::{Chosen, choose, name};
 use crate::model::chat::ChatRequest;
 use crate::model::exec::ExecMode;
@@ -14,6 +14,7 @@ use crate::run::State;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
 
 /// The name of the workspace that all steps share.
 pub(super) const MAIN: &str = "main";
@@ -30,13 +31,14 @@ pub(super) struct Session {
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
     requests: Mutex<HashMap<StepId, ChatRequest>>,
-    /// What programs in sandboxes ask, to the loop.
-    pub calls: tokio::sync::mpsc::UnboundedSender<Call>,
-    pub questions: Questions,
+    /// Questions of programs in sandboxes.
+    pub questions: Mutex<Questions>,
+    /// From their desks to the loop.
+    pub desks: mpsc::UnboundedSender<Word>,
 }
 
 impl Session {
-    pub(super) fn new(engine: Engine, state: &State, calls: tokio::sync::mpsc::UnboundedSender<Call>) -> Self {
+    pub(super) fn new(engine: Engine, state: &State, desks: mpsc::UnboundedSender<Word>) -> Self {
         Self {
             engine,
             run: state.run.clone(),
@@ -46,8 +48,8 @@ impl Session {
             sandboxes: tokio::sync::Mutex::default(),
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
-            calls,
-            questions: Questions::default(),
+            questions: Mutex::default(),
+            desks,
         }
     }
 

@@ -41,10 +41,8 @@ pub trait World: Send + Sync {
     /// The sandbox drivers there are, without `auto`.
     fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>>;
 
-    /// What serves models to programs in sandboxes; `None`: this build has nothing that does.
-    fn gateway(&self) -> Option<Arc<dyn Gateway>> {
-        None
-    }
+    /// Serves models to programs in sandboxes.
+    fn gateway(&self) -> Arc<dyn Gateway>;
 
     /// The clock.
     fn clock(&self) -> Arc<dyn Clock>;

@@ -1,13 +1,10 @@
 //! A step that another program works on: its beginning, and what its end means.
 
-use super::state::{Feedback, ParkedCall, Phase, State};
+use super::state::{Feedback, Phase, State};
 use crate::model::account::Ending;
 use crate::model::backend::BackendOutcome;
-use crate::model::chat::ModelError;
 use crate::model::exec::ExecStatus;
-use crate::model::id::StepId;
-use crate::model::journal::{Effect, Purpose, Work};
-use crate::model::usage::NanoUsd;
+use crate::model::journal::Work;
 
 /// Lines of a program's output that its failure quotes.
 const LAST_LINES: usize = 6;
@@ -21,46 +18,15 @@ impl State {
     /// Begins an attempt.
     pub(super) fn run_backend(&mut self, index: usize) {
         self.steps[index].phase = Phase::Backend;
+        self.steps[index].questions = 0;
+        self.steps[index].no_model = None;
         self.emit(index, Work::RunBackend);
-    }
-
-    /// Whether the step's program may ask for a model now.
-    pub(super) fn may_ask(&self, step: &StepId) -> bool {
-        self.index(step).is_some_and(|index| self.steps[index].phase == Phase::Backend)
-    }
-
-    /// The step's program asks for a model's answer: the budget says whether it gets one.
-    pub(super) fn asked(&mut self, step: &StepId, number: u64, tokens: u64, cost: Option<NanoUsd>, hash: String) {
-        let Some(index) = self.index(step) else { return };
-        self.steps[index].questions = number;
-        let model = self.steps[index].model;
-        self.ask_for_money(index, ParkedCall { model, purpose: Purpose::Gateway(number), tokens, cost, hash });
-    }
-
-    /// Whether a question of the step's program waits: for money, or for its answer.
-    pub fn question_is_open(&self, step: &StepId, number: u64) -> bool {
-        let asked = Purpose::Gateway(number);
-        let out = self.outstanding.values().filter(|effect| effect.step.as_ref() == Some(step));
-        let mut out = out.map(|effect| &effect.work);
-        out.any(|work| matches!(work, Work::CallModel { purpose, .. } if *purpose == asked))
-            || self.step(step).is_some_and(|step| step.parked.iter().any(|call| call.purpose == asked))
-    }
-
-    /// A question could not be answered: the program is told, and asks the next model where there is one.
-    pub(super) fn question_failed(&mut self, index: usize, cause: &Effect, error: &ModelError) {
-        let Work::CallModel { model, .. } = cause.work else { return };
-        let others = self.agent_spec(index).map_or(0, |spec| spec.models.len());
-        if model + 1 < others && model == self.steps[index].model {
-            self.notes.push(format!("{}; going on with the next model of the scenario", error.message));
-            self.steps[index].model = model + 1;
-        }
     }
 
     /// The program ended: what it changed is kept if the policy lets it and the gates pass.
     pub(super) fn backend_done(&mut self, index: usize, outcome: BackendOutcome) {
         // What it asked for and did not wait for is paid all the same.
         self.abandon_effects(index);
-        self.steps[index].parked.clear();
         let Some(plan) = self.plan_step(index) else { return };
         let (attempts, id, writes) = (plan.attempts, plan.id.to_string(), plan.writes);
         let program = self.agent_spec(index).and_then(|spec| spec.backend.as_ref()).map(|it| it.name.clone());
@@ -101,6 +67,10 @@ impl State {
                 words => format!("step `{id}`: `{program}` {how}: {words}"),
             };
             let timed_out = outcome.exec.status == ExecStatus::TimedOut;
+            if let Some(why) = self.steps[index].no_model.take() {
+                let message = format!("step `{id}`: `{program}` {how}, because no model could be had: {why}");
+                return self.fail(index, Ending::Unavailable, message);
+            }
             return match last || timed_out {
                 true => self.fail(index, if timed_out { Ending::Limit } else { Ending::Failed }, message),
                 false => self.try_backend_again(index, format!("The program {how}.")),
@@ -119,11 +89,6 @@ impl State {
         self.steps[index].pending_feedback = Some(Feedback { said, ..Feedback::default() });
         self.undo(index);
     }
-}
-
-/// Whether a call is made for a program in a sandbox, and not for an agent of ours.
-pub(super) fn is_question(cause: &Effect) -> bool {
-    matches!(cause.work, Work::CallModel { purpose: Purpose::Gateway(_), .. })
 }
 
 /// The end of an output, in a line.

@@ -19,6 +19,7 @@ mod backend;
 mod finish;
 mod flow;
 mod gates;
+mod gateway;
 mod money;
 mod stall;
 mod state;
@@ -45,6 +46,7 @@ impl State {
         let cause = input.key().and_then(|key| self.outstanding.shift_remove(key));
         match input {
             Input::Started { .. } | Input::Resumed { .. } => {
+                self.forget_questions();
                 if self.stage == Stage::New {
                     self.stage = Stage::Preparing;
                     self.emit_run(Work::Prepare);
@@ -52,10 +54,7 @@ impl State {
             }
             Input::CancelRequested { reason } => self.end(Ending::Cancelled, reason),
             Input::DeadlinePassed { step } => self.deadline_passed(step.as_ref()),
-            Input::Asked { step, number, input_tokens, max_output, cost, request_hash } => {
-                self.asked(&step, number, input_tokens.saturating_add(max_output), cost, request_hash);
-            }
-            Input::AskRefused { .. } => {}
+            Input::Asked { .. } | Input::AskRefused { .. } => self.hear(input),
             keyed => {
                 if let Some(cause) = cause {
                     self.settle(cause, keyed);
@@ -99,23 +98,27 @@ impl State {
             Input::Composed { input_tokens, max_output, cost, request_hash, prompt, .. } => {
                 self.composed(index, cause, input_tokens.saturating_add(max_output), cost, request_hash, prompt);
             }
+            // The program that asked has gone.
+            Input::NotComposed { .. } if is_question(&cause) => {}
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
-                if !backend::is_question(&cause) {
-                    self.answered(index, answer);
+                if is_question(&cause) {
+                    return self.question_answered(index);
                 }
+                self.answered(index, answer);
             }
             Input::ModelFailed { error, .. } => {
                 self.charge_failed(index, &cause, error.bill.as_ref());
-                match backend::is_question(&cause) {
-                    true => self.question_failed(index, &cause, &error),
-                    false => self.model_failed(index, &cause, error),
+                if is_question(&cause) {
+                    return self.question_failed(index, &cause, &error);
                 }
+                self.model_failed(index, &cause, error);
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                if !backend::is_question(&cause) {
+                // A program asks again by itself, once it is started again.
+                if !is_question(&cause) {
                     self.compose(index);
                 }
             }
@@ -188,6 +191,14 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Whether a program in the sandbox asked for a call.
+fn is_question(cause: &Effect) -> bool {
+    match &cause.work {
+        Work::CallModel { purpose, .. } | Work::Compose { purpose, .. } => purpose.is_gateway(),
+        _ => false,
     }
 }
 

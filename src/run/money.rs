@@ -6,7 +6,7 @@
 use super::state::{ParkedCall, Phase, State};
 use crate::model::account::{Ending, Spend};
 use crate::model::chat::Bill;
-use crate::model::journal::{Effect, Purpose, Work};
+use crate::model::journal::{Effect, Work};
 use crate::model::usage::NanoUsd;
 
 /// What the budget says to a call.
@@ -35,7 +35,7 @@ impl State {
     }
 
     pub(super) fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
-        let own = !matches!(call.purpose, Purpose::Gateway(_));
+        let own = !call.purpose.is_gateway();
         match self.word(index, &call) {
             Word::Go => {
                 self.reserved = self.reserved.plus(call.cost.unwrap_or_default());
@@ -43,12 +43,13 @@ impl State {
                 if own {
                     self.steps[index].phase = Phase::Calling;
                 }
+                let why = self.agent_spec(index).map(|spec| format!("scenario {}", spec.scenario)).unwrap_or_default();
                 self.emit(
                     index,
                     Work::CallModel {
                         model: call.model,
                         purpose: call.purpose,
-                        why: String::new(),
+                        why: if own { String::new() } else { why },
                         reserved_tokens: call.tokens,
                         reserved_cost: call.cost,
                         request_hash: call.hash,
@@ -90,6 +91,11 @@ impl State {
                 NanoUsd::from_usd(cap)
             ));
         }
+        if let Some(cap) = self.plan_step(index).and_then(|step| step.limits.max_cost_per_step_usd)
+            && self.steps[index].spend.cost.plus(self.out_of(index)).plus(cost) > NanoUsd::from_usd(cap)
+        {
+            return Word::Wait;
+        }
         if let Some(cap) = limits.max_tokens {
             let spent = self.spend.usage.total();
             if spent.saturating_add(call.tokens) > cap {
@@ -104,6 +110,16 @@ impl State {
             }
         }
         Word::Go
+    }
+
+    /// What the step's model calls that are out have reserved.
+    fn out_of(&self, index: usize) -> NanoUsd {
+        let id = self.plan_step(index).map(|step| &step.id);
+        let own = self.outstanding.values().filter(|effect| effect.step.as_ref() == id);
+        own.fold(NanoUsd::default(), |sum, effect| match effect.work {
+            Work::CallModel { reserved_cost, .. } => sum.plus(reserved_cost.unwrap_or_default()),
+            _ => sum,
+        })
     }
 
     /// Frees what an effect had reserved.

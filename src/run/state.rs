@@ -133,8 +133,12 @@ pub struct StepState {
     pub(super) open: Option<OpenTurn>,
     /// Its calls that wait for money.
     pub(super) parked: Vec<ParkedCall>,
-    /// How many questions its program has asked.
-    pub questions: u64,
+    /// The number of its program's last question, over all attempts and passes.
+    pub(super) asked: u64,
+    /// Questions in this attempt.
+    pub(super) questions: u32,
+    /// Why its program's last question could not be answered.
+    pub(super) no_model: Option<String>,
     /// Which of the step's models is in use.
     pub model: usize,
     /// The first prompt, as rendered.
@@ -188,7 +192,9 @@ impl StepState {
             turns: Vec::new(),
             open: None,
             parked: Vec::new(),
+            asked: 0,
             questions: 0,
+            no_model: None,
             model: 0,
             prompt: None,
             repairs: 0,
@@ -223,6 +229,7 @@ impl StepState {
             duration_ms: self.duration_ms,
             denials: std::mem::take(&mut self.denials),
             jumps: self.jumps,
+            asked: self.asked,
             gates: std::mem::take(&mut self.gates),
             ..fresh
         };
@@ -430,6 +437,7 @@ impl State {
     /// Forgets a step's effects that are out: their results will not be expected any more.
     pub(super) fn abandon_effects(&mut self, index: usize) {
         let Some(id) = self.plan_step(index).map(|step| step.id.clone()) else { return };
+        self.steps[index].parked.clear();
         let out: Vec<Effect> =
             self.outstanding.values().filter(|effect| effect.step.as_ref() == Some(&id)).cloned().collect();
         for effect in out {
