@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         env: Default::default(),
         owner,
         loopback: None,
+        guest: None,
     };
     let command = || Command { argv: vec!["sh".into(), "-c".into(), "true".into()], ..Command::shell("") };
     for driver in drivers(&host) {

@@ -1,10 +1,11 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, clock, git, openai, sandbox, sqlite};
+use crate::adapter::{cassette, clock, gateway, git, openai, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::chat::ModelRef;
 use crate::port::clock::Clock;
+use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::SandboxDriver;
@@ -185,6 +186,10 @@ impl World for RealWorld {
             home: variable("HOME").map(PathBuf::from),
             docker_host: variable("DOCKER_HOST"),
         })
+    }
+
+    fn gateway(&self) -> Arc<dyn Gateway> {
+        Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::clone(&self.clock)))
     }
 
     fn clock(&self) -> Arc<dyn Clock> {

@@ -163,11 +163,13 @@ fn shipped_documents_have_no_problems_and_fit_their_schemas() {
     assert!(text.is_empty(), "{}", text.join("\n"));
     assert_eq!(library.modes.len(), 12);
     assert_eq!(library.policies.len(), 4);
+    assert_eq!(library.backends.len(), 9);
     assert!(library.workflows.contains_key("fix") && library.workflows.contains_key("review"));
     for source in workflow::builtin().iter().filter(|source| source.path.ends_with(".yml")) {
         let kind = match source.path.rsplit('/').nth(1) {
             Some("modes") => DocKind::Mode,
             Some("policies") => DocKind::Policy,
+            Some("backends") => DocKind::Backend,
             _ => DocKind::Workflow,
         };
         let value: serde_json::Value = serde_yaml::from_str(&source.text).unwrap();
@@ -210,6 +212,7 @@ fn committed_schemas_and_reference_are_up_to_date() {
         (DocKind::Mode, "mode"),
         (DocKind::Policy, "policy"),
         (DocKind::Config, "config"),
+        (DocKind::Backend, "backend"),
     ] {
         compare(&root().join(format!("schemas/{name}.schema.json")), &format!("{:#}\n", json_schema(kind)));
     }

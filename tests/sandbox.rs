@@ -58,6 +58,7 @@ fn ground() -> Ground {
             env: Default::default(),
             owner,
             loopback: None,
+            guest: None,
         },
         folder,
     };

@@ -43,6 +43,7 @@ fn ground() -> (tempfile::TempDir, OpenSandbox) {
         env: Default::default(),
         owner,
         loopback: None,
+        guest: None,
     };
     (folder, order)
 }

@@ -3,6 +3,7 @@
 pub mod cassette;
 pub mod clock;
 pub mod fake;
+pub mod gateway;
 pub mod git;
 pub mod openai;
 pub mod sandbox;

@@ -3,6 +3,7 @@
 //! Pure, like every stage: [`compose`] makes the next request from the turns so far, [`interpret`] reads the answer,
 //! [`words`] says what the engine tells the model, [`tools`], [`edit`] and [`patch`] are what tool calls mean.
 
+pub mod backend;
 pub mod bm25;
 mod compose;
 pub mod edit;

@@ -82,7 +82,7 @@ impl From<crate::port::sandbox::SandboxError> for CliError {
         use crate::port::sandbox::SandboxError as E;
         let ending = match &error {
             E::Refused(_) => Ending::Misconfigured,
-            E::Unavailable(_) | E::Broken(_) => Ending::Unavailable,
+            E::Unavailable(_) | E::Missing(_) | E::Broken(_) => Ending::Unavailable,
         };
         Self::new(ending, error.to_string())
     }

@@ -4,6 +4,7 @@
 //! `#[derive(clap::Args)] pub struct Args`. It prints data with [`Context::data`] and everything meant for people
 //! with [`Context::say`].
 
+pub mod backends;
 pub mod completions;
 pub mod costs;
 pub mod demo;
@@ -87,7 +88,7 @@ pub enum Color {
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Check workflows, modes, policies and configuration
+    /// Check workflows, modes, policies, backends and configuration
     Validate(validate::Args),
     /// Run a workflow in a repository: the main job
     Run(run::Args),
@@ -105,6 +106,8 @@ pub enum Command {
     Experience(experience::Args),
     /// Modes: list, show
     Modes(modes::Args),
+    /// Backends, the other agents that can do a step's work: list, show
+    Backends(backends::Args),
     /// Policies: list, show, test a call by hand
     Policies(policies::Args),
     /// Print the JSON Schema of a kind of file
@@ -128,6 +131,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
         Command::Costs(args) => costs::run(args, cx).await,
         Command::Experience(args) => experience::run(args, cx).await,
         Command::Modes(args) => modes::run(args, cx).await,
+        Command::Backends(args) => backends::run(args, cx).await,
         Command::Policies(args) => {
             let library = run::load(&here(cx), cx)?;
             let protected: Vec<String> = library.config.protected_paths.iter().map(|glob| glob.0.clone()).collect();

@@ -235,6 +235,7 @@ async fn make(
         repository,
         drivers: cx.world.drivers().into_iter().map(renamed).collect(),
         models: Arc::new(Playback::of(recording)),
+        gateway: cx.world.gateway(),
         clock: cx.world.clock(),
         watch: watching.watch(),
         owner: cx.world.owner(),

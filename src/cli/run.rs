@@ -200,6 +200,7 @@ pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Co
         repository,
         drivers: cx.world.drivers(),
         models,
+        gateway: cx.world.gateway(),
         clock: cx.world.clock(),
         watch: Arc::new(watching::Nobody),
         owner: cx.world.owner(),

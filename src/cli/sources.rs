@@ -7,7 +7,7 @@ use std::path::Path;
 /// A file larger than this is refused by its reader anyway; only so much is read.
 const LARGEST: u64 = 2 * 1024 * 1024;
 
-/// All documents of a repository: workflows, modes, policies, prompts, schemas and the configuration (`config` where it
+/// All documents of a repository: workflows, modes, policies, backends, prompts, schemas and the configuration (`config` where it
 /// is given instead of `.codeforge/config.yml`). Paths are as people see them, relative to the root.
 ///
 /// # Errors
@@ -15,7 +15,7 @@ const LARGEST: u64 = 2 * 1024 * 1024;
 pub fn read(root: &Path, config: Option<&Path>) -> io::Result<Vec<Source>> {
     let base = root.join(".codeforge");
     let mut sources = Vec::new();
-    for folder in ["workflows", "modes", "policies", "prompts", "schemas"] {
+    for folder in ["workflows", "modes", "policies", "backends", "prompts", "schemas"] {
         let Ok(entries) = std::fs::read_dir(base.join(folder)) else { continue };
         let mut files: Vec<_> =
             entries.collect::<io::Result<Vec<_>>>()?.into_iter().map(|entry| entry.path()).collect();

@@ -9,7 +9,7 @@ use crate::workflow::{self, Source};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Checks workflows, modes, policies and the configuration; shows all problems with their place and what to do.
+/// Checks workflows, modes, policies, backends and the configuration; shows all problems with their place and what to do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   codeforge validate

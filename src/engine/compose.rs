@@ -16,6 +16,9 @@ const DIFF_SHOWN: usize = 64 * 1024;
 impl Session {
     /// Answers a [`Work::Compose`].
     pub(super) fn compose(&self, state: &State, effect: &Effect) -> Input {
+        if let Work::Compose { model, purpose: Purpose::Gateway(number) } = effect.work {
+            return self.compose_question(state, effect, model, number);
+        }
         let key = effect.key.clone();
         match self.request_for(state, effect) {
             Ok((ready, prompt)) => {

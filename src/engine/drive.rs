@@ -1,5 +1,6 @@
 //! The loop.
 
+use super::desk::Word;
 use super::session::Session;
 use super::{Engine, EngineError};
 use crate::model::id::EffectKey;
@@ -10,7 +11,7 @@ use crate::run::State;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// A way to interrupt a run: it stops where it is and can be resumed.
@@ -40,6 +41,8 @@ struct Loop<'e> {
     handles: HashMap<EffectKey, AbortHandle>,
     /// The steps whose end was told, by their place in the plan.
     ended: BTreeSet<usize>,
+    /// What programs in sandboxes ask.
+    asked: mpsc::UnboundedReceiver<Word>,
 }
 
 impl Engine {
@@ -55,12 +58,13 @@ impl Engine {
         mut stop: Stop,
     ) -> Result<Outcome, EngineError> {
         let resumed = !facts.is_empty();
-        let session = Arc::new(Session::new(self.clone(), &state));
+        let (desks, asked) = mpsc::unbounded_channel();
+        let session = Arc::new(Session::new(self.clone(), &state, desks));
         session.load_pool().await;
         let told = state.steps.iter().enumerate().filter(|(_, step)| step.is_ended());
         let ended = told.map(|(index, _)| index).collect();
         let (tasks, handles) = (JoinSet::new(), HashMap::new());
-        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, ended };
+        let mut this = Loop { engine: self, session, state, seq, fence, tasks, handles, ended, asked };
         this.perform(effects, resumed);
         if !facts.is_empty() {
             this.take_in(facts).await?;
@@ -117,10 +121,14 @@ impl Loop<'_> {
         tokio::select! {
             biased;
             Some(ended) = self.tasks.join_next() => self.ended(ended, &mut inputs),
+            Some(word) = self.asked.recv() => inputs.extend(self.session.hear(&self.state, word)),
             input = due => inputs.push(input),
         }
         while let Some(ended) = self.tasks.try_join_next() {
             self.ended(ended, &mut inputs);
+        }
+        while let Ok(word) = self.asked.try_recv() {
+            inputs.extend(self.session.hear(&self.state, word));
         }
         inputs
     }
@@ -153,10 +161,12 @@ impl Loop<'_> {
         let mut queue: VecDeque<Input> = inputs.into();
         let mut rows = Vec::new();
         let mut effects = Vec::new();
+        let mut replies = Vec::new();
         while let Some(input) = queue.pop_front() {
             if !self.state.expects(&input) {
                 continue;
             }
+            replies.extend(self.session.reply(&self.state, &input));
             let at_ms = self.engine.clock.now_ms();
             self.row(&mut rows, at_ms, RowBody::Input(input.clone()));
             for effect in self.state.apply(at_ms, input) {
@@ -175,6 +185,7 @@ impl Loop<'_> {
             }
         }
         if rows.is_empty() {
+            self.session.tell_programs(&self.state, replies);
             return Ok(());
         }
         let summary = self.engine.summary(&self.state);
@@ -193,6 +204,7 @@ impl Loop<'_> {
             wanted
         });
         effects.retain(|effect| self.state.outstanding.contains_key(&effect.key));
+        self.session.tell_programs(&self.state, replies);
         self.perform(effects, false);
         Ok(())
     }

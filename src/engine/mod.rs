@@ -6,9 +6,12 @@
 //! durable, and nothing that has a durable result is performed again.
 
 mod again;
+mod backend;
 mod compose;
+mod desk;
 mod drive;
 mod experience;
+mod gateway;
 mod perform;
 mod quality;
 mod record;
@@ -24,6 +27,7 @@ use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
 use crate::model::plan::Plan;
 use crate::port::clock::Clock;
+use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::{SandboxDriver, SandboxError};
@@ -45,6 +49,8 @@ pub struct Engine {
     pub drivers: Vec<Arc<dyn SandboxDriver>>,
     /// Answers chat requests.
     pub models: Arc<dyn ChatModel>,
+    /// Serves models to programs in sandboxes.
+    pub gateway: Arc<dyn Gateway>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Sees what happens.

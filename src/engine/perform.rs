@@ -44,7 +44,7 @@ impl From<SandboxError> for Trouble {
     fn from(error: SandboxError) -> Self {
         let fault = match &error {
             SandboxError::Refused(_) => Fault::User,
-            SandboxError::Unavailable(_) | SandboxError::Broken(_) => Fault::Environment,
+            SandboxError::Unavailable(_) | SandboxError::Missing(_) | SandboxError::Broken(_) => Fault::Environment,
         };
         Self { fault, message: error.to_string() }
     }
@@ -55,7 +55,7 @@ impl Trouble {
         Self { fault: Fault::User, message: message.into() }
     }
 
-    fn bug(what: &str) -> Self {
+    pub(super) fn bug(what: &str) -> Self {
         Self { fault: Fault::Environment, message: format!("an internal error: {what}; please report it") }
     }
 }
@@ -71,6 +71,8 @@ pub(super) struct View {
     gates: Vec<crate::model::journal::GateResult>,
     cost: String,
     started_ms: i64,
+    /// What the step's backend is asked.
+    prompt: Option<Result<String, String>>,
 }
 
 impl Session {
@@ -86,6 +88,7 @@ impl Session {
             gates: if delivering { last_gates(state) } else { Vec::new() },
             cost: cost_words(state),
             started_ms: state.started_ms,
+            prompt: matches!(effect.work, Work::RunBackend).then(|| self.backend_prompt(state, &effect)),
         };
         let session = Arc::clone(self);
         Box::pin(async move {
@@ -103,13 +106,19 @@ impl Session {
         match effect.work {
             Work::Prepare => self.prepare(key).await,
             Work::Compose { .. } => Err(Trouble::bug("a pure effect was to be performed")),
+            Work::CallModel { purpose: Purpose::Gateway(number), .. } => {
+                Ok(self.call_for_question(key, effect.step, number, place).await)
+            }
             Work::CallModel { purpose, .. } => self.call_model(key, effect.step, purpose, &view, place).await,
             Work::CallTool { call } => {
                 let outcome = self.call_tool(&key, call, &view, again).await?;
                 Ok(Input::ToolDone { key, outcome })
             }
             Work::RunCommand => self.run_command(key, &view, again).await,
-            Work::RunBackend => Err(Trouble::bug("a backend was to be run")),
+            Work::RunBackend => {
+                let prompt = view.prompt.clone().unwrap_or_else(|| Ok(String::new()));
+                self.run_backend(key, &view, prompt, again).await
+            }
             Work::Snapshot { after } => self.snapshot(key, &view, after).await,
             Work::Restore { tree } => self.restore(key, &view, tree).await,
             Work::CheckGate { gate, tree } => self.check_gate(key, &gate, tree).await,
@@ -324,6 +333,10 @@ impl Session {
     }
 
     async fn restore(self: &Arc<Self>, key: EffectKey, view: &View, tree: TreeId) -> Result<Input, Trouble> {
+        if let Some(step) = &view.step {
+            // What a cut backend left at work must not write any more.
+            self.end_sandbox(&super::backend::sandbox_name(step)).await;
+        }
         let workspace = self.workspace_of(view).await?;
         let after = view.after.clone();
         let discarded = self

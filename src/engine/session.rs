@@ -1,6 +1,7 @@
 //! What one run holds open: its workspaces, its sandboxes, its requests on the way.
 
 use super::Engine;
+use super::desk::{Questions, Word};
 use super::sandboxes::{Chosen, choose, name};
 use crate::model::chat::ChatRequest;
 use crate::model::exec::ExecMode;
@@ -9,11 +10,12 @@ use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::{Base, Purpose};
 use crate::model::plan::{AgentSpec, Plan, PlanStep};
 use crate::port::repository::{OpenWorkspace, RepositoryError, Workspace};
-use crate::port::sandbox::{Home, OpenSandbox, Sandbox, SandboxError};
+use crate::port::sandbox::{Guest, Home, Loopback, OpenSandbox, Sandbox, SandboxError};
 use crate::run::State;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
 
 /// The name of the workspace that all steps share.
 pub(super) const MAIN: &str = "main";
@@ -42,10 +44,14 @@ pub(super) struct Session {
     pub(super) pool: std::sync::OnceLock<Vec<Experience>>,
     /// Hashes of the texts that are kept for recordings.
     pub(super) kept: Mutex<HashSet<String>>,
+    /// Questions of programs in sandboxes.
+    pub questions: Mutex<Questions>,
+    /// From their desks to the loop.
+    pub desks: mpsc::UnboundedSender<Word>,
 }
 
 impl Session {
-    pub(super) fn new(engine: Engine, state: &State) -> Self {
+    pub(super) fn new(engine: Engine, state: &State, desks: mpsc::UnboundedSender<Word>) -> Self {
         Self {
             engine,
             run: state.run.clone(),
@@ -57,6 +63,8 @@ impl Session {
             requests: Mutex::default(),
             pool: std::sync::OnceLock::new(),
             kept: Mutex::default(),
+            questions: Mutex::default(),
+            desks,
         }
     }
 
@@ -110,8 +118,36 @@ impl Session {
         if let Some(sandbox) = open.get(name) {
             return Ok(Arc::clone(sandbox));
         }
-        let chosen = self.driver().await?;
-        let order = OpenSandbox {
+        let order = self.order(name, workspace, writable, network)?;
+        let sandbox: Arc<dyn Sandbox> = Arc::from(self.driver().await?.driver.open(&order).await?);
+        open.insert(name.to_owned(), Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    /// Opens a sandbox for a program that is not ours.
+    pub(super) async fn guest_sandbox(
+        &self,
+        name: &str,
+        workspace: &Arc<dyn Workspace>,
+        writable: bool,
+        loopback: Option<Loopback>,
+        guest: Guest,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let mut open = self.sandboxes.lock().await;
+        let order = OpenSandbox { loopback, guest: Some(guest), ..self.order(name, workspace, writable, false)? };
+        let sandbox: Arc<dyn Sandbox> = Arc::from(self.driver().await?.driver.open(&order).await?);
+        open.insert(name.to_owned(), Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    fn order(
+        &self,
+        name: &str,
+        workspace: &Arc<dyn Workspace>,
+        writable: bool,
+        network: bool,
+    ) -> Result<OpenSandbox, SandboxError> {
+        Ok(OpenSandbox {
             run: self.run.clone(),
             name: name.to_owned(),
             workspace: workspace.root().to_path_buf(),
@@ -127,10 +163,8 @@ impl Session {
             env: self.plan.env.clone(),
             owner: workspace.owner(),
             loopback: None,
-        };
-        let sandbox: Arc<dyn Sandbox> = Arc::from(chosen.driver.open(&order).await?);
-        open.insert(name.to_owned(), Arc::clone(&sandbox));
-        Ok(sandbox)
+            guest: None,
+        })
     }
 
     /// What commands find in their home folder: what `setup`, which alone has a network, left there.

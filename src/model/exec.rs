@@ -44,6 +44,9 @@ pub struct Command {
     pub output_cap: usize,
     /// False: the workspace is mounted read-only for this command.
     pub writable: bool,
+    /// Files written into the home folder before it starts: path beneath the home → text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub home_files: BTreeMap<String, String>,
 }
 
 impl Command {
@@ -56,6 +59,7 @@ impl Command {
             timeout_ms: 600_000,
             output_cap: 64 * 1024,
             writable: true,
+            home_files: BTreeMap::new(),
         }
     }
 }

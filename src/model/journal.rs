@@ -211,6 +211,12 @@ pub enum Input {
         step: StepId,
         /// The question's number in the step, from 1.
         number: u64,
+        /// Which of the step's models is asked, if the budget allows it.
+        #[serde(default)]
+        model: usize,
+        /// The model that the program named: noted, not obeyed.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        wanted: String,
         /// Upper bound of its prompt tokens.
         input_tokens: u64,
         /// The most that it may answer, in tokens.

@@ -109,7 +109,7 @@ pub struct AgentSpec {
     pub read_only: bool,
     /// The scenario that chose the model.
     pub scenario: String,
-    /// The model and its fallbacks, in order. Never empty.
+    /// The model and its fallbacks, in order. Empty for a plain program only.
     pub models: Vec<ModelRef>,
     /// The output's JSON Schema.
     pub output: Option<OutputSpec>,
@@ -153,6 +153,11 @@ impl AgentSpec {
         }
         let kept = self.keep_observations.map(Processor::LastObservations);
         kept.into_iter().chain(self.history_tokens.map(Processor::TokenLimit)).collect()
+    }
+
+    /// Whether a plain program does the work: no model, no cost.
+    pub fn is_plain(&self) -> bool {
+        self.backend.as_ref().is_some_and(|backend| backend.dialect == super::backend::Dialect::None)
     }
 }
 

@@ -63,7 +63,12 @@ impl Compiler<'_> {
         }
 
         let scenario = step.scenario.as_ref().or(doc.scenario.as_ref()).map_or("default", |name| name.0.as_str());
-        let models = self.models(id, step.model.as_ref().map(|name| name.0.as_str()), scenario);
+        let backend = super::backends::named(step, Some(doc));
+        let models = if self.is_plain(backend) {
+            Vec::new()
+        } else {
+            self.models(id, step.model.as_ref().map(|name| name.0.as_str()), scenario)
+        };
         let output = step.output.as_ref().or(doc.output.as_ref()).and_then(|output| self.output(id, output));
         let quality = self.quality(id, step, doc.quality.as_ref(), &models);
 
@@ -96,7 +101,11 @@ impl Compiler<'_> {
             ..AgentSpec::default()
         };
         let timeout_ms = doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok());
-        Some(Agent { spec, limits, timeout_ms })
+        let agent = Agent { spec, limits, timeout_ms };
+        match backend {
+            Some(backend) => self.with_backend(id, step, backend, agent),
+            None => Some(agent),
+        }
     }
 
     pub(super) fn missing_mode(&mut self, id: &str, mode: &str) {

@@ -261,6 +261,12 @@ impl Compiler<'_> {
         }
         let mut timeout_ms = step.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok());
         let (kind, writes) = match (&step.mode, &step.run) {
+            (None, _) if let Some(backend) = super::backends::named(step, None) => {
+                let agent = self.program(id, step, backend)?;
+                timeout_ms = [timeout_ms, agent.timeout_ms].into_iter().flatten().min();
+                let writes = !agent.spec.read_only;
+                (StepKind::Agent(agent.spec), writes)
+            }
             (Some(mode), _) => {
                 let agent = self.agent(id, step, &mode.0)?;
                 limits = limits.stricter(&agent.limits);
@@ -370,7 +376,8 @@ impl Compiler<'_> {
             None => DeliverDoc::default(),
         };
         let writes = steps.values().any(|step| step.writes);
-        let by_agents = steps.values().any(|step| step.writes && matches!(step.kind, StepKind::Agent(_)));
+        let by_agents =
+            steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
         let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
         if !DELIVERED_NOW.contains(&kind) {

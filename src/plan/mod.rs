@@ -4,6 +4,7 @@
 //! [`crate::model::plan::Plan`] or all the reasons why there is none. Whatever it decides by default is decided here.
 
 mod agents;
+mod backends;
 mod compile;
 mod event;
 mod inputs;

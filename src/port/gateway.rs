@@ -13,6 +13,12 @@ pub const GATEWAY_PORT: u16 = 4141;
 
 /// Serves models over HTTP, in the dialects that agents speak, to whoever reaches a listener.
 pub trait Gateway: Send + Sync {
+    /// A token for a step: new, and not to be guessed.
+    ///
+    /// # Errors
+    /// What keeps it from being made, in words.
+    fn token(&self) -> Result<String, String>;
+
     /// Serves `desk` at `listener` until the returned guard is dropped.
     ///
     /// # Errors
@@ -35,6 +41,8 @@ pub struct Question {
     pub sampling: Sampling,
     /// A JSON Schema that the answer is to follow.
     pub output_schema: Option<Value>,
+    /// Positions of messages after which the program wants the provider to keep what came so far, ascending.
+    pub cache_marks: Vec<usize>,
 }
 
 /// Who answers: holds the keys, the budget and the journal.
@@ -73,6 +81,9 @@ pub enum Refusal {
     /// What is asked for is not allowed here.
     #[error("{0}")]
     NotAllowed(String),
+    /// The conversation is too long for the model: the program is to shorten it.
+    #[error("{0}")]
+    TooLong(String),
     /// The model could not be had: HTTP status and reason.
     #[error("{1}")]
     Failed(u16, String),

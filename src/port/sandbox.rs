@@ -75,6 +75,18 @@ pub struct OpenSandbox {
     pub owner: (u32, u32),
     /// A listener inside, whose connections are served outside; the only way out. Not with `network`.
     pub loopback: Option<Loopback>,
+    /// A program that is not ours works inside; its home is a scratch folder under every driver.
+    pub guest: Option<Guest>,
+}
+
+/// A program of the operator's choice (another agent), which may lie outside the system's folders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guest {
+    /// Programs that have to be there, by name or whole path. They are looked for on the operator's `PATH`; what they
+    /// stand on (environment, interpreter) is shown read-only at its own place.
+    pub programs: Vec<String>,
+    /// Folders of the host to show besides, read-only at their own place; `~/` stands for the operator's home.
+    pub show: Vec<PathBuf>,
 }
 
 /// A listener inside a sandbox that has a network of its own: commands reach it at `127.0.0.1:port`.
@@ -151,6 +163,11 @@ pub trait Sandbox: Send + Sync {
         printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
     ) -> Result<ExecOutcome, SandboxError>;
 
+    /// The home folder of commands, as they see it.
+    fn home(&self) -> PathBuf {
+        PathBuf::from("/home/agent")
+    }
+
     /// Ends everything in it and removes it.
     ///
     /// # Errors
@@ -167,6 +184,9 @@ pub enum SandboxError {
     /// What was asked is refused (a mount of the docker socket, a forbidden variable): the operator's fault. Exit 2.
     #[error("{0}")]
     Refused(String),
+    /// A guest's program is not there: the environment's fault. Exit 5.
+    #[error("the program `{0}` is not on PATH")]
+    Missing(String),
     /// It broke while at work (the daemon restarted, the disk is full): the environment's fault.
     #[error("{0}")]
     Broken(String),

@@ -1,6 +1,7 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
 use super::clock::Clock;
+use super::gateway::Gateway;
 use super::model::ChatModel;
 use super::repository::{Repository, RepositoryError};
 use super::sandbox::SandboxDriver;
@@ -39,6 +40,9 @@ pub trait World: Send + Sync {
 
     /// The sandbox drivers there are, without `auto`.
     fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>>;
+
+    /// Serves models to programs in sandboxes.
+    fn gateway(&self) -> Arc<dyn Gateway>;
 
     /// The clock.
     fn clock(&self) -> Arc<dyn Clock>;

@@ -141,6 +141,13 @@ impl Lines {
             Input::CommandDone { outcome, .. } => {
                 vec![format!("{step}: {} ({})", outcome.describe(), numbers::span(outcome.duration_ms))]
             }
+            Input::BackendDone { outcome, .. } => {
+                let how = format!("{} ({})", outcome.exec.describe(), numbers::span(outcome.exec.duration_ms));
+                let denied = outcome.denied.iter().map(|(path, ruling)| {
+                    format!("{step}: denied the change of {} ({})", line(path, 120), line(&ruling.reason, 80))
+                });
+                [format!("{step}: {how}")].into_iter().chain(denied).collect()
+            }
             Input::GateDone { result, .. } => {
                 let word = match result.verdict {
                     Verdict::Pass => "passed",

@@ -19,7 +19,14 @@ pub fn render(plan: &Plan, json: bool) -> String {
         let what = match &step.kind {
             StepKind::Agent(spec) => {
                 let models: Vec<&str> = spec.models.iter().map(|model| model.name.as_str()).collect();
-                format!("{} with {}", spec.mode, models.join(", else "))
+                let models = models.join(", else ");
+                match &spec.backend {
+                    Some(backend) if spec.is_plain() => {
+                        format!("{} `{}`", spec.mode, line(&backend.argv.join(" "), 50))
+                    }
+                    Some(backend) => format!("{} by {} with {models}", spec.mode, backend.name),
+                    None => format!("{} with {models}", spec.mode),
+                }
             }
             StepKind::Run { command } => format!("run `{}`", line(command, 50)),
         };

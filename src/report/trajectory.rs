@@ -112,8 +112,8 @@ impl Trajectory {
                 json!({ "type": "failed", "step": step, "fault": fault, "message": message })
             }
             Input::BackendDone { outcome, .. } => json!({ "type": "backend", "step": step, "outcome": outcome }),
-            Input::Asked { step, number, input_tokens, max_output, cost, request_hash } => json!({
-                "type": "asked", "step": step, "number": number, "request_hash": request_hash,
+            Input::Asked { step, number, wanted, input_tokens, max_output, cost, request_hash, .. } => json!({
+                "type": "asked", "step": step, "number": number, "model_wanted": wanted, "request_hash": request_hash,
                 "input_tokens_at_most": input_tokens, "output_tokens_at_most": max_output,
                 "cost_usd_at_most": cost.map(|cost| cost.usd()),
             }),

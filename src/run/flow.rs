@@ -279,6 +279,8 @@ impl State {
         if is_run {
             self.steps[index].phase = Phase::Command;
             self.emit(index, Work::RunCommand);
+        } else if self.has_backend(index) {
+            self.run_backend(index);
         } else if !self.start_debate(index) {
             self.compose(index);
         }
@@ -468,6 +470,8 @@ impl State {
             return self.end(Ending::Limit, message);
         }
         self.failure = Some((Ending::Limit, message));
+        // First, so that money that is freed below starts nothing.
+        self.steps.iter_mut().for_each(|step| step.parked.clear());
         for index in 0..self.steps.len() {
             let running = self.steps[index].is_running();
             if running {

@@ -82,7 +82,7 @@ impl State {
             .collect::<Vec<_>>()
             .join("; ");
         let feedback =
-            Feedback { gates: failed.iter().map(|result| (*result).clone()).collect(), discarded: String::new() };
+            Feedback { gates: failed.iter().map(|result| (*result).clone()).collect(), ..Feedback::default() };
         let broken = !failed.is_empty() && failed.iter().all(|result| result.verdict == Verdict::Error);
         let all_passed = failed.is_empty();
         self.steps[index].gates.extend(results.iter().map(|result| Attempted {

@@ -15,9 +15,11 @@
 
 mod account;
 mod agent_step;
+mod backend;
 mod finish;
 mod flow;
 mod gates;
+mod gateway;
 mod money;
 pub mod quality;
 mod stall;
@@ -52,6 +54,7 @@ impl State {
         let cause = input.key().and_then(|key| self.outstanding.shift_remove(key));
         match input {
             Input::Started { .. } | Input::Resumed { .. } => {
+                self.forget_questions();
                 if self.stage == Stage::New {
                     self.stage = Stage::Preparing;
                     self.emit_run(Work::Prepare);
@@ -59,6 +62,7 @@ impl State {
             }
             Input::CancelRequested { reason } => self.end(Ending::Cancelled, reason),
             Input::DeadlinePassed { step } => self.deadline_passed(step.as_ref()),
+            Input::Asked { .. } | Input::AskRefused { .. } => self.hear(input),
             keyed => {
                 if let Some(cause) = cause {
                     self.settle(cause, keyed);
@@ -78,7 +82,7 @@ impl State {
             Input::Started { .. } => self.stage == Stage::New,
             Input::Resumed { .. } | Input::CancelRequested { .. } => true,
             Input::DeadlinePassed { step: None } => true,
-            Input::Asked { .. } | Input::AskRefused { .. } => false,
+            Input::Asked { step, .. } | Input::AskRefused { step, .. } => self.may_ask(step),
             Input::Recalled { step, .. } => {
                 let undecided = |index: usize| self.steps[index].is_running() && self.steps[index].experience.is_none();
                 self.index(step).is_some_and(undecided)
@@ -106,21 +110,33 @@ impl State {
             Input::Composed { input_tokens, max_output, cost, request_hash, prompt, .. } => {
                 self.composed(index, cause, input_tokens.saturating_add(max_output), cost, request_hash, prompt);
             }
+            // The program that asked has gone.
+            Input::NotComposed { .. } if is_question(&cause) => {}
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
+                if is_question(&cause) {
+                    return self.question_answered(index);
+                }
                 self.answer(index, &cause, answer);
             }
             Input::ModelFailed { error, .. } => {
                 self.charge_failed(index, &cause, error.bill.as_ref());
+                if is_question(&cause) {
+                    return self.question_failed(index, &cause, &error);
+                }
                 self.model_failed(index, &cause, error);
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                self.compose_again(index, &cause);
+                // A program asks again by itself, once it is started again.
+                if !is_question(&cause) {
+                    self.compose_again(index, &cause);
+                }
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),
+            Input::BackendDone { outcome, .. } => self.backend_done(index, outcome),
             Input::Snapshotted { tree, files, .. } => self.snapshotted(index, tree, files),
             Input::Restored { discarded, .. } => self.restored(index, discarded),
             Input::GateDone { result, .. } => self.gate_done(index, result),
@@ -187,6 +203,14 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Whether a program in the sandbox asked for a call.
+fn is_question(cause: &Effect) -> bool {
+    match &cause.work {
+        Work::CallModel { purpose, .. } | Work::Compose { purpose, .. } => purpose.is_gateway(),
+        _ => false,
     }
 }
 

@@ -34,19 +34,23 @@ impl State {
         self.ask_for_money(index, ParkedCall { model, purpose, tokens, cost, hash });
     }
 
-    fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
+    pub(super) fn ask_for_money(&mut self, index: usize, call: ParkedCall) {
+        let own = !call.purpose.is_gateway();
         match self.word(index, &call) {
             Word::Go => {
                 self.reserved = self.reserved.plus(call.cost.unwrap_or_default());
                 self.reserved_tokens = self.reserved_tokens.saturating_add(call.tokens);
-                self.steps[index].phase = Phase::Calling;
+                if own {
+                    self.steps[index].phase = Phase::Calling;
+                }
                 self.sample_sent(index, &call.purpose);
+                let why = self.agent_spec(index).map(|spec| format!("scenario {}", spec.scenario)).unwrap_or_default();
                 self.emit(
                     index,
                     Work::CallModel {
                         model: call.model,
                         purpose: call.purpose,
-                        why: String::new(),
+                        why: if own { String::new() } else { why },
                         reserved_tokens: call.tokens,
                         reserved_cost: call.cost,
                         request_hash: call.hash,
@@ -55,7 +59,9 @@ impl State {
             }
             Word::Wait if self.sample_left_out(index, &call.purpose) => {}
             Word::Wait => {
-                self.steps[index].phase = Phase::Parked;
+                if own {
+                    self.steps[index].phase = Phase::Parked;
+                }
                 self.steps[index].parked.push(call);
             }
             Word::Never(why) if self.unaffordable(index, &call, &why) => {}
@@ -88,6 +94,11 @@ impl State {
                 NanoUsd::from_usd(cap)
             ));
         }
+        if let Some(cap) = self.plan_step(index).and_then(|step| step.limits.max_cost_per_step_usd)
+            && self.steps[index].spend.cost.plus(self.out_of(index)).plus(cost) > NanoUsd::from_usd(cap)
+        {
+            return Word::Wait;
+        }
         if let Some(cap) = limits.max_tokens {
             let spent = self.spend.usage.total();
             if spent.saturating_add(call.tokens) > cap {
@@ -102,6 +113,16 @@ impl State {
             }
         }
         Word::Go
+    }
+
+    /// What the step's model calls that are out have reserved.
+    fn out_of(&self, index: usize) -> NanoUsd {
+        let id = self.plan_step(index).map(|step| &step.id);
+        let own = self.outstanding.values().filter(|effect| effect.step.as_ref() == id);
+        own.fold(NanoUsd::default(), |sum, effect| match effect.work {
+            Work::CallModel { reserved_cost, .. } => sum.plus(reserved_cost.unwrap_or_default()),
+            _ => sum,
+        })
     }
 
     /// Frees what an effect had reserved.
@@ -174,7 +195,10 @@ impl State {
         }
         for index in 0..self.steps.len() {
             for call in std::mem::take(&mut self.steps[index].parked) {
-                self.ask_for_money(index, call);
+                // The one before may have ended the step.
+                if self.steps[index].is_running() && self.steps[index].failing.is_none() {
+                    self.ask_for_money(index, call);
+                }
             }
         }
     }

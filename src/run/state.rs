@@ -57,6 +57,8 @@ pub(super) enum Phase {
     Command,
     /// The tree that a guard is to see is being taken.
     Guarding,
+    /// Another program works on it.
+    Backend,
     /// The tree it made is being taken.
     After,
     /// Gates run.
@@ -70,12 +72,14 @@ pub(super) enum Phase {
 }
 
 /// What a failed attempt hands to the next one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Feedback {
     /// The gates that did not pass.
     pub gates: Vec<GateResult>,
     /// The difference that was thrown away, shortened.
     pub discarded: String,
+    /// What else there is to say of it.
+    pub said: String,
 }
 
 /// A gate result and what it led to.
@@ -131,9 +135,16 @@ pub struct StepState {
     /// The conversation of this attempt.
     pub turns: Vec<Turn>,
     pub(super) open: Option<OpenTurn>,
+    /// Its calls that wait for money.
     pub(super) parked: Vec<ParkedCall>,
     /// What the quality layer knows.
     pub quality: super::quality::Progress,
+    /// The number of its program's last question, over all attempts and passes.
+    pub(super) asked: u64,
+    /// Questions in this attempt.
+    pub(super) questions: u32,
+    /// Why its program's last question could not be answered.
+    pub(super) no_model: Option<String>,
     /// Which of the step's models is in use.
     pub model: usize,
     /// The first prompt, as rendered.
@@ -190,6 +201,9 @@ impl StepState {
             open: None,
             parked: Vec::new(),
             quality: super::quality::Progress::default(),
+            asked: 0,
+            questions: 0,
+            no_model: None,
             model: 0,
             prompt: None,
             experience: None,
@@ -225,6 +239,7 @@ impl StepState {
             duration_ms: self.duration_ms,
             denials: std::mem::take(&mut self.denials),
             jumps: self.jumps,
+            asked: self.asked,
             gates: std::mem::take(&mut self.gates),
             quality: self.quality.next_pass(),
             ..fresh
@@ -433,6 +448,7 @@ impl State {
     /// Forgets a step's effects that are out: their results will not be expected any more.
     pub(super) fn abandon_effects(&mut self, index: usize) {
         let Some(id) = self.plan_step(index).map(|step| step.id.clone()) else { return };
+        self.steps[index].parked.clear();
         let out: Vec<Effect> =
             self.outstanding.values().filter(|effect| effect.step.as_ref() == Some(&id)).cloned().collect();
         for effect in out {

@@ -64,6 +64,7 @@ fn classify(source: &Source) -> (Kind, String) {
         ("workflows", _) if yaml => Kind::Document(DocKind::Workflow),
         ("modes", _) if yaml => Kind::Document(DocKind::Mode),
         ("policies", _) if yaml => Kind::Document(DocKind::Policy),
+        ("backends", _) if yaml => Kind::Document(DocKind::Backend),
         ("prompts", "j2") => return (Kind::Prompt, file.to_owned()),
         ("schemas", "json") => Kind::Schema,
         _ if yaml && stem == "config" => Kind::Document(DocKind::Config),
@@ -80,6 +81,8 @@ fn sniff(text: &str) -> Option<DocKind> {
         Some(DocKind::Workflow)
     } else if has(&["rules", "default"]) {
         Some(DocKind::Policy)
+    } else if has(&["dialect"]) {
+        Some(DocKind::Backend)
     } else if has(&["tools", "prompt_template"]) {
         Some(DocKind::Mode)
     } else if has(&["models", "scenarios", "extends", "gates", "trusted_branches"]) {
@@ -213,6 +216,11 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
                     library.policy_docs.insert(name.clone(), Loaded { name, builtin, document: document.clone(), doc });
                 });
             }
+            DocKind::Backend => {
+                typed(value, &document, &mut problems, |doc| {
+                    library.backends.insert(name.clone(), Loaded { name, builtin, document: document.clone(), doc });
+                });
+            }
             DocKind::Config => {
                 let value = config.clone();
                 typed(value, &document, &mut problems, |doc: ConfigDoc| library.config = doc);
@@ -225,8 +233,7 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
     library
 }
 
-const UNKNOWN_HELP: &str =
-    "documents lie in workflows/, modes/ and policies/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
+const UNKNOWN_HELP: &str = "documents lie in workflows/, modes/, policies/ and backends/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
 const RESERVED_HELP: &str = "give it a name of its own, and name that in `policy:`";
 
 /// A problem of a whole file.

@@ -47,6 +47,19 @@ const POISON: [&str; 28] = [
     "GCONV_PATH",
 ];
 
+/// Folders that every sandbox shows of the system.
+const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix"];
+
+/// Whether a folder is one of the system's own, or lies in one.
+pub(super) fn is_system(folder: &Path) -> bool {
+    SYSTEM.iter().any(|system| folder.starts_with(system))
+}
+
+/// A daemon's socket that lies in a folder.
+pub(super) fn socket_in(folder: &Path) -> Option<PathBuf> {
+    SOCKETS.iter().filter_map(|socket| Path::new(socket).canonicalize().ok()).find(|socket| socket.starts_with(folder))
+}
+
 /// Refuses variables that poison, or that cannot be passed at all.
 pub(super) fn check_env(env: &BTreeMap<String, String>) -> Result<(), SandboxError> {
     for (name, value) in env {
@@ -72,6 +85,11 @@ pub(super) fn check_env(env: &BTreeMap<String, String>) -> Result<(), SandboxErr
 /// Refuses a command that cannot be meant: no program, a working directory outside the workspace.
 pub(super) fn check_command(command: &Command) -> Result<(), SandboxError> {
     check_env(&command.env)?;
+    for path in command.home_files.keys() {
+        if path.is_empty() || !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(SandboxError::Refused(format!("{path:?} is no place for a file in the home folder")));
+        }
+    }
     if command.argv.first().is_none_or(String::is_empty) {
         return Err(SandboxError::Refused("the command is empty".into()));
     }
@@ -102,6 +120,11 @@ pub(super) struct Places {
 /// Checks an order's folders and variables.
 pub(super) fn check_order(order: &OpenSandbox, daemon_socket: Option<&Path>) -> Result<Places, SandboxError> {
     check_env(&order.env)?;
+    if order.network && order.loopback.is_some() {
+        return Err(SandboxError::Refused(
+            "a sandbox with the host's network has no network of its own to listen in".into(),
+        ));
+    }
     let sockets: Vec<PathBuf> =
         SOCKETS.iter().map(Path::new).chain(daemon_socket).filter_map(|socket| socket.canonicalize().ok()).collect();
     let place = |what: &str, path: &Path| {

@@ -5,6 +5,7 @@ mod guard;
 pub mod native;
 pub mod none;
 mod output;
+mod programs;
 
 use crate::port::sandbox::SandboxDriver;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ pub struct Host {
 pub fn drivers(host: &Host) -> Vec<Arc<dyn SandboxDriver>> {
     let toolchains = native::Toolchains::discover(&host.path, host.home.as_deref());
     vec![
-        Arc::new(docker::Docker::new(host.docker_host.as_deref())),
+        Arc::new(docker::Docker::new(host.docker_host.as_deref()).showing(toolchains.clone())),
         Arc::new(native::Native::new(host.helper.clone(), toolchains)),
         Arc::new(none::Plain::new(host.path.clone(), host.home.clone())),
     ]

@@ -2,6 +2,7 @@
 
 use super::guard::{self, Places};
 use super::output::Gather;
+use super::{native::Toolchains, programs};
 use crate::model::exec::{DriverKind, ExecOutcome, ExecStatus};
 use crate::model::id::RunId;
 use crate::port::sandbox::{OpenSandbox, Order, Probe, Sandbox, SandboxDriver, SandboxError};
@@ -62,13 +63,34 @@ impl SandboxDriver for Plain {
             .map(Path::to_path_buf)
             .or_else(|| self.home.clone())
             .unwrap_or_else(|| places.workspace.clone());
+        let mut path = self.path.clone();
+        if let Some(guest) = &order.guest {
+            let host = Toolchains::discover(&self.path, self.home.as_deref());
+            let shown = programs::find(guest, &host)?.complete()?;
+            path = format!("{}:{path}", shown.path_text()).trim_start_matches(':').to_owned();
+        }
         let as_user = (nix::unistd::geteuid().is_root() && order.owner.0 != 0).then_some(order.owner);
+        // A program that is not ours gets no say over the operator's own settings.
+        let scratch = order.guest.as_ref().map(|_| tempfile::tempdir()).transpose();
+        let scratch = scratch.map_err(|error| SandboxError::Broken(format!("cannot make a home folder: {error}")))?;
+        if let (Some(scratch), Some((user, group))) = (&scratch, as_user) {
+            std::os::unix::fs::chown(scratch.path(), Some(user), Some(group))
+                .map_err(|error| SandboxError::Broken(format!("cannot give the home folder away: {error}")))?;
+        }
+        let home = scratch.as_ref().map_or(home, |scratch| scratch.path().to_path_buf());
+        if let Some(loopback) = &order.loopback {
+            // Nothing is separated here: the port is whichever is free, and the listener knows it.
+            let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+                .map_err(|error| SandboxError::Broken(format!("cannot listen at 127.0.0.1: {error}")))?;
+            (loopback.hand_over)(listener);
+        }
         Ok(Box::new(Shell {
             mark: format!("{}.{}.{}.", order.run, order.name, std::process::id()),
             order: order.clone(),
             places,
             home,
-            path: self.path.clone(),
+            path,
+            scratch,
             as_user,
             count: AtomicU64::new(0),
             detached: std::sync::atomic::AtomicBool::new(false),
@@ -87,6 +109,8 @@ struct Shell {
     places: Places,
     home: PathBuf,
     path: String,
+    /// The home folder, where it is made for the sandbox.
+    scratch: Option<tempfile::TempDir>,
     mark: String,
     as_user: Option<(u32, u32)>,
     count: AtomicU64,
@@ -96,6 +120,22 @@ struct Shell {
 }
 
 impl Shell {
+    fn write_home(&self, files: &std::collections::BTreeMap<String, String>) -> std::io::Result<()> {
+        for (path, text) in files {
+            let path = self.home.join(path);
+            let mut made = vec![path.clone()];
+            for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.home && !folder.exists()) {
+                made.push(folder.to_path_buf());
+            }
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::write(&path, text)?;
+            if let Some((user, group)) = self.as_user {
+                made.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(user), Some(group)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The program's full path: with one, the child can be started without copying this process's memory map.
     fn program(&self, name: &str, cwd: &Path) -> PathBuf {
         if name.contains('/') {
@@ -142,6 +182,10 @@ impl Sandbox for Shell {
                     command.cwd
                 )));
             }
+        }
+        if self.scratch.is_some() {
+            self.write_home(&command.home_files)
+                .map_err(|error| SandboxError::Broken(format!("cannot write into the home folder: {error}")))?;
         }
         let started = Instant::now();
         let mark = format!("{}{}.", self.mark, self.count.fetch_add(1, Ordering::Relaxed));
@@ -245,6 +289,10 @@ impl Sandbox for Shell {
             },
         };
         Ok(ExecOutcome { status, output, dropped, duration_ms: started.elapsed().as_millis() as u64 })
+    }
+
+    fn home(&self) -> PathBuf {
+        self.home.clone()
     }
 
     async fn close(&self) -> Result<(), SandboxError> {

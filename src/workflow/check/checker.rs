@@ -59,6 +59,11 @@ impl<'a> Checker<'a> {
             "mode" => {
                 (codes::UNKNOWN_MODE, "mode", known.modes.keys().map(String::as_str).collect(), "codeforge modes list")
             }
+            "backend" => {
+                let mut names: Vec<&str> = known.backends.keys().map(String::as_str).collect();
+                names.push("native");
+                (codes::UNKNOWN_BACKEND, "backend", names, "codeforge backends list")
+            }
             "policy" => (codes::UNKNOWN_POLICY, "policy", strs(&known.policies), "codeforge policies list"),
             "tool" => (codes::UNKNOWN_TOOL, "tool", TOOLS.to_vec(), ""),
             "scenario" => (codes::UNKNOWN_SCENARIO, "scenario", strs(&known.scenarios), ""),
@@ -245,6 +250,7 @@ impl Visitor for Checker<'_> {
                     "untrusted text would become code; values reach a command as variables: \"$INPUT_TASK\", \"$EVENT_CHANGE_NUMBER\"".into(),
                 );
             }
+            "backend-text" => super::backend::text(self, node, text),
             "template" => expressions::template(self, node, text),
             "expression" => expressions::expression(self, node, text),
             _ => {}

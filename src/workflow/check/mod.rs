@@ -1,5 +1,6 @@
 //! One walk over a document's tree that collects every problem it has.
 
+pub mod backend;
 mod checker;
 mod expressions;
 mod limits;
@@ -22,6 +23,8 @@ use std::collections::BTreeMap;
 pub struct Known {
     /// Modes, with whether each is read-only and the tools it offers.
     pub modes: BTreeMap<String, ModeFacts>,
+    /// Backends, with whether each asks for models and has a command. `native` is none of them.
+    pub backends: BTreeMap<String, backend::BackendFacts>,
     /// Policies.
     pub policies: Vec<String>,
     /// Workflows.
@@ -79,6 +82,9 @@ impl Known {
                 DocKind::Mode => {
                     known.modes.insert(name.to_owned(), ModeFacts::of(&document.root));
                 }
+                DocKind::Backend => {
+                    known.backends.insert(name.to_owned(), backend::BackendFacts::of(&document.root));
+                }
                 DocKind::Config => {}
             }
         }
@@ -127,6 +133,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         DocKind::Workflow => workflow::check(&mut checker, root),
         DocKind::Mode => mode(&mut checker, name, root),
         DocKind::Policy => {}
+        DocKind::Backend => backend::check(&mut checker, root),
         DocKind::Config => configuration(&mut checker, root),
     }
     checker.found

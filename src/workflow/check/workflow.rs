@@ -243,8 +243,10 @@ fn uses(
 }
 
 fn step(checker: &mut Checker<'_>, root: &Node, name: &str, at: At, node: &Node) {
+    let other = super::backend::step(checker, name, at, node);
     let kinds: Vec<&str> = KINDS.iter().copied().filter(|kind| node.key(kind).is_some()).collect();
     match kinds.as_slice() {
+        [] if other => {}
         [] => {
             let problem = checker.error(codes::MISSING_KEY, at, format!("step `{name}` does not say what it does"));
             problem.help = Some("add `mode:` (an agent) or `run:` (a command)".into());
@@ -262,7 +264,7 @@ fn step(checker: &mut Checker<'_>, root: &Node, name: &str, at: At, node: &Node)
                 Some("make two steps of it".into());
         }
     }
-    if kinds.as_slice() == ["run"] {
+    if kinds.as_slice() == ["run"] && !other {
         for key in AGENT_KEYS.iter().filter_map(|key| node.key(key)) {
             checker.error(codes::EXCLUSIVE_KEYS, key.at, format!("a command has no use for `{}`", key.text));
         }
@@ -271,9 +273,6 @@ fn step(checker: &mut Checker<'_>, root: &Node, name: &str, at: At, node: &Node)
         && let Some(model) = node.key("model")
     {
         checker.error(codes::EXCLUSIVE_KEYS, model.at, "a step names a `scenario` or a `model`, not both");
-    }
-    if let Some(backend) = node.get("backend").filter(|b| b.text().is_some_and(|text| text != "native")) {
-        checker.error(codes::NOT_YET, backend.at, "this version has the backend `native` only");
     }
     if let Some(key) = node.key("on_conflict") {
         checker.error(codes::NOT_YET, key.at, "this version hands no conflict to an agent; it names the files");

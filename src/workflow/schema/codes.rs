@@ -58,6 +58,9 @@ codes! {
     RETRY_WITHOUT_ATTEMPTS = "retry-without-attempts", "A gate asks for another attempt, and the step has only one.";
     FROM_BASE_WITHOUT_PATHS = "from-base-without-paths", "A gate takes files from the base without saying which.";
     CONCURRENT_WRITERS = "concurrent-writers", "Steps write to one mounted tree at the same time.";
+    UNKNOWN_BACKEND = "unknown-backend", "No backend of that name.";
+    UNKNOWN_PLACEHOLDER = "unknown-placeholder", "A backend's text holds a placeholder that stands for nothing.";
+    PLACEHOLDER_IN_SHELL = "placeholder-in-shell", "A value would become part of a program's text.";
     WRITES_READ_ONLY = "writes-read-only", "A read-only mode or step is given what writes.";
     POISONED_ENV = "poisoned-env", "A variable that changes which programs run or how.";
     OVERRULED_LIMIT = "overruled-limit", "A limit that never holds, because a stricter one does.";

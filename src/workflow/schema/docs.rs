@@ -410,9 +410,12 @@ pub struct StepDoc {
     /// The model itself, by its name in `config.yml`.
     #[serde(default)]
     pub model: Option<ModelName>,
-    /// Which implementation of an agent.
+    /// Who does the work: another agent or a plain program. Default: the mode's, else `native`.
     #[serde(default)]
-    pub backend: Option<String>,
+    pub backend: Option<super::kinds::BackendName>,
+    /// What `backend: exec` runs: the program and its arguments. What it changes is judged as an agent's change is.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
     /// Ways to a better answer; takes the place of what the mode says.
     #[serde(default)]
     pub quality: Option<super::quality::QualityDoc>,

@@ -114,6 +114,19 @@ kind!(
     ModelName, "model", {}
 );
 
+kind!(
+    /// The name of a backend; `native` is the agent that is built in.
+    BackendName, "backend", {}
+);
+kind!(
+    /// Text with placeholders: `{prompt}`, `{prompt_file}`, `{model}`, `{base_url}`, `{api_key}`, `{home}`.
+    BackendText, "backend-text", {}
+);
+kind!(
+    /// The text of a small file, with placeholders.
+    BackendFile, "backend-text", {}
+);
+
 /// One value or a list of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -1,5 +1,6 @@
 //! All documents of a project, loaded and checked.
 
+use super::backend::BackendDoc;
 use super::docs::{StepDoc, StepsDoc, WorkflowDoc};
 use super::document::{At, Document};
 use super::kinds::OneOrMany;
@@ -32,6 +33,8 @@ pub struct Library {
     pub workflows: BTreeMap<String, Loaded<WorkflowDoc>>,
     /// Modes by name.
     pub modes: BTreeMap<String, Loaded<ModeDoc>>,
+    /// Backends by name.
+    pub backends: BTreeMap<String, Loaded<BackendDoc>>,
     /// Policies by name, ready to judge.
     pub policies: BTreeMap<String, Policy>,
     /// Policies as written: what a [`Policy`] leaves out (`resources`).

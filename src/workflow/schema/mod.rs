@@ -1,5 +1,6 @@
 //! The documents as typed values, their JSON Schemas, and the library that holds all of a project's documents.
 
+pub mod backend;
 pub mod codes;
 pub mod dag;
 pub mod docs;
@@ -12,6 +13,7 @@ pub mod settings;
 pub mod stop;
 pub mod values;
 
+pub use backend::*;
 pub use docs::*;
 pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
@@ -33,19 +35,22 @@ pub enum DocKind {
     Policy,
     /// `config.yml`.
     Config,
+    /// `backends/NAME.yml`.
+    Backend,
 }
 
 impl DocKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config];
+    pub const ALL: [Self; 5] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend];
 
-    /// Its name: `workflow`, `mode`, `policy`, `config`.
+    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
             Self::Mode => "mode",
             Self::Policy => "policy",
             Self::Config => "config",
+            Self::Backend => "backend",
         }
     }
 }
@@ -68,6 +73,7 @@ pub fn json_schema(kind: DocKind) -> Value {
         DocKind::Mode => schemars::schema_for!(ModeDoc),
         DocKind::Policy => schemars::schema_for!(PolicyDoc),
         DocKind::Config => schemars::schema_for!(ConfigDoc),
+        DocKind::Backend => schemars::schema_for!(BackendDoc),
     };
     let mut schema = schema.to_value();
     for (_, definition, key, synonym) in SYNONYMS.iter().filter(|(of, ..)| *of == kind) {

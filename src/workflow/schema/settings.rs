@@ -26,6 +26,9 @@ pub struct ModeDoc {
     /// Which scenario chooses its model. Default: `default`.
     #[serde(default)]
     pub scenario: Option<ScenarioName>,
+    /// Who does the work: another agent. Default: `native`.
+    #[serde(default)]
+    pub backend: Option<super::kinds::BackendName>,
     /// How much a person is asked.
     #[serde(default)]
     pub autonomy: Option<Autonomy>,

@@ -1,8 +1,10 @@
 //! An open docker sandbox: its containers and the commands in them.
 
+use super::reach;
 use super::{Engine, broken, no_image, status};
 use crate::adapter::sandbox::guard::{self, GitMount, Places};
 use crate::adapter::sandbox::output::Gather;
+use crate::adapter::sandbox::programs::Shown;
 use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
 use crate::port::sandbox::{Home, OpenSandbox, Order, Sandbox, SandboxError};
 use async_trait::async_trait;
@@ -51,6 +53,8 @@ pub(super) struct Contained {
     image: String,
     order: OpenSandbox,
     places: Places,
+    /// What is shown of this machine's programs.
+    shown: Shown,
     main: Mutex<Option<Container>>,
     twin: Mutex<Option<Container>>,
     /// Commands under way.
@@ -124,6 +128,7 @@ impl Contained {
         order: OpenSandbox,
         places: Places,
         image: &str,
+        shown: Shown,
     ) -> Result<Self, SandboxError> {
         let opened = Self {
             client,
@@ -131,6 +136,7 @@ impl Contained {
             image: image.to_owned(),
             order,
             places,
+            shown,
             main: Mutex::new(None),
             twin: Mutex::new(None),
             active: AtomicU64::new(0),
@@ -198,10 +204,19 @@ impl Contained {
             Home::Kept(home) => binds.push((home.clone(), "/home/agent", "rw")),
             Home::Over(home) => binds.push((home.clone(), "/run/codeforge/home", "ro")),
         }
+        for folder in &self.shown.folders {
+            let Some(to) = folder.to_str() else { continue };
+            let from = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+            binds.push((from, to, "ro"));
+            if folder.starts_with("/root") {
+                // An image shuts it to everybody else.
+                tmpfs.insert("/root".into(), "rw,nosuid,nodev,size=64k,mode=0755".into());
+            }
+        }
         binds
             .into_iter()
             .map(|(from, to, mode)| match from.to_str() {
-                Some(text) if !text.contains(':') => Ok(format!("{text}:{to}:{mode}")),
+                Some(text) if !text.contains(':') && !to.contains(':') => Ok(format!("{text}:{to}:{mode}")),
                 _ => Err(SandboxError::Refused(format!(
                     "docker cannot mount {}: its name holds a colon",
                     from.display()
@@ -281,6 +296,12 @@ impl Contained {
         let pid = self.client.inspect_container(&made.id, None).await.ok().and_then(|found| found.state?.pid);
         let groups = pid.map(|pid| groups(pid, &made.id)).unwrap_or_default();
         let container = Container { id: made.id, groups };
+        if let Some(loopback) = &self.order.loopback
+            && let Err(error) = reach::listen(pid, &container.id, loopback)
+        {
+            self.remove(&container.id).await?;
+            return Err(error);
+        }
         if matches!(self.places.home, Home::Over(_))
             && let Err(error) = self.fill_home(&container).await
         {
@@ -310,6 +331,26 @@ impl Contained {
                 crate::text::clean(said.trim())
             ))),
         }
+    }
+
+    /// Writes a command's files into the home folder. Each is two arguments, never part of the script.
+    async fn write_home(&self, container: &Container, command: &Command) -> Result<(), SandboxError> {
+        let script = "while [ $# -gt 1 ]; do mkdir -p \"$(dirname \"$1\")\" && printf %s \"$2\" >\"$1\" || exit 1; shift 2; done";
+        for (path, text) in &command.home_files {
+            let at = format!("/home/agent/{path}");
+            let argv = ["sh", "-c", script, "sh", &at, text].map(str::to_owned).to_vec();
+            let failed = |error: &bollard::errors::Error| broken("write into the home folder", error);
+            let (id, started) =
+                self.start_exec(container, argv, Vec::new(), "/".into()).await.map_err(|error| failed(&error))?;
+            if let StartExecResults::Attached { mut output, .. } = started {
+                while output.next().await.is_some() {}
+            }
+            let code = self.code(container, &id).await?;
+            if code != 0 {
+                return Err(SandboxError::Broken(format!("docker: {at} cannot be written (exit code {code})")));
+            }
+        }
+        Ok(())
     }
 
     async fn remove(&self, id: &str) -> Result<(), SandboxError> {
@@ -383,7 +424,14 @@ impl Contained {
         let mark = format!("CODEFORGE_COMMAND={number}.");
         let mut argv = ["sh", "-c", &format!("{SWEEP}\n{RUN}"), "sh", &mark].map(str::to_owned).to_vec();
         argv.extend(command.argv.iter().cloned());
-        let env = guard::environment(PATH, "/home/agent", &self.order.env, &command.env);
+        if !command.home_files.is_empty() {
+            self.write_home(&container, command).await?;
+        }
+        let path = match self.shown.whole_path() {
+            more if more.is_empty() => PATH.to_owned(),
+            more => format!("{PATH}:{more}"),
+        };
+        let env = guard::environment(&path, "/home/agent", &self.order.env, &command.env);
         let env = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cwd = Path::new("/workspace").join(&command.cwd).to_string_lossy().into_owned();
         let mut gather = Gather::new(command.output_cap, printed);

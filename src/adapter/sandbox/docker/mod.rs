@@ -5,8 +5,10 @@
 //! that only its processes carry.
 
 mod container;
+mod reach;
 
-use super::guard;
+use super::native::Toolchains;
+use super::{guard, programs};
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::port::sandbox::{OpenSandbox, Probe, Sandbox, SandboxDriver, SandboxError};
@@ -26,6 +28,8 @@ pub struct Docker {
     host: String,
     engine: Engine,
     client: tokio::sync::OnceCell<Client>,
+    /// Where this machine's programs lie, for those that are shown.
+    host_programs: Toolchains,
     /// The processors of the daemon's machine: it refuses a container that may use more.
     cpus: tokio::sync::OnceCell<f64>,
 }
@@ -34,7 +38,20 @@ impl Docker {
     /// With `DOCKER_HOST`'s value, where it is set; else the usual socket.
     pub fn new(host: Option<&str>) -> Self {
         let host = host.filter(|host| !host.is_empty()).unwrap_or("unix:///var/run/docker.sock").to_owned();
-        Self { host, engine: Engine::own(), client: tokio::sync::OnceCell::new(), cpus: tokio::sync::OnceCell::new() }
+        Self {
+            host,
+            engine: Engine::own(),
+            client: tokio::sync::OnceCell::new(),
+            host_programs: Toolchains::system(),
+            cpus: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// Shows a guest's programs of this machine. What the image has of the same name comes first.
+    #[must_use]
+    pub fn showing(mut self, programs: Toolchains) -> Self {
+        self.host_programs = programs;
+        self
     }
 
     /// The daemon's socket, where it is one on this machine.
@@ -137,6 +154,7 @@ impl SandboxDriver for Docker {
         let Some(image) = order.image.as_deref() else {
             return Err(SandboxError::Refused("the docker driver needs `image:`".into()));
         };
+        let shown = order.guest.as_ref().map(|guest| programs::find(guest, &self.host_programs)).transpose()?;
         let client = self.client().await?;
         let count = || async {
             let info = client.info().await.map_err(|error| broken("ask for its processors", &error))?;
@@ -145,7 +163,9 @@ impl SandboxDriver for Docker {
         let most = self.cpus.get_or_try_init(count).await?;
         let mut order = order.clone();
         order.resources.cpus = order.resources.cpus.min(*most);
-        Ok(Box::new(container::Contained::open(client, &self.engine, order, places, image).await?))
+        Ok(Box::new(
+            container::Contained::open(client, &self.engine, order, places, image, shown.unwrap_or_default()).await?,
+        ))
     }
 
     async fn reap(&self, run: Option<&RunId>) -> Result<usize, SandboxError> {

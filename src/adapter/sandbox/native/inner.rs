@@ -35,6 +35,16 @@ fn begin(control: &mut File) -> Result<Report, String> {
     // Changing the user cleared it.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 
+    // As the user that the command runs as, so that it may change them.
+    for (path, text) in &order.home_files {
+        let path = std::path::Path::new("/home/agent").join(path);
+        let write = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::write(&path, text)
+        };
+        write().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+
     let (program, arguments) = order.argv.split_first().ok_or("the command is empty")?;
     #[expect(clippy::disallowed_methods, reason = "the helper's work is to start the command")]
     let mut command = std::process::Command::new(program);

@@ -8,6 +8,7 @@
 mod cgroup;
 mod confine;
 mod inner;
+mod net;
 mod outer;
 mod plan;
 mod spec;
@@ -16,6 +17,7 @@ mod tree;
 
 use super::guard::{self, Places};
 use super::output::Gather;
+use super::programs;
 use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
 use crate::model::id::RunId;
 use crate::model::plan::Resources;
@@ -23,6 +25,7 @@ use crate::port::sandbox::{Home, OpenSandbox, Order, Probe, Sandbox, SandboxDriv
 use async_trait::async_trait;
 use cgroup::{Group, Hierarchies, Hits};
 use spec::{Outer, Report, Rights};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -86,14 +89,21 @@ impl Native {
             .chars()
             .map(|each| if each.is_ascii_alphanumeric() || each == '-' || each == '.' { each } else { '_' })
             .collect();
+        let toolchains = match &order.guest {
+            Some(guest) => {
+                let shown = programs::find(guest, &self.toolchains)?.complete()?.visible()?;
+                self.toolchains.clone().with(shown.folders.clone(), &shown.path_text())
+            }
+            None => self.toolchains.clone(),
+        };
         let hierarchies = self.groups();
         let group = hierarchies
             .group(&format!("{name}.{}", std::process::id()), &order.resources)
             .map_err(|error| SandboxError::Broken(format!("cannot make the sandbox's control group: {error}")))?;
         Ok(Room {
             helper: self.helper.clone(),
-            system: plan::system(&self.toolchains, order.network),
-            toolchains: self.toolchains.clone(),
+            system: plan::system(&toolchains, order.network),
+            toolchains,
             limited: (hierarchies.memory(), hierarchies.pids()),
             order: order.clone(),
             places,
@@ -134,6 +144,7 @@ impl SandboxDriver for Native {
             env: Default::default(),
             owner: if user.is_root() { (65_534, 65_534) } else { (user.as_raw(), group.as_raw()) },
             loopback: None,
+            guest: None,
         };
         let tried = async {
             let room = self.opened(&order)?;
@@ -209,13 +220,18 @@ impl Sandbox for Room {
         let inner = plan::inner(self, command)?;
         let group = self.group.command(self.count.fetch_add(1, Ordering::Relaxed)).map_err(broken)?;
         let before = self.group.hits();
-        let outer = Outer { rights: self.rights, network: self.order.network, cgroups: group.doors() };
+        let outer = Outer {
+            rights: self.rights,
+            network: self.order.network,
+            listen: self.order.loopback.as_ref().map(|loopback| loopback.port),
+            cgroups: group.doors(),
+        };
         let mut orders = spec::frame(&outer).map_err(broken)?;
         orders.extend(spec::frame(&inner).map_err(broken)?);
 
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(broken)?;
         ours.set_nonblocking(true).map_err(broken)?;
-        let (mut reported, control) = tokio::net::UnixStream::from_std(ours).map_err(broken)?.into_split();
+        let (reported, control) = tokio::net::UnixStream::from_std(ours).map_err(broken)?.into_split();
         let (read, write) = std::io::pipe().map_err(broken)?;
         #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start processes")]
         let mut helper = tokio::process::Command::new(&self.helper);
@@ -235,7 +251,7 @@ impl Sandbox for Room {
 
         let mut read = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).map_err(broken)?;
         let mut gather = Gather::new(command.output_cap, printed);
-        let mut control = Some(control);
+        let (mut control, mut handed) = (Some(control), Vec::new());
         let (mut sent, mut printing, mut reporting) = (0, true, true);
         let (mut buffer, mut report, mut heard) = (vec![0u8; 16 * 1024], vec![0u8; 1024], Vec::new());
         let mut deadline = tokio::time::Instant::now() + Duration::from_millis(command.timeout_ms);
@@ -250,9 +266,16 @@ impl Sandbox for Room {
                     Ok(0) | Err(_) => printing = false,
                     Ok(length) => gather.push(buffer.get(..length).unwrap_or_default()),
                 },
-                got = reported.read(&mut report), if reporting => match got {
-                    Ok(0) | Err(_) => reporting = false,
-                    Ok(length) => heard.extend_from_slice(report.get(..length).unwrap_or_default()),
+                got = net::receive(&reported, &mut report, &mut handed), if reporting => {
+                    match got {
+                        Ok(0) | Err(_) => reporting = false,
+                        Ok(length) => heard.extend_from_slice(report.get(..length).unwrap_or_default()),
+                    }
+                    for listener in handed.drain(..) {
+                        if let Some(loopback) = &self.order.loopback {
+                            (loopback.hand_over)(TcpListener::from(listener));
+                        }
+                    }
                 },
                 wrote = async { match writer { Some(writer) => writer.write(rest).await, None => Ok(0) } }, if writing => match wrote {
                     Ok(length) if length > 0 => sent += length,
@@ -287,6 +310,7 @@ impl Sandbox for Room {
         for report in reports(&heard) {
             match report {
                 Report::Failed(what) => ended = Some(Err(self.failure(&what))),
+                Report::Listening => {}
                 Report::Started(lacks) => {
                     if let Ok(mut known) = self.lacks.lock() {
                         *known = lacks;

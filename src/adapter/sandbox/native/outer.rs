@@ -1,5 +1,6 @@
 //! The outer helper: makes the namespaces, starts the first process inside, and ends it when the engine goes.
 
+use super::net;
 use super::spec::{self, Inner, Outer, Report, Rights};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -46,6 +47,13 @@ fn begin(control: &mut File) -> Result<(), String> {
         map("uid_map", format!("{} {user} 1", super::INSIDE))?;
         map("gid_map", format!("{} {group} 1", super::INSIDE))?;
         keep_building_rights().map_err(|error| format!("cannot keep rights for building: {error}"))?;
+    }
+
+    // This process is in the new network itself, and still has all rights over it.
+    if let Some(port) = order.listen {
+        net::listen(port)
+            .and_then(|listener| net::send(control, &listener))
+            .map_err(|error| format!("cannot listen at 127.0.0.1:{port} inside: {error}"))?;
     }
 
     #[expect(clippy::disallowed_methods, reason = "the first process inside is this binary again")]

@@ -156,6 +156,7 @@ pub(super) fn inner(room: &Room, command: &Command) -> Result<Inner, SandboxErro
         file_size: limits.disk,
         processes: (!pids_limited).then_some(u64::from(limits.pids)),
         data: (!memory_limited).then_some(limits.memory),
+        home_files: command.home_files.iter().map(|(path, text)| (PathBuf::from(path), text.clone())).collect(),
         argv: command.argv.clone(),
         cwd: Path::new("/workspace").join(&command.cwd),
         env: env.into_iter().collect(),

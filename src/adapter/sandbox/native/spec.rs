@@ -27,6 +27,8 @@ pub(super) enum Rights {
 pub(super) struct Outer {
     pub(super) rights: Rights,
     pub(super) network: bool,
+    /// The port to listen at inside, for the driver; not with `network`.
+    pub(super) listen: Option<u16>,
     /// `cgroup.procs` files to join.
     pub(super) cgroups: Vec<PathBuf>,
 }
@@ -72,6 +74,8 @@ pub(super) struct Inner {
     pub(super) processes: Option<u64>,
     /// `RLIMIT_DATA`, where no cgroup counts memory.
     pub(super) data: Option<u64>,
+    /// Files to write into the home folder: path beneath it, text.
+    pub(super) home_files: Vec<(PathBuf, String)>,
     pub(super) argv: Vec<String>,
     pub(super) cwd: PathBuf,
     pub(super) env: Vec<(String, String)>,
@@ -96,6 +100,8 @@ pub(super) const HOME_BELOW: &str = "/run/codeforge/home";
 pub(super) enum Report {
     /// The sandbox could not be made: what, and why.
     Failed(String),
+    /// A listener inside; its descriptor comes along.
+    Listening,
     /// The command runs; protections that could not be had.
     Started(Vec<String>),
     /// The program could not be started inside: the shell's code for it, and why.

@@ -1,11 +1,9 @@
 //! Which compilers and interpreters that live outside the system's folders are shown inside.
 
 use super::SYSTEM_PATH;
+use crate::adapter::sandbox::guard::is_system;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// System folders that are shown anyway.
-const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix"];
 
 /// Toolchains of this machine: folders shown read-only at their own place, and the `PATH` that finds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +11,7 @@ pub struct Toolchains {
     pub(super) folders: Vec<PathBuf>,
     pub(super) path: String,
     pub(super) env: BTreeMap<String, String>,
+    home: Option<PathBuf>,
 }
 
 impl Toolchains {
@@ -25,17 +24,20 @@ impl Toolchains {
     #[must_use]
     pub fn with(mut self, folders: Vec<PathBuf>, path: &str) -> Self {
         self.folders.extend(folders);
-        self.path = format!("{path}:{}", self.path);
+        self.tidy();
+        if !path.is_empty() {
+            self.path = format!("{path}:{}", self.path);
+        }
         self
     }
 
     /// What the operator's `PATH` names. A home folder is never shown whole: of rustup and cargo the programs (the
     /// folder beside them holds credentials), of pyenv, nvm and their kin the installation.
     pub fn discover(path: &str, home: Option<&Path>) -> Self {
-        let mut found = Self::system();
+        let mut found = Self { home: home.map(Path::to_path_buf), ..Self::system() };
         let mut entries = Vec::new();
         for entry in path.split(':').map(Path::new).filter(|entry| entry.is_absolute() && entry.is_dir()) {
-            if !SYSTEM.iter().any(|system| entry.starts_with(system)) {
+            if !is_system(entry) {
                 if !sensible(entry, home) {
                     continue;
                 }
@@ -49,10 +51,33 @@ impl Toolchains {
         }
         entries.extend(SYSTEM_PATH.split(':').filter(|entry| !path.split(':').any(|one| one == *entry)));
         found.path = entries.join(":");
-        found.folders.sort();
-        // What lies beneath another shown folder is shown with it.
-        found.folders.dedup_by(|later, earlier| later.starts_with(&*earlier));
+        found.tidy();
         found
+    }
+
+    /// What lies beneath another shown folder is shown with it.
+    fn tidy(&mut self) {
+        self.folders.sort();
+        self.folders.dedup_by(|later, earlier| later.starts_with(&*earlier));
+    }
+
+    /// The operator's home.
+    pub(in crate::adapter::sandbox) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// Where programs are looked for.
+    pub(in crate::adapter::sandbox) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What has to be shown so that the programs in a folder can be used.
+    pub(in crate::adapter::sandbox) fn installation(&self, folder: &Path) -> Vec<PathBuf> {
+        let mut found = Self::default();
+        if folder.is_dir() && sensible(folder, self.home()) {
+            found.show(folder, self.home());
+        }
+        found.folders
     }
 
     fn show(&mut self, entry: &Path, home: Option<&Path>) {
