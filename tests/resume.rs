@@ -3,7 +3,7 @@
 mod common;
 
 use async_trait::async_trait;
-use codeforge::adapter::{clock::SystemClock, git, sandbox, sqlite};
+use codeforge::adapter::{clock::SystemClock, gateway, git, sandbox, sqlite};
 use codeforge::engine::{Engine, Outcome};
 use codeforge::model::account::Ending;
 use codeforge::model::chat::{Bill, ChatAnswer, ChatRequest, Message, ModelError, ModelRef, RawCall, StopReason};
@@ -217,6 +217,7 @@ impl Fixture {
                 repository,
                 drivers: sandbox::drivers(&host),
                 models: Arc::clone(model) as Arc<dyn ChatModel>,
+                gateway: Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::new(SystemClock))),
                 clock: Arc::new(SystemClock),
                 watch: Arc::new(Nobody),
                 owner: sqlite::owner(),
