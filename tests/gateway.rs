@@ -436,9 +436,13 @@ fn repository(script: &str, budget: &str) -> TestRepo {
             "name: mine\ndialect: openai\ncommand: [tool/agent, \"{prompt}\"]\nenv: { BASE: \"{base_url}\", TOKEN: \"{api_key}\" }\n",
         ),
         (
+            ".codeforge/policies/narrow.yml",
+            "name: narrow\nrules:\n  - { tool: \"*\", path: [\"src/**\"], decision: allow }\n",
+        ),
+        (
             ".codeforge/workflows/w.yml",
             &format!(
-                "name: w\nsandbox: {{ driver: native }}\ndeliver: commit-local\nbudget: {{ {budget} }}\nsteps:\n  work: {{ backend: mine, mode: coder, prompt: \"Sort the list.\" }}\n"
+                "name: w\npolicy: narrow\nsandbox: {{ driver: native }}\ndeliver: commit-local\nbudget: {{ {budget} }}\nsteps:\n  work: {{ backend: mine, mode: coder, prompt: \"Sort the list.\" }}\n"
             ),
         ),
     ]);
