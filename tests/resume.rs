@@ -218,6 +218,7 @@ impl Fixture {
                 drivers: sandbox::drivers(&host),
                 gateway: Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::new(SystemClock))),
                 models: Arc::clone(model) as Arc<dyn ChatModel>,
+                gateway: Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::new(SystemClock))),
                 clock: Arc::new(SystemClock),
                 watch: Arc::new(Nobody),
                 owner: sqlite::owner(),
