@@ -216,7 +216,6 @@ impl Fixture {
                 store,
                 repository,
                 drivers: sandbox::drivers(&host),
-                gateway: Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::new(SystemClock))),
                 models: Arc::clone(model) as Arc<dyn ChatModel>,
                 gateway: Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::new(SystemClock))),
                 clock: Arc::new(SystemClock),
