@@ -74,6 +74,7 @@ impl Session {
         let workspace = self.workspace_of(view).await?;
         let name = sandbox_name(step);
         self.end_sandbox(&name).await;
+        let _ends = Ends { session: Arc::clone(self), name: (!step.writes || step.own_copy).then(|| name.clone()) };
         if again {
             let what = format!("the backend `{}` of step `{}`", backend.name, step.id);
             self.undo_cut_work(view.before.clone(), &workspace, &what).await?;
@@ -228,6 +229,21 @@ impl Session {
             can_ask: false,
         };
         policy::judge(&self.plan.policy, &call, &scope).map(|_| ())
+    }
+}
+
+/// Ends a program whose step was cut, where no restoring does that.
+struct Ends {
+    session: Arc<Session>,
+    name: Option<String>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let (Some(name), Ok(runtime)) = (self.name.take(), tokio::runtime::Handle::try_current()) {
+            let session = Arc::clone(&self.session);
+            runtime.spawn(async move { session.end_sandbox(&name).await });
+        }
     }
 }
 

@@ -145,3 +145,6 @@ fn ruling(reason: String) -> Ruling {
         allow_with: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
