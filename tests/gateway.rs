@@ -227,7 +227,11 @@ async fn without_the_steps_token_nothing_is_read() {
     let answered = tokio::task::spawn_blocking(move || {
         let mut connection = TcpStream::connect(at).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(connection, "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: nope\r\ncontent-length: 5000\r\n\r\n{{").unwrap();
+        write!(
+            connection,
+            "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: nope\r\ncontent-length: 5000\r\n\r\n{{"
+        )
+        .unwrap();
         let mut head = [0; 12];
         connection.read_exact(&mut head).unwrap();
         String::from_utf8_lossy(&head).into_owned()
@@ -295,7 +299,8 @@ async fn large_and_slow_requests_are_cut_and_the_next_one_is_answered() {
     assert_eq!(said(squeezed).await.0, 415);
     let at = stage.at;
     let cut = tokio::task::spawn_blocking(move || {
-        let head = format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\ncontent-length: 50\r\n\r\n{{");
+        let head =
+            format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\ncontent-length: 50\r\n\r\n{{");
         let mut slow = TcpStream::connect(at).unwrap();
         slow.write_all(head.as_bytes()).unwrap();
         // More half-open heads than there are places for connections.
@@ -356,8 +361,7 @@ async fn who_waits_gets_signs_of_life_and_what_was_said_is_never_taken_back() {
     let signs = [": the model is at work", "event: response.in_progress", "event: ping"];
     for ((path, body), sign) in dialects().iter().zip(signs) {
         let stage = Stage::timed(Does::Waits(Arc::clone(&go)), times.clone());
-        let mut response =
-            stage.request("POST", path).bearer_auth(TOKEN).json(&streamed(body)).send().await.unwrap();
+        let mut response = stage.request("POST", path).bearer_auth(TOKEN).json(&streamed(body)).send().await.unwrap();
         let mut text = String::new();
         while text.matches(sign).count() < 3 {
             text.push_str(&String::from_utf8_lossy(&response.chunk().await.unwrap().expect("more")));
@@ -455,7 +459,10 @@ async fn run(repo: &TestRepo, server: &ModelServer) -> Output {
     let mut command = repo.codeforge(&["run", "w", "-v"]);
     command.env("CODEFORGE_LLM_BASE_URL", server.url()).env("CODEFORGE_MODEL", "scripted-1");
     command.env("CODEFORGE_LLM_PRICE_INPUT", "1").env("CODEFORGE_LLM_PRICE_OUTPUT", "2");
-    command.env("CODEFORGE_LLM_API_KEY", KEY).env("CODEFORGE_LLM_ATTEMPTS", "1").env("CODEFORGE_LLM_MAX_OUTPUT", "1000");
+    command
+        .env("CODEFORGE_LLM_API_KEY", KEY)
+        .env("CODEFORGE_LLM_ATTEMPTS", "1")
+        .env("CODEFORGE_LLM_MAX_OUTPUT", "1000");
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
@@ -507,9 +514,10 @@ print("all done")
         Rule::when().user("responses?").reply(Reply::text("From responses.").usage(1000, 100)),
         Rule::when().user("messages?").reply(Reply::text("From messages.").usage(1000, 100)),
         Rule::when().user("fail").reply(Reply::error(401, &format!("bad key {KEY}"), None)),
-        Rule::when().user("parallel").times(4).answer(|asked| {
-            Reply::text(&asked.user().replace("parallel", "answer")).usage(1000, 100)
-        }),
+        Rule::when()
+            .user("parallel")
+            .times(4)
+            .answer(|asked| Reply::text(&asked.user().replace("parallel", "answer")).usage(1000, 100)),
     ])
     .await;
     let output = run(&repo, &server).await;
@@ -525,7 +533,10 @@ print("all done")
     let failed = noted("failed");
     assert_eq!(failed[1], 400, "{failed}");
     assert!(failed[3].as_str().unwrap().contains("key"), "{failed}");
-    assert_eq!((&noted("refused")[1], &noted("embeddings")[1], &noted("token")[1]), (&json!(400), &json!(404), &json!(401)));
+    assert_eq!(
+        (&noted("refused")[1], &noted("embeddings")[1], &noted("token")[1]),
+        (&json!(400), &json!(404), &json!(401))
+    );
     assert_eq!(noted("parallel")[1], json!(["answer 0", "answer 1", "answer 2", "answer 3"]));
     // Neither an answer, nor a header, nor an error, nor the environment holds the key.
     assert!(!log.contains(KEY) && !log.contains("canary"), "{log}");
@@ -589,6 +600,10 @@ note(ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "last
     let output = run(&repo, &server).await;
     assert!(output.status.success(), "{}", spoken(&output));
     let (account, trajectory) = record(&repo);
-    assert_eq!((&account["spend"]["calls"], &account["spend"]["cost"]), (&json!(2), &json!(2 * 1_200_000)), "{account:#}");
+    assert_eq!(
+        (&account["spend"]["calls"], &account["spend"]["cost"]),
+        (&json!(2), &json!(2 * 1_200_000)),
+        "{account:#}"
+    );
     assert_eq!(of_type(&trajectory, "answer").len(), 2);
 }

@@ -36,11 +36,7 @@ pub(super) enum Word {
     /// A question.
     Ask(Box<Asking>),
     /// Something was refused: for the audit.
-    Refused {
-        step: StepId,
-        what: String,
-        why: String,
-    },
+    Refused { step: StepId, what: String, why: String },
 }
 
 /// A question on its way to the loop.
@@ -276,7 +272,8 @@ impl Session {
             return;
         }
         let mut questions = lock(&self.questions);
-        let (answers, rest): (Vec<Reply>, Vec<Reply>) = std::mem::take(replies).into_iter().partition(|(_, said)| said.is_ok());
+        let (answers, rest): (Vec<Reply>, Vec<Reply>) =
+            std::mem::take(replies).into_iter().partition(|(_, said)| said.is_ok());
         *replies = rest;
         for (whose, said) in answers {
             let Some(open) = questions.open.remove(&whose) else { continue };

@@ -23,7 +23,8 @@ impl Purpose {
 impl State {
     /// Whether a program of the step may ask: it is at work.
     pub(super) fn may_ask(&self, step: &StepId) -> bool {
-        self.index(step).is_some_and(|index| self.steps[index].is_running() && self.steps[index].phase == Phase::Backend)
+        self.index(step)
+            .is_some_and(|index| self.steps[index].is_running() && self.steps[index].phase == Phase::Backend)
     }
 
     /// The number of the step's last question.

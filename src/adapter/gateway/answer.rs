@@ -46,10 +46,10 @@ pub(super) async fn answer(
         let text = telling.tell(heard);
         Some((text, telling))
     });
-    let all = futures::StreamExt::map(
-        futures::StreamExt::chain(stream::once(std::future::ready(begun)), rest),
-        |text| Ok::<_, Infallible>(Bytes::from(text)),
-    );
+    let all =
+        futures::StreamExt::map(futures::StreamExt::chain(stream::once(std::future::ready(begun)), rest), |text| {
+            Ok::<_, Infallible>(Bytes::from(text))
+        });
     let mut response = Response::new(Body::from_stream(all));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

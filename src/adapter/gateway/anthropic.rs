@@ -297,8 +297,11 @@ fn result(content: Option<&Value>, place: &str) -> Result<String, Problem> {
 
 /// About how many tokens a request has, as `count_tokens` says it: a third of its bytes.
 pub(super) fn count(body: &Value) -> Value {
-    let bytes: usize =
-        ["system", "messages", "tools"].iter().filter_map(|part| body.get(part)).map(|part| part.to_string().len()).sum();
+    let bytes: usize = ["system", "messages", "tools"]
+        .iter()
+        .filter_map(|part| body.get(part))
+        .map(|part| part.to_string().len())
+        .sum();
     json!({"input_tokens": bytes.div_ceil(3)})
 }
 
@@ -342,9 +345,12 @@ pub(super) fn whole(asked: &Asked, answer: &ChatAnswer, stamp: &Stamp) -> Value 
     if !answer.text.is_empty() {
         content.push(json!({"type": "text", "text": answer.text}));
     }
-    content.extend(answer.calls.iter().map(|call| {
-        json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input(call)})
-    }));
+    content.extend(
+        answer
+            .calls
+            .iter()
+            .map(|call| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input(call)})),
+    );
     let used = answer.bill.usage.unwrap_or_default();
     let id = format!("msg_{}", stamp.id);
     message(&id, &asked.question.model, Value::Array(content), json!(stop_reason(answer)), used)

@@ -3,8 +3,8 @@
 //! It knows no key and no model. A request is read by an allowlist into a [`Question`](crate::port::gateway::Question);
 //! what does not fit is refused and noted. The desk answers.
 
-mod anthropic;
 mod answer;
+mod anthropic;
 mod dialect;
 mod fields;
 mod openai;

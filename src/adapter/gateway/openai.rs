@@ -1,6 +1,6 @@
 //! OpenAI's chat completions.
 
-use super::dialect::{Asked, Events, Fault, Stamp, Dialect, event};
+use super::dialect::{Asked, Dialect, Events, Fault, Stamp, event};
 use super::fields::{Fields, NO_HOSTED_TOOLS, NO_IMAGES, NO_STATE, Problem, add_line};
 use crate::model::chat::{ChatAnswer, Message, RawCall, Sampling, StopReason, ToolChoice};
 use crate::model::tool::ToolSpec;
@@ -83,15 +83,8 @@ pub(super) fn parse(body: &Value) -> Result<Asked, Problem> {
         return Err(body.missing("messages"));
     }
     body.end()?;
-    let question = Question {
-        dialect: "openai",
-        model,
-        messages,
-        tools,
-        sampling,
-        output_schema,
-        cache_marks: Vec::new(),
-    };
+    let question =
+        Question { dialect: "openai", model, messages, tools, sampling, output_schema, cache_marks: Vec::new() };
     Ok(Asked { question, stream, usage, custom: Vec::new(), namespaced: Vec::new() })
 }
 

@@ -2,7 +2,7 @@
 
 use super::dialect::{Dialect, Fault, Kind};
 use super::fields::Problem;
-use super::{Shared, anthropic, answer};
+use super::{Shared, answer, anthropic};
 use crate::port::gateway::Desk;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -127,7 +127,8 @@ async fn read(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Value,
             return Err(Fault::new(Kind::Slow, format!("the body did not come within {seconds} seconds")));
         }
     };
-    serde_json::from_slice(&bytes).map_err(|error| Fault::new(Kind::Malformed, format!("the body is not JSON: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Fault::new(Kind::Malformed, format!("the body is not JSON: {error}")))
 }
 
 /// The list of the one model that there is, or the one that is asked for by name.
@@ -145,10 +146,9 @@ fn models(shared: &Shared, name: &str, path: &str, dialect: Dialect, headers: &H
             let dialect = if anthropic { Dialect::Anthropic } else { dialect };
             refusal(dialect, &Fault::new(Kind::NotFound, format!("there is one model here: `{name}`")))
         }
-        None if anthropic => document(
-            StatusCode::OK,
-            &json!({"data": [model], "has_more": false, "first_id": name, "last_id": name}),
-        ),
+        None if anthropic => {
+            document(StatusCode::OK, &json!({"data": [model], "has_more": false, "first_id": name, "last_id": name}))
+        }
         None => document(StatusCode::OK, &json!({"object": "list", "data": [model]})),
     }
 }

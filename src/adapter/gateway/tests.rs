@@ -108,7 +108,10 @@ fn what_real_programs_send_is_understood() {
     let asked = Dialect::Responses.parse(&recorded().remove(2).1).unwrap();
     assert_eq!(asked.question.tools[0].name, "multi_agent_v1__close_agent");
     let said = Dialect::Responses.whole(&asked, &answer("", &[("c", "multi_agent_v1__close_agent", "{}")]), &stamp());
-    assert_eq!((&said["output"][0]["namespace"], &said["output"][0]["name"]), (&json!("multi_agent_v1"), &json!("close_agent")));
+    assert_eq!(
+        (&said["output"][0]["namespace"], &said["output"][0]["name"]),
+        (&json!("multi_agent_v1"), &json!("close_agent"))
+    );
 }
 
 #[test]
@@ -124,25 +127,51 @@ fn everything_that_would_reach_beyond_the_question_is_refused_by_name() {
         (Dialect::Openai, user(json!({"type": "file", "file": {"file_id": "f"}})), "type: file"),
         (Dialect::Openai, json!({"modalities": ["text", "audio"]}), "modalities"),
         (Dialect::Openai, json!({"audio": {"voice": "alloy"}}), "audio"),
-        (Dialect::Responses, input(json!({"role": "user", "content": [{"type": "input_image", "image_url": image}]})), "input_image"),
-        (Dialect::Responses, input(json!({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]})), "input_file"),
-        (Dialect::Responses, input(json!({"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": image}]})), "input_image"),
+        (
+            Dialect::Responses,
+            input(json!({"role": "user", "content": [{"type": "input_image", "image_url": image}]})),
+            "input_image",
+        ),
+        (
+            Dialect::Responses,
+            input(json!({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]})),
+            "input_file",
+        ),
+        (
+            Dialect::Responses,
+            input(
+                json!({"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": image}]}),
+            ),
+            "input_image",
+        ),
         (Dialect::Anthropic, user(json!({"type": "image", "source": {"type": "url", "url": image}})), "type: image"),
         (Dialect::Anthropic, user(json!({"type": "image", "source": {"type": "base64", "data": "x"}})), "type: image"),
         (Dialect::Anthropic, user(json!({"type": "document", "source": {"type": "file", "file_id": "f"}})), "document"),
-        (Dialect::Anthropic, user(json!({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]})), "image"),
+        (
+            Dialect::Anthropic,
+            user(json!({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]})),
+            "image",
+        ),
         (Dialect::Anthropic, user(json!({"type": "container_upload", "file_id": "f"})), "container_upload"),
         // Tools that run at the provider.
         (Dialect::Openai, json!({"web_search_options": {}}), "web_search_options"),
         (Dialect::Openai, tool(json!({"type": "web_search"})), "web_search"),
         (Dialect::Openai, tool(json!({"type": "mcp", "server_url": image})), "mcp"),
         (Dialect::Responses, tool(json!({"type": "web_search_preview"})), "web_search_preview"),
-        (Dialect::Responses, tool(json!({"type": "code_interpreter", "container": {"type": "auto"}})), "code_interpreter"),
+        (
+            Dialect::Responses,
+            tool(json!({"type": "code_interpreter", "container": {"type": "auto"}})),
+            "code_interpreter",
+        ),
         (Dialect::Responses, tool(json!({"type": "computer_use_preview"})), "computer_use_preview"),
         (Dialect::Responses, tool(json!({"type": "mcp", "server_url": image})), "mcp"),
         (Dialect::Responses, tool(json!({"type": "file_search", "vector_store_ids": ["v"]})), "file_search"),
         (Dialect::Responses, tool(json!({"type": "image_generation"})), "image_generation"),
-        (Dialect::Responses, tool(json!({"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]})), "tools[0].tools[0].type"),
+        (
+            Dialect::Responses,
+            tool(json!({"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]})),
+            "tools[0].tools[0].type",
+        ),
         (Dialect::Responses, json!({"include": ["web_search_call.action.sources"]}), "include"),
         (Dialect::Anthropic, tool(json!({"type": "web_search_20250305", "name": "web_search"})), "web_search_20250305"),
         (Dialect::Anthropic, tool(json!({"type": "web_fetch_20250910", "name": "web_fetch"})), "web_fetch_20250910"),
@@ -150,7 +179,11 @@ fn everything_that_would_reach_beyond_the_question_is_refused_by_name() {
         (Dialect::Anthropic, tool(json!({"type": "computer_20250124", "name": "computer"})), "computer_20250124"),
         (Dialect::Anthropic, json!({"mcp_servers": [{"type": "url", "url": image, "name": "m"}]}), "mcp_servers"),
         (Dialect::Anthropic, json!({"container": {"skills": []}}), "container"),
-        (Dialect::Anthropic, user(json!({"type": "server_tool_use", "id": "s", "name": "web_search"})), "server_tool_use"),
+        (
+            Dialect::Anthropic,
+            user(json!({"type": "server_tool_use", "id": "s", "name": "web_search"})),
+            "server_tool_use",
+        ),
         // State at the provider.
         (Dialect::Openai, json!({"store": true}), "store"),
         (Dialect::Responses, json!({"background": true}), "background"),
@@ -159,7 +192,11 @@ fn everything_that_would_reach_beyond_the_question_is_refused_by_name() {
         (Dialect::Responses, json!({"prompt": {"id": "pmpt_1"}}), "prompt"),
         (Dialect::Responses, input(json!({"type": "item_reference", "id": "msg_1"})), "item_reference"),
         (Dialect::Responses, input(json!({"type": "web_search_call", "id": "ws_1"})), "web_search_call"),
-        (Dialect::Anthropic, json!({"context_management": {"edits": [{"type": "compact_20260112"}]}}), "context_management"),
+        (
+            Dialect::Anthropic,
+            json!({"context_management": {"edits": [{"type": "compact_20260112"}]}}),
+            "context_management",
+        ),
         // What would be passed on unread.
         (Dialect::Openai, json!({"logprobs": true}), "logprobs"),
         (Dialect::Openai, json!({"prediction": {"type": "content", "content": "x"}}), "prediction"),
@@ -281,10 +318,12 @@ fn an_answer_comes_in_the_dialects_own_form() {
     let asked = parse(Dialect::Openai, json!({"stream_options": {"include_usage": true}})).unwrap();
     let whole = Dialect::Openai.whole(&asked, &answer, &stamp());
     assert_eq!(whole["choices"][0]["message"]["tool_calls"][1]["function"]["name"], "patch");
-    assert_eq!((&whole["choices"][0]["finish_reason"], &whole["usage"]["prompt_tokens"]), (&json!("tool_calls"), &json!(100)));
+    assert_eq!(
+        (&whole["choices"][0]["finish_reason"], &whole["usage"]["prompt_tokens"]),
+        (&json!("tool_calls"), &json!(100))
+    );
     let told = events(Dialect::Openai, &asked, &["Now ", "this."], &answer);
-    let content: String =
-        told.iter().filter_map(|(_, data)| data["choices"][0]["delta"]["content"].as_str()).collect();
+    let content: String = told.iter().filter_map(|(_, data)| data["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(content, "Now this.");
     assert_eq!(told.last().unwrap().1["usage"]["total_tokens"], 107);
     assert_eq!(told[told.len() - 2].1["choices"][0]["finish_reason"], "tool_calls");
@@ -318,7 +357,10 @@ fn an_answer_comes_in_the_dialects_own_form() {
     let numbers: Vec<u64> = told.iter().map(|(_, data)| data["sequence_number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..18).collect::<Vec<u64>>());
     let last = &told.last().unwrap().1["response"];
-    assert_eq!((&last["output"][2]["type"], &last["output"][2]["input"]), (&json!("custom_tool_call"), &json!("*** x")));
+    assert_eq!(
+        (&last["output"][2]["type"], &last["output"][2]["input"]),
+        (&json!("custom_tool_call"), &json!("*** x"))
+    );
     assert_eq!(last, &Dialect::Responses.whole(&asked, &answer, &stamp()));
     // The items of the events are those of the response.
     let items: Vec<&Value> =

@@ -158,9 +158,7 @@ impl Trial {
 
     /// The call for a question.
     fn call(&self, number: u64) -> Effect {
-        let ours = |effect: &&Effect| {
-            matches!(&effect.work, Work::CallModel { purpose: Purpose::Gateway(it), .. } if *it == number)
-        };
+        let ours = |effect: &&Effect| matches!(&effect.work, Work::CallModel { purpose: Purpose::Gateway(it), .. } if *it == number);
         self.out.iter().find(ours).unwrap_or_else(|| panic!("no call for {number}: {:?}", self.out)).clone()
     }
 
@@ -189,7 +187,10 @@ impl Trial {
     fn fail(&mut self, number: u64, fault: ModelFault) {
         let key = self.call(number).key;
         let message = format!("{fault:?}");
-        self.feed(Input::ModelFailed { key, error: ModelError { fault, message, status: None, requests: 4, bill: None } });
+        self.feed(Input::ModelFailed {
+            key,
+            error: ModelError { fault, message, status: None, requests: 4, bill: None },
+        });
     }
 
     fn ends(&mut self, code: i32) {
@@ -197,7 +198,12 @@ impl Trial {
         self.feed(Input::BackendDone {
             key,
             outcome: BackendOutcome {
-                exec: ExecOutcome { status: ExecStatus::Exited(code), output: String::new(), dropped: 0, duration_ms: 1 },
+                exec: ExecOutcome {
+                    status: ExecStatus::Exited(code),
+                    output: String::new(),
+                    dropped: 0,
+                    duration_ms: 1,
+                },
                 text: "done".into(),
                 prompt: String::new(),
                 error: None,
@@ -223,7 +229,10 @@ impl Trial {
             again.apply(at as i64 + 1, input.clone());
         }
         assert_eq!(again.outstanding, self.state.outstanding);
-        assert_eq!((again.ending, again.spend, again.reserved), (self.state.ending, self.state.spend, self.state.reserved));
+        assert_eq!(
+            (again.ending, again.spend, again.reserved),
+            (self.state.ending, self.state.spend, self.state.reserved)
+        );
     }
 }
 
@@ -251,8 +260,7 @@ fn two_questions_at_once_are_reserved_answered_and_settled_beside_the_program() 
 fn a_question_waits_for_money_that_another_has_reserved() {
     for (run, own) in [(Some(1.5), None), (None, Some(1.5))] {
         let limits = |run: Option<f64>| Limits { max_cost_usd: run, ..Limits::default() };
-        let mut trial =
-            Trial::new(limits(run), Limits { max_cost_per_step_usd: own, ..Limits::default() });
+        let mut trial = Trial::new(limits(run), Limits { max_cost_per_step_usd: own, ..Limits::default() });
         trial.ask(1);
         trial.ask(2);
         trial.ask(3);
