@@ -1,7 +1,7 @@
 //! The desk: where a step's program asks for a model's answers.
 //!
 //! A question goes to the run's loop and becomes [`Input::Asked`]; the state machine says whether its call is made,
-//! waits or never will be. The call is an effect like any other. The program hears the answer once it is committed.
+//! waits or never will be. The call is an effect like any other.
 
 use super::perform::Trouble;
 use super::session::{Session, lock};
@@ -274,7 +274,27 @@ impl Session {
         Some(((cause.step.clone()?, *number), said))
     }
 
-    /// Tells programs what was committed: their answers, or that there will be none.
+    /// Tells programs their answers, once the state has taken them in and before that is durable: a program does not
+    /// outlive the engine, so a crash in between costs the reservation and nothing else.
+    pub(super) fn tell_answers(&self, replies: &mut Vec<Reply>) {
+        if replies.is_empty() {
+            return;
+        }
+        let mut questions = lock(&self.questions);
+        let (answers, rest): (Vec<Reply>, Vec<Reply>) =
+            std::mem::take(replies).into_iter().partition(|(_, said)| said.is_ok());
+        *replies = rest;
+        for (whose, said) in answers {
+            let Some(open) = questions.open.remove(&whose) else { continue };
+            if let Ok(answer) = &said {
+                questions.remember(answer);
+            }
+            // Who hung up is told nothing.
+            let _ = open.reply.send(said);
+        }
+    }
+
+    /// Tells programs, once it is durable, that there will be no answer.
     pub(super) fn tell_programs(&self, state: &State, replies: Vec<Reply>) {
         let mut questions = lock(&self.questions);
         let mut replies: HashMap<_, _> = replies.into_iter().collect();
@@ -286,10 +306,6 @@ impl Session {
                 Some(why) => Err(Refusal::Budget(why.to_owned())),
                 None => Err(Refusal::Unknown),
             });
-            if let Ok(answer) = &said {
-                questions.remember(answer);
-            }
-            // Who hung up is told nothing.
             let _ = open.reply.send(said);
         }
     }

@@ -184,6 +184,7 @@ impl Loop<'_> {
                 }
             }
         }
+        self.session.tell_answers(&mut replies);
         if rows.is_empty() {
             self.session.tell_programs(&self.state, replies);
             return Ok(());
