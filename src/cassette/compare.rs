@@ -4,6 +4,7 @@
 
 use super::kept::{Request, Role, hash};
 use super::story::{Attempt, Call, Heard, Story};
+use super::words::{shown, unified, what, who};
 use super::{Recording, normal};
 use crate::model::account::{Account, StepAccount};
 use crate::model::exec::ExecOutcome;
@@ -14,11 +15,7 @@ use crate::model::policy::Decision;
 use crate::model::recording::{About, Compared, Difference};
 use crate::model::tool::{ToolCall, ToolOutcome, ToolSpec};
 use serde_json::Value;
-use similar::TextDiff;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-
-/// Lines of a difference that are kept.
-const DIFF_LINES: usize = 60;
 
 /// One of the two runs.
 #[derive(Clone, Copy)]
@@ -468,47 +465,4 @@ impl<'r> Comparing<'r> {
             _ => {}
         }
     }
-}
-
-fn what(purpose: &Purpose) -> String {
-    match purpose {
-        Purpose::Turn => "this turn".into(),
-        Purpose::Sample(number) => format!("sample {}", number.saturating_add(1)),
-        Purpose::Choose => "a choice among samples".into(),
-        Purpose::Guard => "a guard's look".into(),
-        Purpose::Speech { side, round } => {
-            format!("a speech ({side:?}, round {})", round.saturating_add(1)).to_lowercase()
-        }
-        Purpose::Gateway(number) => format!("the program's question {number}"),
-    }
-}
-
-fn who(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "the model's answer",
-        Role::Tool => "a tool's result",
-    }
-}
-
-fn shown(call: &ToolCall) -> String {
-    let told = ["command", "path", "pattern", "summary"].iter().find_map(|name| call.args.get(name)?.as_str());
-    let told: String = told.unwrap_or_default().lines().next().unwrap_or_default().chars().take(100).collect();
-    if told.is_empty() { format!("the call `{}`", call.name) } else { format!("the call `{}` ({told})", call.name) }
-}
-
-/// A unified difference, capped. Texts without a line end get one.
-fn unified(old: &str, new: &str) -> String {
-    let line = |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
-    let (old, new) = (line(old), line(new));
-    let diff = TextDiff::from_lines(old.as_str(), new.as_str());
-    let text = diff.unified_diff().context_radius(2).header("recorded", "now").to_string();
-    let lines = text.lines().count();
-    if lines <= DIFF_LINES {
-        return text;
-    }
-    let mut short: String = text.lines().take(DIFF_LINES).map(|line| format!("{line}\n")).collect();
-    short.push_str(&format!("[{} more lines of this difference]\n", lines - DIFF_LINES));
-    short
 }

@@ -21,6 +21,7 @@ mod normal;
 mod read;
 mod scrub;
 mod story;
+mod words;
 mod write;
 
 pub use compare::{Side, compare};

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 pub mod model_server;
+pub mod recorded;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use model_server::{Asked, ModelServer, Reply, Rule, Script};
