@@ -130,7 +130,7 @@ pub struct AgentSpec {
     pub backend: Option<super::backend::BackendSpec>,
     /// What is done to make the answer better than a single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quality: Option<super::quality::Quality>,
+    pub quality: Option<Box<super::quality::Quality>>,
 }
 
 /// A named output schema.

@@ -90,7 +90,7 @@ impl Compiler<'_> {
             keep_observations,
             history_tokens,
             blocked_commands: doc.safety.as_ref().map(|safety| safety.blocked_commands.clone()).unwrap_or_default(),
-            quality,
+            quality: quality.map(Box::new),
             ..AgentSpec::default()
         };
         let timeout_ms = doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok());

@@ -72,7 +72,7 @@ pub fn account(state: &State) -> Account {
 
 fn quality_of(kind: &StepKind) -> Option<&Quality> {
     match kind {
-        StepKind::Agent(spec) => spec.quality.as_ref(),
+        StepKind::Agent(spec) => spec.quality.as_deref(),
         StepKind::Run { .. } => None,
     }
 }

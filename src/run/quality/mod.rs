@@ -187,7 +187,7 @@ impl Progress {
 impl State {
     /// The step's quality layer, where it has one.
     pub fn quality(&self, index: usize) -> Option<&Quality> {
-        self.agent_spec(index)?.quality.as_ref()
+        self.agent_spec(index)?.quality.as_deref()
     }
 
     /// The models that a call of this purpose may go to, in order: the step's own, or those of a judge, a guard or a
@@ -201,7 +201,7 @@ impl State {
             Purpose::Speech { side, round } => Some(Ask::Speech { side: *side, round: *round }),
         };
         let Some(spec) = self.agent_spec(index) else { return &[] };
-        match ask.zip(spec.quality.as_ref()).and_then(|(ask, quality)| ask.voice(quality)) {
+        match ask.zip(spec.quality.as_deref()).and_then(|(ask, quality)| ask.voice(quality)) {
             Some(voice) => &voice.models,
             None => &spec.models,
         }

@@ -48,7 +48,7 @@ fn agent(quality: Quality) -> PlanStep {
             mode: "coder".into(),
             tools: vec!["write_file".into(), "finish".into()],
             models: vec![ModelRef { name: "own".into(), ..ModelRef::default() }],
-            quality: Some(quality),
+            quality: Some(Box::new(quality)),
             ..AgentSpec::default()
         }),
         needs: vec![],
