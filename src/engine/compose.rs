@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn compose(&self, state: &State, effect: &Effect) -> Input {
         let key = effect.key.clone();
         match self.request_for(state, effect) {
-            Ok((request, prompt)) => {
+            Ok((request, estimated_tokens, prompt)) => {
                 let input_tokens = agent::upper_bound_tokens(&request);
                 let max_output = request.model.max_output;
                 let cost = request
@@ -30,26 +30,29 @@ impl Session {
                 if let Some(step) = &effect.step {
                     self.keep_request(step, request);
                 }
-                Input::Composed { key, input_tokens, max_output, cost, request_hash, prompt }
+                Input::Composed { key, input_tokens, estimated_tokens, max_output, cost, request_hash, prompt }
             }
             Err(message) => Input::NotComposed { key, message },
         }
     }
 
-    fn request_for(&self, state: &State, effect: &Effect) -> Result<(ChatRequest, Option<String>), String> {
+    fn request_for(&self, state: &State, effect: &Effect) -> Result<(ChatRequest, u64, Option<String>), String> {
         let lost = || "an internal error: a request for a step that has no agent; please report it".to_owned();
         let Work::Compose { model, .. } = effect.work else { return Err(lost()) };
         let index = effect.step.as_ref().and_then(|step| state.index(step)).ok_or_else(lost)?;
         let (step, spec) = state.plan_step(index).zip(state.agent_spec(index)).ok_or_else(lost)?;
         let progress = state.steps.get(index).ok_or_else(lost)?;
-        let model = spec.models.get(model).ok_or_else(lost)?;
+        let model = spec.model(model).ok_or_else(lost)?;
         let (system, mut prompt) = self.prompts(state, index, step, spec)?;
         if let Some(feedback) = &progress.feedback {
             prompt.push_str("\n\n");
             prompt.push_str(&agent::words::retry(progress.attempt, &feedback.gates, &feedback.discarded));
         }
         let first = progress.turns.is_empty().then(|| prompt.clone());
-        Ok((agent::compose(spec, model, &system, &prompt, &progress.turns), first))
+        // Whether a request is long is a question of the conversation, not of the window that it must fit here.
+        let asks = !spec.long_context.is_empty();
+        let estimate = if asks { agent::estimate(spec, model, &system, &prompt, &progress.turns) } else { 0 };
+        Ok((agent::compose(spec, model, &system, &prompt, &progress.turns), estimate, first))
     }
 
     fn prompts(

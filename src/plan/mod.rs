@@ -7,6 +7,7 @@ mod agents;
 mod compile;
 mod event;
 mod inputs;
+mod shared;
 
 pub use compile::{Request, compile};
 pub use event::event_shape;

@@ -275,6 +275,8 @@ impl State {
             self.main_tree = None;
         }
         self.steps[index].attempt_started_ms = self.now_ms;
+        self.steps[index].long = None;
+        self.steps[index].tried.clear();
         if is_run {
             self.steps[index].phase = Phase::Command;
             self.emit(index, Work::RunCommand);
@@ -360,7 +362,6 @@ impl State {
         let writes = self.plan_step(index).is_some_and(|step| step.writes);
         let restorable = self.wants_snapshots(index);
         let step = &mut self.steps[index];
-        step.parked = None;
         let begun = !matches!(step.phase, Phase::Idle | Phase::Joining | Phase::Forking | Phase::Before);
         match step.before.clone() {
             Some(tree) if begun && writes && !own_copy && restorable && step.phase != Phase::RollingBack => {
@@ -464,10 +465,11 @@ impl State {
             return self.end(Ending::Limit, message);
         }
         self.failure = Some((Ending::Limit, message));
+        // First, so that money that is freed below starts nothing.
+        self.steps.iter_mut().for_each(|step| step.parked.clear());
         for index in 0..self.steps.len() {
             let running = self.steps[index].is_running();
             if running {
-                self.steps[index].parked = None;
                 self.abandon_effects(index);
                 self.stop_clock(index);
             }

@@ -19,6 +19,7 @@ mod finish;
 mod flow;
 mod gates;
 mod money;
+mod route;
 mod stall;
 mod state;
 mod view;
@@ -43,7 +44,8 @@ impl State {
         self.now_ms = self.now_ms.max(at_ms);
         let cause = input.key().and_then(|key| self.outstanding.shift_remove(key));
         match input {
-            Input::Started { .. } | Input::Resumed { .. } => {
+            Input::Started { allowances, .. } | Input::Resumed { allowances, .. } => {
+                self.admitted(allowances);
                 if self.stage == Stage::New {
                     self.stage = Stage::Preparing;
                     self.emit_run(Work::Prepare);
@@ -91,12 +93,15 @@ impl State {
 
     fn settle_step(&mut self, index: usize, cause: Effect, input: Input) {
         match input {
-            Input::Composed { input_tokens, max_output, cost, request_hash, prompt, .. } => {
-                self.composed(index, cause, input_tokens.saturating_add(max_output), cost, request_hash, prompt);
+            Input::Composed { input_tokens, estimated_tokens, max_output, cost, request_hash, prompt, .. } => {
+                let tokens = input_tokens.saturating_add(max_output);
+                let request = money::Request { tokens, cost, hash: request_hash, prompt };
+                self.composed(index, cause, estimated_tokens, request);
             }
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
+                self.call_answered(index, &cause);
                 self.answered(index, answer);
             }
             Input::ModelFailed { error, .. } => {
@@ -105,7 +110,7 @@ impl State {
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                self.compose(index);
+                self.ask_again(index, &cause);
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),
@@ -146,6 +151,7 @@ impl State {
             Some(index) => {
                 self.release(index, cause);
                 self.fail(index, ending, message);
+                self.wake_parked();
             }
             None => self.end(ending, message),
         }
@@ -180,3 +186,5 @@ impl State {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial;

@@ -1,10 +1,12 @@
 //! What a run knows of itself.
 
+use super::route::Routes;
 use crate::model::account::{Ending, Spend, StepStatus};
+use crate::model::budget::Allowance;
 use crate::model::chat::{Answer, Turn};
 use crate::model::delivery::{Delivered, FileChange};
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
-use crate::model::journal::{Base, Effect, GateResult, Input, Work};
+use crate::model::journal::{Base, Effect, GateResult, Input, Purpose, Work};
 use crate::model::plan::{Plan, PlanStep, StepKind};
 use crate::model::tool::{Ruling, ToolCall};
 use crate::model::usage::NanoUsd;
@@ -101,6 +103,7 @@ pub(super) struct OpenTurn {
 #[derive(Debug, Clone)]
 pub(super) struct ParkedCall {
     pub model: usize,
+    pub purpose: Purpose,
     pub tokens: u64,
     pub cost: Option<NanoUsd>,
     pub hash: String,
@@ -126,7 +129,12 @@ pub struct StepState {
     /// The conversation of this attempt.
     pub turns: Vec<Turn>,
     pub(super) open: Option<OpenTurn>,
-    pub(super) parked: Option<ParkedCall>,
+    /// Its calls that wait for money.
+    pub(super) parked: Vec<ParkedCall>,
+    /// Set once a request was too long for the scenario's models: its estimated tokens (0: the provider said so).
+    pub(super) long: Option<u64>,
+    /// The models that have failed at a question that is not answered yet.
+    pub(super) tried: Vec<(Purpose, usize)>,
     /// Which of the step's models is in use.
     pub model: usize,
     /// The first prompt, as rendered.
@@ -179,7 +187,9 @@ impl StepState {
             duration_ms: 0,
             turns: Vec::new(),
             open: None,
-            parked: None,
+            parked: Vec::new(),
+            long: None,
+            tried: Vec::new(),
             model: 0,
             prompt: None,
             repairs: 0,
@@ -263,6 +273,8 @@ pub struct State {
     pub reserved: NanoUsd,
     /// Tokens reserved for calls that are out.
     pub reserved_tokens: u64,
+    /// What it was given of budgets that it shares with other runs.
+    pub allowances: Vec<Allowance>,
     /// Intents without a result.
     pub outstanding: IndexMap<EffectKey, Effect>,
     /// Gate results on the final tree.
@@ -284,7 +296,9 @@ pub struct State {
     pub(super) passed: Vec<(String, TreeId)>,
     pub(super) goto_pending: Vec<(usize, usize)>,
     pub(super) run_ordinal: u32,
-    pub(super) warned: usize,
+    /// How many shares of each budget were warned of.
+    pub(super) warned: BTreeMap<String, usize>,
+    pub(super) routes: Routes,
     pub(super) has_copies: bool,
     pub(super) to_deliver: Option<TreeId>,
 }
@@ -348,7 +362,9 @@ impl State {
             passed: Vec::new(),
             goto_pending: Vec::new(),
             run_ordinal: 0,
-            warned: 0,
+            warned: BTreeMap::new(),
+            routes: Routes::default(),
+            allowances: Vec::new(),
             to_deliver: None,
         })
     }
@@ -421,6 +437,7 @@ impl State {
     /// Forgets a step's effects that are out: their results will not be expected any more.
     pub(super) fn abandon_effects(&mut self, index: usize) {
         let Some(id) = self.plan_step(index).map(|step| step.id.clone()) else { return };
+        self.steps[index].parked.clear();
         let out: Vec<Effect> =
             self.outstanding.values().filter(|effect| effect.step.as_ref() == Some(&id)).cloned().collect();
         for effect in out {
