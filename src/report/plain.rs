@@ -15,6 +15,8 @@ pub struct Lines {
     verbosity: i8,
     steps: HashMap<String, String>,
     calls: HashMap<String, (String, ToolCall)>,
+    /// For each step, why its last call went where it went, without numbers.
+    whys: HashMap<String, String>,
     spent: NanoUsd,
 }
 
@@ -53,6 +55,12 @@ impl Lines {
             Work::CallTool { call } => {
                 self.calls.insert(effect.key.0.clone(), (step, call.clone()));
                 Vec::new()
+            }
+            // What is not the scenario's first choice is told once, not at every turn.
+            Work::CallModel { why, .. } if why.contains("; ") || why.starts_with("long context") => {
+                let kind: String = why.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+                let known = self.whys.insert(step.clone(), kind.clone()) == Some(kind);
+                if known { Vec::new() } else { vec![format!("{step}: {}", line(why, 300))] }
             }
             Work::RunCommand => vec![format!("{step}: command begins")],
             Work::CheckGate { gate, .. } => vec![format!("{step}: gate {} begins", line(gate, 60))],

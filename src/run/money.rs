@@ -98,12 +98,13 @@ impl State {
     /// The step's model calls that are out: what each has reserved.
     fn out_of(&self, index: usize) -> impl Iterator<Item = (u64, NanoUsd)> {
         let id = self.plan_step(index).map(|step| &step.id);
-        self.outstanding.values().filter(move |effect| effect.step.as_ref() == id).filter_map(|effect| match effect.work
-        {
-            Work::CallModel { reserved_tokens, reserved_cost, .. } => {
-                Some((reserved_tokens, reserved_cost.unwrap_or_default()))
+        self.outstanding.values().filter(move |effect| effect.step.as_ref() == id).filter_map(|effect| {
+            match effect.work {
+                Work::CallModel { reserved_tokens, reserved_cost, .. } => {
+                    Some((reserved_tokens, reserved_cost.unwrap_or_default()))
+                }
+                _ => None,
             }
-            _ => None,
         })
     }
 
@@ -164,7 +165,8 @@ impl State {
             ));
         }
         let used = self.spend.usage.total();
-        let whose = [(run.max_tokens, used, self.reserved_tokens), (plan.limits.max_tokens, own.usage.total(), out_tokens)];
+        let whose =
+            [(run.max_tokens, used, self.reserved_tokens), (plan.limits.max_tokens, own.usage.total(), out_tokens)];
         for (cap, used, out) in whose {
             if let Some(cap) = cap
                 && breaks(cap, used, out, tokens)

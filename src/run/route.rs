@@ -190,7 +190,9 @@ impl State {
     pub(super) fn turns_long(&mut self, index: usize, estimated_tokens: u64) -> bool {
         let long = self.steps[index].long.is_none()
             && self.agent_spec(index).is_some_and(|spec| {
-                !spec.long_context.is_empty() && estimated_tokens > spec.long_context_tokens && spec.long_context_tokens > 0
+                !spec.long_context.is_empty()
+                    && estimated_tokens > spec.long_context_tokens
+                    && spec.long_context_tokens > 0
             });
         if long {
             self.steps[index].long = Some(estimated_tokens);
@@ -266,7 +268,7 @@ impl State {
         let name = self.model_name(index, model);
         if self.routes.told.insert(name.clone()) {
             let next = self.model_name(index, next);
-            self.notes.push(format!("{}; `{next}` is asked while `{name}` rests", error.message));
+            self.notes.push(format!("`{next}` is asked while `{name}` rests: {}", error.message));
         }
         self.compose_for(index, purpose);
     }

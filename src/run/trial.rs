@@ -156,11 +156,7 @@ impl Trial {
         Self::priced(plan, allowances, [None])
     }
 
-    pub fn priced(
-        plan: Plan,
-        allowances: Vec<Allowance>,
-        costs: impl IntoIterator<Item = Option<NanoUsd>>,
-    ) -> Self {
+    pub fn priced(plan: Plan, allowances: Vec<Allowance>, costs: impl IntoIterator<Item = Option<NanoUsd>>) -> Self {
         let started = Input::Started {
             run: RunId::from("r"),
             plan: Box::new(plan),
@@ -239,7 +235,9 @@ impl Trial {
     /// The step's first call that is out.
     pub fn of(&self, step: &str) -> Effect {
         let mut own = self.calls.iter().filter(|call| call.step.as_ref().is_some_and(|it| it.as_str() == step));
-        own.next().unwrap_or_else(|| panic!("`{step}` asks nothing: {:?} {}", self.state.ending, self.state.reason)).clone()
+        own.next()
+            .unwrap_or_else(|| panic!("`{step}` asks nothing: {:?} {}", self.state.ending, self.state.reason))
+            .clone()
     }
 
     pub fn answers(&mut self, step: &str, last: bool) {
@@ -273,7 +271,10 @@ impl Trial {
             again.apply(*at_ms, input.clone());
         }
         assert_eq!(again.outstanding, self.state.outstanding);
-        assert_eq!((again.ending, again.spend, again.reserved), (self.state.ending, self.state.spend, self.state.reserved));
+        assert_eq!(
+            (again.ending, again.spend, again.reserved),
+            (self.state.ending, self.state.spend, self.state.reserved)
+        );
         assert_eq!(again.notes, self.state.notes);
     }
 }

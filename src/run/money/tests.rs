@@ -1,10 +1,11 @@
 //! Money without I/O.
 
+use super::super::state::ParkedCall;
 use super::super::trial::{Trial, error, model, plan, reader};
 use crate::model::account::Ending;
 use crate::model::budget::{Allowance, Scope};
 use crate::model::chat::{Bill, ModelError, ModelFault};
-use crate::model::journal::{Input, Work};
+use crate::model::journal::{Input, Purpose, Work};
 use crate::model::plan::Plan;
 use crate::model::usage::{CostSource, NanoUsd, Usage};
 use proptest::prelude::*;
@@ -57,7 +58,10 @@ fn what_a_scope_leaves_is_the_runs_budget_and_warnings_come_once() {
     );
     assert_eq!(trial.state.ending, Some(Ending::Limit));
     let reason = &trial.state.reason;
-    assert!(reason.contains("spent $1.800 of the $2.200 that it was given of the budget of $10.000 for today"), "{reason}");
+    assert!(
+        reason.contains("spent $1.800 of the $2.200 that it was given of the budget of $10.000 for today"),
+        "{reason}"
+    );
     trial.check_replay();
 }
 
@@ -213,4 +217,37 @@ proptest! {
         }
         trial.check_replay();
     }
+}
+
+#[test]
+fn calls_of_one_step_side_by_side_share_its_budget_and_wait_for_each_other() {
+    let mut one = one();
+    one.steps[0].limits.max_cost_per_step_usd = Some(1.0);
+    let mut trial = Trial::priced(one, vec![], [Some(usd(0.4))]);
+    let samples = |state: &mut crate::run::State| {
+        for number in 1..4 {
+            let purpose = Purpose::Sample(number);
+            let (model, tokens, cost, hash) = (0, 10, Some(usd(0.4)), String::new());
+            state.ask_for_money(0, ParkedCall { model, purpose, tokens, cost, hash });
+        }
+    };
+    samples(&mut trial.state);
+    let out = |trial: &Trial| {
+        let purposes = trial.state.outstanding.values().filter_map(|effect| match &effect.work {
+            Work::CallModel { purpose, .. } => Some(purpose.clone()),
+            _ => None,
+        });
+        purposes.collect::<Vec<_>>()
+    };
+    assert_eq!((out(&trial), trial.state.steps[0].parked.len()), (vec![Purpose::Turn, Purpose::Sample(1)], 2));
+    assert_eq!(trial.state.reserved, usd(0.8));
+    let turn = trial.of("a");
+    trial.answers_call(&turn, false, Some(usd(0.2)));
+    // The answer's next turn asks as well; of what waits, what fits goes first come, first served.
+    assert_eq!(out(&trial), [Purpose::Sample(1), Purpose::Sample(2)]);
+    assert_eq!((trial.state.spend.cost, trial.state.reserved), (usd(0.2), usd(0.8)));
+    assert_eq!(
+        trial.state.steps[0].parked.iter().map(|call| call.purpose.clone()).collect::<Vec<_>>(),
+        [Purpose::Sample(3), Purpose::Turn]
+    );
 }

@@ -12,27 +12,21 @@ fn a_model_that_failed_rests_for_all_steps_and_is_asked_again_when_it_is_over() 
     assert_eq!(trial.call("a"), ("dear".into(), "scenario think".into()));
     trial.now_ms = 1000;
     trial.fails("a", error(ModelFault::RateLimited));
-    assert_eq!(
-        trial.call("a"),
-        ("cheap".into(), "scenario think; dear rests for another 60 s (rate limited)".into())
-    );
+    assert_eq!(trial.call("a"), ("cheap".into(), "scenario think; dear rests for another 60 s (rate limited)".into()));
     // Another step's next turn skips it as well, and says so; the note is not repeated.
     trial.now_ms = 31_000;
     trial.answers("b", false);
     assert_eq!(trial.call("b"), ("dear".into(), "scenario think".into()), "its own answer shows that it works");
     trial.fails("b", error(ModelFault::Unavailable));
     trial.answers("b", false);
-    assert_eq!(
-        trial.call("b"),
-        ("cheap".into(), "scenario think; dear rests for another 60 s (unavailable)".into())
-    );
+    assert_eq!(trial.call("b"), ("cheap".into(), "scenario think; dear rests for another 60 s (unavailable)".into()));
     trial.now_ms = 91_000;
     trial.answers("b", false);
     assert_eq!(trial.call("b"), ("dear".into(), "scenario think".into()));
     trial.answers("b", true);
     trial.answers("a", true);
     assert_eq!(trial.state.ending, Some(Ending::Done));
-    assert_eq!(trial.state.notes, ["RateLimited; `cheap` is asked while `dear` rests"]);
+    assert_eq!(trial.state.notes, ["`cheap` is asked while `dear` rests: RateLimited"]);
     trial.check_replay();
 }
 
@@ -52,14 +46,20 @@ fn a_provider_that_asks_for_longer_gets_it() {
 #[test]
 fn three_failures_in_a_row_open_a_providers_circuit_and_one_call_probes_it() {
     let chain = [model("large", "one"), model("small", "one"), model("other", "two")];
-    let mut trial = Trial::new(plan(vec![reader("a", &chain), reader("b", &chain), reader("c", &[chain[0].clone(), chain[2].clone()])]));
+    let mut trial = Trial::new(plan(vec![
+        reader("a", &chain),
+        reader("b", &chain),
+        reader("c", &[chain[0].clone(), chain[2].clone()]),
+    ]));
     trial.fails("a", error(ModelFault::Unavailable));
     trial.fails("a", error(ModelFault::Unavailable));
     assert_eq!(trial.call("a").0, "other");
     trial.now_ms = 5_000;
     trial.fails("b", error(ModelFault::Network));
     assert_eq!(trial.call("b").0, "other");
-    assert!(trial.state.notes.iter().any(|note| note.starts_with("3 calls in a row failed at the provider of `large`")));
+    assert!(
+        trial.state.notes.iter().any(|note| note.starts_with("3 calls in a row failed at the provider of `large`"))
+    );
     // `small` itself would be awake, but not its provider.
     trial.now_ms = 62_000;
     trial.answers("a", false);
@@ -126,7 +126,10 @@ fn what_is_wrong_with_the_request_is_wrong_everywhere() {
     for fault in [ModelFault::BadRequest, ModelFault::TooLong, ModelFault::Unmatched] {
         let mut trial = Trial::new(plan(vec![reader("a", &[model("one", "x"), model("two", "y")])]));
         trial.fails("a", error(fault));
-        assert_eq!((trial.state.ending, trial.state.reason.as_str()), (Some(Ending::Unavailable), &*format!("{fault:?}")));
+        assert_eq!(
+            (trial.state.ending, trial.state.reason.as_str()),
+            (Some(Ending::Unavailable), &*format!("{fault:?}"))
+        );
     }
 }
 
@@ -159,7 +162,8 @@ fn a_long_request_goes_to_the_models_for_long_ones_and_stays_there() {
 
 #[test]
 fn a_cut_call_is_asked_again_at_who_is_awake_then() {
-    let mut trial = Trial::new(plan(vec![reader("a", &[model("one", "x"), model("two", "y")]), reader("b", &[model("one", "x")])]));
+    let mut trial =
+        Trial::new(plan(vec![reader("a", &[model("one", "x"), model("two", "y")]), reader("b", &[model("one", "x")])]));
     trial.fails("b", error(ModelFault::Network));
     let cut = trial.of("a");
     trial.now_ms = 2_000;

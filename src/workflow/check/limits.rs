@@ -1,8 +1,8 @@
 //! Limits that have no effect, because something stricter holds as well.
 
+use super::checker::Checker;
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::policy::Limits;
-use super::checker::Checker;
 use crate::workflow::schema::document::{Node, Yaml};
 use crate::workflow::schema::{At, Library, Loaded, StepDoc, WorkflowDoc, codes, values};
 
@@ -80,7 +80,11 @@ pub(super) fn budgets(checker: &mut Checker<'_>, budget: &Node) {
     for (at, key) in narrow_first {
         let (Some(own), Some(node)) = (number(key), budget.get(key)) else { continue };
         // What is for a change or a person fits into nothing but the day.
-        let wider = order.iter().chain(&wide).skip(if at < order.len() { at + 1 } else { usize::MAX }).chain(["per_day_usd"].iter());
+        let wider = order
+            .iter()
+            .chain(&wide)
+            .skip(if at < order.len() { at + 1 } else { usize::MAX })
+            .chain(["per_day_usd"].iter());
         let least = wider.filter_map(|key| Some((*key, number(key)?))).min_by(|a, b| a.1.total_cmp(&b.1));
         if let Some((other, least)) = least.filter(|(_, least)| *least < own) {
             let message = format!("`{key}` allows {}, but `{other}` stops at {}", dollars(own), dollars(least));
