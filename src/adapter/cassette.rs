@@ -243,6 +243,7 @@ impl ChatModel for Player {
             status: None,
             requests: 1,
             bill: None,
+            retry_after_ms: None,
         })?;
         for piece in recorded.text.split_inclusive(' ') {
             heard(piece);
@@ -349,6 +350,7 @@ impl ChatModel for Recorder {
                 status: None,
                 requests: answer.requests,
                 bill: Some(answer.bill),
+                retry_after_ms: None,
             }),
         }
     }

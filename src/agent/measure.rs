@@ -40,6 +40,13 @@ pub(super) fn estimate_message(message: &Message) -> u64 {
         }
 }
 
+/// The estimate for a whole request.
+pub(super) fn estimate_request(request: &ChatRequest) -> u64 {
+    let schema = request.output_schema.as_ref().map_or(0, json_bytes);
+    let declared = (json_bytes(&request.tools) + schema).div_ceil(3);
+    request.messages.iter().map(estimate_message).sum::<u64>() + declared
+}
+
 /// An upper bound of the request's prompt tokens, for reservations: the bytes of everything that is sent, since a token
 /// stands for at least one byte, and an allowance for what providers add (framing, a preamble for tools).
 pub fn upper_bound_tokens(request: &ChatRequest) -> u64 {

@@ -14,7 +14,7 @@ pub mod quality;
 pub mod tools;
 pub mod words;
 
-pub use compose::compose;
+pub use compose::{compose, estimate};
 pub use interpret::interpret;
 pub use measure::{estimate_tokens, request_hash, upper_bound_tokens};
 

@@ -94,7 +94,7 @@ pub enum Command {
     Resume(resume::Args),
     /// What happened: list, show, events
     Runs(runs::Args),
-    /// What it cost, by model, workflow or day
+    /// What it cost, by model, workflow, mode, day, change or actor, and how budgets stand
     Costs(costs::Args),
     /// Modes: list, show
     Modes(modes::Args),

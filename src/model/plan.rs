@@ -133,6 +133,13 @@ pub struct AgentSpec {
     pub quality: Option<Box<super::quality::Quality>>,
 }
 
+impl AgentSpec {
+    /// A model by its place: first the scenario's, then those for long requests.
+    pub fn model(&self, at: usize) -> Option<&ModelRef> {
+        self.models.iter().chain(&self.long_context).nth(at)
+    }
+}
+
 /// A named output schema.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputSpec {

@@ -276,6 +276,8 @@ impl State {
             self.main_tree = None;
         }
         self.steps[index].attempt_started_ms = self.now_ms;
+        self.steps[index].long = None;
+        self.steps[index].tried.clear();
         if is_run {
             self.steps[index].phase = Phase::Command;
             self.emit(index, Work::RunCommand);
@@ -468,10 +470,11 @@ impl State {
             return self.end(Ending::Limit, message);
         }
         self.failure = Some((Ending::Limit, message));
+        // First, so that money that is freed below starts nothing.
+        self.steps.iter_mut().for_each(|step| step.parked.clear());
         for index in 0..self.steps.len() {
             let running = self.steps[index].is_running();
             if running {
-                self.steps[index].parked.clear();
                 self.abandon_effects(index);
                 self.stop_clock(index);
             }

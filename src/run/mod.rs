@@ -20,6 +20,7 @@ mod flow;
 mod gates;
 mod money;
 pub mod quality;
+mod route;
 mod stall;
 mod state;
 mod view;
@@ -44,7 +45,8 @@ impl State {
         self.now_ms = self.now_ms.max(at_ms);
         let cause = input.key().and_then(|key| self.outstanding.shift_remove(key));
         match input {
-            Input::Started { .. } | Input::Resumed { .. } => {
+            Input::Started { allowances, .. } | Input::Resumed { allowances, .. } => {
+                self.admitted(allowances);
                 if self.stage == Stage::New {
                     self.stage = Stage::Preparing;
                     self.emit_run(Work::Prepare);
@@ -92,12 +94,15 @@ impl State {
 
     fn settle_step(&mut self, index: usize, cause: Effect, input: Input) {
         match input {
-            Input::Composed { input_tokens, max_output, cost, request_hash, prompt, .. } => {
-                self.composed(index, cause, input_tokens.saturating_add(max_output), cost, request_hash, prompt);
+            Input::Composed { input_tokens, estimated_tokens, max_output, cost, request_hash, prompt, .. } => {
+                let tokens = input_tokens.saturating_add(max_output);
+                let request = money::Request { tokens, cost, hash: request_hash, prompt };
+                self.composed(index, cause, estimated_tokens, request);
             }
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
+                self.call_answered(index, &cause);
                 self.answer(index, &cause, answer);
             }
             Input::ModelFailed { error, .. } => {
@@ -106,7 +111,7 @@ impl State {
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                self.compose_again(index, &cause);
+                self.ask_again(index, &cause);
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),
@@ -147,6 +152,7 @@ impl State {
             Some(index) => {
                 self.release(index, cause);
                 self.fail(index, ending, message);
+                self.wake_parked();
             }
             None => self.end(ending, message),
         }
@@ -181,3 +187,5 @@ impl State {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial;
