@@ -39,6 +39,7 @@ impl Session {
     /// A call that waited for money while the engine was started anew has lost its request: it is put together again.
     pub(super) fn recall(&self, state: &State, effect: &Effect) {
         if let (Some(step), Work::CallModel { model, purpose, .. }) = (&effect.step, &effect.work)
+            && !matches!(purpose, Purpose::Gateway(_))
             && self.request(step, purpose).is_none()
         {
             let work = Work::Compose { model: *model, purpose: purpose.clone() };
