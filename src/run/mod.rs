@@ -12,6 +12,8 @@
 //!                                └──────────────── restore (retry) ◀──────────────────────────┤
 //!                                                  restore (rollback) → failed ◀──────────────┘
 //! ```
+//!
+//! What `quality:` adds (samples of a turn, judges, guards, debates, several attempts) stands in [`quality`].
 
 mod account;
 mod agent_step;
