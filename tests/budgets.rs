@@ -262,6 +262,10 @@ impl Days {
     }
 
     async fn start(&self, at: usize, wanted: Option<u64>) -> Run {
+        self.start_as(&sqlite::owner(), at, wanted).await
+    }
+
+    async fn start_as(&self, owner: &str, at: usize, wanted: Option<u64>) -> Run {
         let store = &self.stores[at % self.stores.len()];
         let id = RunId::from(format!("run{at:05}").as_str());
         let head = RunHead { id: id.clone(), workflow: "w".into(), repo: "/r".into(), created_ms: self.now_ms() };
@@ -270,7 +274,7 @@ impl Days {
             *given.lock().unwrap() = allowances[0].granted;
             Opening { rows: vec![], summary: Summary { updated_ms: head.created_ms, ..Summary::default() } }
         };
-        let fence = store.admit(&head, &self.claim(wanted), &first, &sqlite::owner()).await.unwrap();
+        let fence = store.admit(&head, &self.claim(wanted), &first, owner).await.unwrap();
         let given = *given.lock().unwrap();
         Run { id, fence, given, spent: NanoUsd::default(), alive: true }
     }
@@ -314,7 +318,7 @@ async fn an_allowance_goes_back_when_its_run_ends_or_its_owner_is_dead() {
     days.append(&first, NanoUsd(50), None).await;
     assert_eq!(days.today().await, (NanoUsd(350), NanoUsd(650)));
 
-    // Killed: what it held is free, what its cut call had reserved counts until it is taken up again.
+    // Interrupted: what it held is free, what its cut call had reserved counts until it is taken up again.
     days.stores[0].release(&first.id, first.fence).await.unwrap();
     assert_eq!(days.today().await, (NanoUsd(350), NanoUsd(0)));
     let second = days.start(2, Some(600)).await;
@@ -325,6 +329,15 @@ async fn an_allowance_goes_back_when_its_run_ends_or_its_owner_is_dead() {
     first = Run { fence, spent: NanoUsd(400), ..first };
     days.append(&first, NanoUsd(0), Some(Ending::Done)).await;
     assert_eq!(days.today().await, (NanoUsd(400), NanoUsd(600)));
+
+    // Killed without a word: the process is gone, and so is its hold.
+    let (before, start) = sqlite::owner().split_once(" start=").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let gone = format!("{before} start=1{start}");
+    days.stores[0].release(&second.id, second.fence).await.unwrap();
+    assert_eq!(days.start_as(&gone, 4, Some(500)).await.given, NanoUsd(500));
+    assert_eq!(days.today().await, (NanoUsd(400), NanoUsd(0)));
+    let second = days.start(5, Some(600)).await;
+    assert_eq!((second.given, days.today().await.1), (NanoUsd(600), NanoUsd(600)));
 
     // Cut again with nothing left, it cannot be taken up today, and is not touched; tomorrow it can.
     let mut third = days.start(3, None).await;
