@@ -8,12 +8,13 @@ use codeforge::adapter::sqlite;
 use codeforge::model::account::{Ending, Spend};
 use codeforge::model::budget::{Allowance, Scope, SharedBudget, day};
 use codeforge::model::id::RunId;
+use codeforge::model::plan::StepKind;
 use codeforge::model::usage::NanoUsd;
 use codeforge::port::store::{Claim, Fence, Opening, RunHead, Store, StoreError, Summary};
-use common::{ModelServer, Reply, Rule, Script, TestRepo, spoken};
+use common::{ModelServer, Reply, Rule, Script, TestRepo, eventually, spoken};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 const READER: &str = "name: reader\ntools: [read_file]\nprompt: You are the reader.\n";
@@ -220,6 +221,79 @@ async fn a_hard_stop_delivers_what_was_green_last() {
     assert!(patch.contains("made.txt") && !patch.contains("half.txt"), "{patch}");
 }
 
+#[tokio::test]
+async fn a_killed_run_counts_what_it_had_reserved_and_asks_for_its_share_again() {
+    let mut script = vec![Rule::when().turn(0).reply(Reply::hang())];
+    script.extend(two_turns());
+    let server = ModelServer::start(script).await;
+    let model = model("m", &server, "");
+    let config = format!("models:\n{model}scenarios: {{ default: [m] }}\nbudget: {{ per_day_usd: 0.03 }}\n");
+    let repo = repo(&config);
+    let mut command = repo.codeforge(&["run", "ask", "--sandbox", "none", "-i", "task=Look."]);
+    let mut killed = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the first call", || (server.asked().len() == 1).then_some(())).await;
+    let today = async || -> Value {
+        let all = shown(&repo, &["costs", "--format", "json"]).await;
+        serde_json::from_str::<Value>(&all).unwrap()["budgets"][0].clone()
+    };
+    let held = today().await;
+    assert_eq!((&held["held_usd"], &held["spent_usd"]), (&json!(0.03), &json!(0.0)), "it holds all that was left");
+    let refused = ask(&repo, &[]).await;
+    assert_eq!(refused.status.code(), Some(3), "{}", spoken(&refused));
+    assert!(spoken(&refused).contains("wait for the runs at work"), "{}", spoken(&refused));
+
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let left = today().await;
+    let reserved = left["spent_usd"].as_f64().unwrap();
+    assert!(reserved > 0.002 && reserved < 0.02 && left["held_usd"] == 0.0, "{left}");
+
+    let runs: Value = serde_json::from_str(&shown(&repo, &["runs", "list", "--format", "json"]).await).unwrap();
+    let cut = runs.as_array().unwrap().iter().find(|run| run["summary"]["ending"].is_null()).unwrap();
+    let id = cut["run"]["id"].as_str().unwrap();
+    let resumed = done(repo.codeforge(&["resume", id])).await;
+    assert!(resumed.status.success(), "{}", spoken(&resumed));
+    let after = today().await["spent_usd"].as_f64().unwrap();
+    assert!((after - reserved - 0.008).abs() < 1e-9, "the cut call in full and two turns: {after} after {reserved}");
+    let events = shown(&repo, &["runs", "events", id, "--format", "json"]).await;
+    let again = events.lines().find(|line| line.contains("\"type\":\"resumed\"")).unwrap();
+    assert!(again.contains("\"granted\":30000000"), "{again}");
+}
+
+#[test]
+fn a_plan_knows_its_models_for_long_requests_and_whose_money_it_spends() {
+    let config = "models:\n  a: { provider: openai, model: a }\n  b: { provider: openai, model: b }\nscenarios: { default: \
+                  [a], review: [b], longContext: [b] }\nbudget: { per_actor_per_day_usd: 2, per_run_tokens: 100000 }\n";
+    let flow = "name: flow\nsteps:\n  usual: { mode: reader, prompt: x }\n  named: { mode: reader, prompt: x, model: a }\n  \
+                long: { mode: reader, prompt: x, scenario: longContext }\n  same: { mode: reader, prompt: x, scenario: \
+                review }\n";
+    let mut sources = codeforge::workflow::builtin();
+    for (path, text) in [("config.yml", config), ("workflows/flow.yml", flow), ("modes/reader.yml", READER)] {
+        let path = format!(".codeforge/{path}");
+        sources.push(codeforge::workflow::Source { path, text: text.into(), builtin: false });
+    }
+    let library = codeforge::workflow::load(&sources, &|_| None);
+    let event = json!({ "actor": "ada", "change": { "number": 7 } });
+    let mut request = codeforge::plan::Request { workflow: "flow".into(), event, ..Default::default() };
+    let plan = codeforge::plan::compile(&library, &request).unwrap();
+    let long: Vec<(usize, u64)> = plan
+        .steps
+        .values()
+        .map(|step| match &step.kind {
+            StepKind::Agent(spec) => (spec.long_context.len(), spec.long_context_tokens),
+            StepKind::Run { .. } => unreachable!(),
+        })
+        .collect();
+    assert_eq!(long, [(1, 60_000), (0, 60_000), (0, 60_000), (0, 60_000)], "not where it would change nothing");
+    let shared: Vec<(Scope, &str, Option<f64>)> =
+        plan.limits.shared.iter().map(|it| (it.scope, it.name.as_str(), it.max_usd)).collect();
+    let expected = [(Scope::Change, "7", None), (Scope::Actor, "ada", Some(2.0)), (Scope::Workflow, "flow", None)];
+    assert_eq!(shared, [&expected[..], &[(Scope::Day, "", None)]].concat());
+    request.allow_unpriced = true;
+    let recorded = codeforge::plan::compile(&library, &request).unwrap();
+    assert_eq!(recorded.limits.shared, [], "what a cassette answers costs nobody anything");
+}
+
 /// A day's budget in a store of its own, asked by runs of several processes.
 struct Days {
     _folder: tempfile::TempDir,
@@ -262,6 +336,10 @@ impl Days {
     }
 
     async fn start(&self, at: usize, wanted: Option<u64>) -> Run {
+        self.start_as(&sqlite::owner(), at, wanted).await
+    }
+
+    async fn start_as(&self, owner: &str, at: usize, wanted: Option<u64>) -> Run {
         let store = &self.stores[at % self.stores.len()];
         let id = RunId::from(format!("run{at:05}").as_str());
         let head = RunHead { id: id.clone(), workflow: "w".into(), repo: "/r".into(), created_ms: self.now_ms() };
@@ -270,7 +348,7 @@ impl Days {
             *given.lock().unwrap() = allowances[0].granted;
             Opening { rows: vec![], summary: Summary { updated_ms: head.created_ms, ..Summary::default() } }
         };
-        let fence = store.admit(&head, &self.claim(wanted), &first, &sqlite::owner()).await.unwrap();
+        let fence = store.admit(&head, &self.claim(wanted), &first, owner).await.unwrap();
         let given = *given.lock().unwrap();
         Run { id, fence, given, spent: NanoUsd::default(), alive: true }
     }
@@ -312,9 +390,9 @@ async fn an_allowance_goes_back_when_its_run_ends_or_its_owner_is_dead() {
     assert_eq!(days.start(1, None).await.given, NanoUsd(0));
     first.spent = NanoUsd(300);
     days.append(&first, NanoUsd(50), None).await;
-    assert_eq!(days.today().await, (NanoUsd(350), NanoUsd(650)));
+    assert_eq!(days.today().await, (NanoUsd(300), NanoUsd(700)));
 
-    // Killed: what it held is free, what its cut call had reserved counts until it is taken up again.
+    // Interrupted: what it held is free, what its cut call had reserved counts until it is taken up again.
     days.stores[0].release(&first.id, first.fence).await.unwrap();
     assert_eq!(days.today().await, (NanoUsd(350), NanoUsd(0)));
     let second = days.start(2, Some(600)).await;
@@ -325,6 +403,15 @@ async fn an_allowance_goes_back_when_its_run_ends_or_its_owner_is_dead() {
     first = Run { fence, spent: NanoUsd(400), ..first };
     days.append(&first, NanoUsd(0), Some(Ending::Done)).await;
     assert_eq!(days.today().await, (NanoUsd(400), NanoUsd(600)));
+
+    // Killed without a word: the process is gone, and so is its hold.
+    let (before, start) = sqlite::owner().split_once(" start=").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let gone = format!("{before} start=1{start}");
+    days.stores[0].release(&second.id, second.fence).await.unwrap();
+    assert_eq!(days.start_as(&gone, 4, Some(500)).await.given, NanoUsd(500));
+    assert_eq!(days.today().await, (NanoUsd(400), NanoUsd(0)));
+    let second = days.start(5, Some(600)).await;
+    assert_eq!((second.given, days.today().await.1), (NanoUsd(600), NanoUsd(600)));
 
     // Cut again with nothing left, it cannot be taken up today, and is not touched; tomorrow it can.
     let mut third = days.start(3, None).await;

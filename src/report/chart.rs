@@ -45,20 +45,24 @@ fn days(costs: &[(&str, &Spend)]) -> Vec<(String, Spend)> {
         .collect()
 }
 
-/// The round number of dollars at or above `usd` that a scale ends at: 1, 2 or 5 times a power of ten.
+/// The round number of dollars at or above `usd` that a scale ends at, whose quarters are round too.
 fn scale(usd: f64) -> f64 {
     if usd <= 0.0 {
         return 1.0;
     }
     let power = 10f64.powf(usd.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].iter().map(|step| step * power).find(|top| *top >= usd * 0.999_999).unwrap_or(usd)
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
+        .iter()
+        .map(|step| step * power)
+        .find(|top| *top >= usd * 0.999_999)
+        .unwrap_or(usd)
 }
 
 /// A number of dollars at the axis.
 fn axis(usd: f64) -> String {
     if usd == 0.0 {
         "$0".into()
-    } else if usd >= 10.0 {
+    } else if usd >= 10.0 && usd.fract() == 0.0 {
         format!("${usd:.0}")
     } else if usd >= 0.1 {
         format!("${usd:.2}")
@@ -186,7 +190,7 @@ mod tests {
         }
         assert!(picture.contains(">$2.00</text>") && picture.contains(">?</text>"), "{picture}");
         assert!(picture.contains("height=\"130\""), "1.30 of 2.00 at 200 px\n{picture}");
-        assert_eq!([0.0, 0.003, 0.07, 1.0, 1.1, 51.0].map(scale), [1.0, 0.005, 0.1, 1.0, 2.0, 100.0]);
+        assert_eq!([0.0, 0.003, 0.07, 1.0, 1.1, 51.0].map(scale), [1.0, 0.003, 0.08, 1.0, 2.0, 60.0]);
         assert!(svg(&[]).contains("no calls yet"));
     }
 }

@@ -29,19 +29,25 @@ const PART: &str = "SELECT a.key, a.elsewhere, a.held, a.spent,
     FROM allowances a JOIN runs r ON r.id = a.run";
 
 impl Part {
-    /// What it counts for: spent, and reserved by calls that are out (or were, when it was cut).
-    fn used(&self) -> NanoUsd {
-        match self.spent {
-            Some(spent) => nano(spent),
-            None => nano(self.cost).plus(nano(self.reserved)).minus(nano(self.elsewhere)),
+    /// What it has spent, and what it may still spend beyond that. Once nobody is at work on it, it holds nothing, and
+    /// what its cut calls had reserved counts as spent: they may have been billed.
+    fn counts(&self, now_ms: i64) -> (NanoUsd, NanoUsd) {
+        if let Some(spent) = self.spent {
+            return (nano(spent), NanoUsd::default());
+        }
+        let spent = nano(self.cost).minus(nano(self.elsewhere));
+        let silent_ms = now_ms.saturating_sub(self.updated_ms);
+        let at_work = !self.ended && self.owner.as_deref().is_some_and(|owner| holds(owner, silent_ms).is_some());
+        if at_work {
+            (spent, nano(self.held).minus(spent).max(nano(self.reserved)))
+        } else {
+            (self.cut(), NanoUsd::default())
         }
     }
 
-    /// What it may still spend beyond that: nothing once it has ended or nobody is at work on it.
-    fn held(&self, now_ms: i64) -> NanoUsd {
-        let silent_ms = now_ms.saturating_sub(self.updated_ms);
-        let at_work = !self.ended && self.owner.as_deref().is_some_and(|owner| holds(owner, silent_ms).is_some());
-        if self.spent.is_none() && at_work { nano(self.held).minus(self.used()) } else { NanoUsd::default() }
+    /// What it has spent and reserved.
+    fn cut(&self) -> NanoUsd {
+        nano(self.cost).plus(nano(self.reserved)).minus(nano(self.elsewhere))
     }
 }
 
@@ -74,13 +80,18 @@ pub(super) async fn offer(
                 .bind(run.as_str().to_owned())
                 .fetch_all(&mut *connection)
                 .await?;
-            let sum = |of: &dyn Fn(&Part) -> NanoUsd| others.iter().map(of).fold(NanoUsd::default(), NanoUsd::plus);
+            let sum = others
+                .iter()
+                .map(|part| part.counts(claim.now_ms))
+                .fold((NanoUsd::default(), NanoUsd::default()), |(spent, held), (more, hold)| {
+                    (spent.plus(more), held.plus(hold))
+                });
             given.push(Allowance {
                 scope: shared.scope,
                 name: shared.name.clone(),
                 cap,
-                spent_before: sum(&Part::used),
-                held_by_others: sum(&|part| part.held(claim.now_ms)),
+                spent_before: sum.0,
+                held_by_others: sum.1,
                 elsewhere,
                 granted: NanoUsd::default(),
             });
@@ -157,7 +168,7 @@ pub(super) async fn settle_earlier(
             .await?;
         for part in parts.iter().filter(|part| part.key != now) {
             sqlx::query("UPDATE allowances SET spent = $1, held = 0 WHERE run = $2 AND scope = $3 AND key = $4")
-                .bind(amount(part.used()))
+                .bind(amount(part.cut()))
                 .bind(run.as_str().to_owned())
                 .bind(shared.scope.name())
                 .bind(part.key.clone())
@@ -189,7 +200,7 @@ pub(super) async fn standing(
         .await?;
     let mut keys: BTreeMap<String, Standing> = BTreeMap::new();
     for part in parts {
-        let (used, held) = (part.used(), part.held(now_ms));
+        let (used, held) = part.counts(now_ms);
         let sum = keys.entry(part.key.clone()).or_insert_with(|| Standing {
             key: part.key,
             spent: NanoUsd::default(),

@@ -69,24 +69,20 @@ fn of_workflow(library: &Library, workflow: &Loaded<WorkflowDoc>) -> Vec<Diagnos
 
 /// Warns of budgets of the configuration that a smaller one beside them overrules: a run has to fit into its day.
 pub(super) fn budgets(checker: &mut Checker<'_>, budget: &Node) {
-    let wide = ["per_change_usd", "per_actor_per_day_usd", "per_workflow_per_day_usd"];
-    let order = ["per_call_usd", "per_step_usd", "per_run_usd"];
     let number = |key: &str| match budget.get(key).map(|node| &node.value) {
         Some(Yaml::Int(number)) => Some(*number as f64),
         Some(Yaml::Float(number)) => Some(*number),
         _ => None,
     };
-    let narrow_first = order.iter().chain(&wide).enumerate();
-    for (at, key) in narrow_first {
-        let (Some(own), Some(node)) = (number(key), budget.get(key)) else { continue };
-        // What is for a change or a person fits into nothing but the day.
-        let wider = order
-            .iter()
-            .chain(&wide)
-            .skip(if at < order.len() { at + 1 } else { usize::MAX })
-            .chain(["per_day_usd"].iter());
-        let least = wider.filter_map(|key| Some((*key, number(key)?))).min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((other, least)) = least.filter(|(_, least)| *least < own) {
+    // Each must fit into what comes after it. A change may take many days.
+    let order = ["per_call_usd", "per_step_usd", "per_run_usd"];
+    let wide = ["per_change_usd", "per_actor_per_day_usd", "per_workflow_per_day_usd", "per_day_usd"];
+    let nested = (0..order.len()).map(|at| (order.get(at), order.iter().skip(at + 1).chain(&wide).collect::<Vec<_>>()));
+    let daily = wide.iter().skip(1).take(2).map(|key| (Some(key), wide.iter().skip(3).collect::<Vec<_>>()));
+    for (key, wider) in nested.chain(daily) {
+        let Some((own, node)) = key.and_then(|key| number(key).zip(budget.get(key))) else { continue };
+        let least = wider.into_iter().filter_map(|key| Some((*key, number(key)?))).min_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some(((other, least), key)) = least.filter(|(_, least)| *least < own).zip(key) {
             let message = format!("`{key}` allows {}, but `{other}` stops at {}", dollars(own), dollars(least));
             checker.warn(codes::OVERRULED_LIMIT, node.at, message).help =
                 Some(format!("the stricter holds: write {least}, or raise the other"));
