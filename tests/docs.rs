@@ -94,6 +94,8 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
         "docs/workflows.md",
         "docs/sandbox.md",
         "docs/history.md",
+        "docs/costs.md",
+        "docs/models.md",
         "docs/quality.md",
     ];
     for name in names {

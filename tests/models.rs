@@ -190,6 +190,7 @@ async fn a_wait_that_is_too_long_fails_at_once_and_says_so() {
     let stage = Stage::with(vec![Rule::any(Reply::status(429).retry_after(3600))]).await;
     let error = stage.fails(ModelFault::RateLimited, 1).await;
     assert!(error.message.contains("asks to wait 3600 s, longer than the 60 s"), "{error}");
+    assert_eq!(error.retry_after_ms, Some(3_600_000), "for whoever decides who is asked next");
     assert_eq!(stage.slept(), Vec::<u128>::new());
 }
 

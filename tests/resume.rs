@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use codeforge::adapter::{clock::SystemClock, gateway, git, sandbox, sqlite};
 use codeforge::engine::{Engine, Outcome};
 use codeforge::model::account::Ending;
+use codeforge::model::budget::{Allowance, Scope, Standing};
 use codeforge::model::chat::{Bill, ChatAnswer, ChatRequest, Message, ModelError, ModelRef, RawCall, StopReason};
 use codeforge::model::exec::DriverKind;
 use codeforge::model::experience::Experience;
@@ -15,7 +16,7 @@ use codeforge::model::progress::Progress;
 use codeforge::model::usage::{CostSource, NanoUsd, Price, Usage};
 use codeforge::plan;
 use codeforge::port::model::ChatModel;
-use codeforge::port::store::{Fence, RunHead, Store, StoreError, Summary};
+use codeforge::port::store::{Claim, Fence, Opening, RunHead, Store, StoreError, Summary};
 use codeforge::port::watch::Watch;
 use codeforge::workflow::{self, Source};
 use common::{ModelServer, Reply, Rule, TestRepo, eventually, ok, spoken};
@@ -107,6 +108,21 @@ struct Cut {
 impl Store for Cut {
     async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError> {
         self.inner.create(head, rows, owner).await
+    }
+    async fn admit(
+        &self,
+        head: &RunHead,
+        claim: &Claim,
+        first: &(dyn for<'a> Fn(&'a [Allowance]) -> Opening + Send + Sync),
+        owner: &str,
+    ) -> Result<Fence, StoreError> {
+        self.inner.admit(head, claim, first, owner).await
+    }
+    async fn readmit(&self, run: &RunId, fence: Fence, claim: &Claim) -> Result<Vec<Allowance>, StoreError> {
+        self.inner.readmit(run, fence, claim).await
+    }
+    async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError> {
+        self.inner.standing(scope, prefix).await
     }
     async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError> {
         let now = self.writes.fetch_add(1, Ordering::SeqCst) + 1;

@@ -101,7 +101,7 @@ fn rows(run: &str, last: u64) -> Vec<Row> {
 fn summary(ending: Option<Ending>, updated_ms: i64) -> Summary {
     let usage = Usage { input: 84_120, output: 3_911, cache_read: 60_000, cache_write: 12 };
     let spend = Spend { usage, cost: NanoUsd(183_000_001), unknown_calls: 1, calls: 9 };
-    Summary { ending, spend, updated_ms }
+    Summary { ending, spend, reserved: NanoUsd(7), updated_ms }
 }
 
 /// The owner string of a process that lives as long as its guard.

@@ -296,6 +296,7 @@ impl ChatModel for Player {
             status: None,
             requests: 1,
             bill: None,
+            retry_after_ms: None,
         })?;
         for piece in recorded.text.split_inclusive(' ') {
             heard(piece);

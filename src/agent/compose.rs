@@ -1,7 +1,7 @@
 //! The next request of a conversation.
 
 use super::history;
-use super::measure::{estimate_message, estimate_tokens};
+use super::measure::{estimate_message, estimate_request, estimate_tokens};
 use super::{protocol, recommend, tools};
 use crate::model::chat::{ChatRequest, Message, ModelRef, Turn};
 use crate::model::history::Processor;
@@ -92,6 +92,13 @@ pub fn compose(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, t
     marks.dedup();
     let cache_marks = if processors.contains(&Processor::CacheControl) { marks } else { Vec::new() };
     ChatRequest { model: model.clone(), messages, tools, output_schema, cache_marks, ..ChatRequest::default() }
+}
+
+/// What a request would have in tokens, estimated, if the model's window were boundless: what the mode asks to be left
+/// out of the history is left out, but nothing for want of room.
+pub fn estimate(spec: &AgentSpec, model: &ModelRef, system: &str, prompt: &str, turns: &[Turn]) -> u64 {
+    let boundless = ModelRef { context_window: u64::MAX / 4, max_output: 0, ..model.clone() };
+    estimate_request(&compose(spec, &boundless, system, prompt, turns))
 }
 
 /// Tokens that a request may have. A model whose answers may fill its window still gets half of it for the question.

@@ -17,7 +17,7 @@ pub fn estimate_tokens(text: &str) -> u64 {
 }
 
 /// The estimate for a message: its text, its calls and what surrounds them.
-pub(super) fn estimate_message(message: &Message) -> u64 {
+pub fn estimate_message(message: &Message) -> u64 {
     MESSAGE_OVERHEAD
         + match message {
             Message::System { text } | Message::User { text } => estimate_tokens(text),
@@ -35,6 +35,13 @@ pub(super) fn estimate_message(message: &Message) -> u64 {
             }
             Message::Tool { call_id, text } => estimate_tokens(call_id) + estimate_tokens(text),
         }
+}
+
+/// The estimate for a whole request.
+pub(super) fn estimate_request(request: &ChatRequest) -> u64 {
+    let schema = request.output_schema.as_ref().map_or(0, json_bytes);
+    let declared = (json_bytes(&request.tools) + schema).div_ceil(3);
+    request.messages.iter().map(estimate_message).sum::<u64>() + declared
 }
 
 /// An upper bound of the request's prompt tokens, for reservations: the bytes of everything that is sent, since a token

@@ -19,9 +19,9 @@ pub mod recommend;
 pub mod tools;
 pub mod words;
 
-pub use compose::compose;
+pub use compose::{compose, estimate};
 pub use interpret::interpret;
-pub use measure::{estimate_tokens, upper_bound_tokens};
+pub use measure::{estimate_message, estimate_tokens, upper_bound_tokens};
 
 #[cfg(test)]
 mod tests;

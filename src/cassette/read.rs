@@ -170,7 +170,7 @@ impl Reader {
     fn row(&mut self, value: Value) -> Result<(), String> {
         let row: Row = self.value("row", value)?;
         let inner = match &row.body {
-            RowBody::Input(Input::Started { at_ms, .. } | Input::Resumed { at_ms }) => *at_ms,
+            RowBody::Input(Input::Started { at_ms, .. } | Input::Resumed { at_ms, .. }) => *at_ms,
             _ => row.at_ms,
         };
         if ![row.at_ms, inner].iter().all(|at_ms| TIMES.contains(at_ms)) {

@@ -59,6 +59,7 @@ impl From<crate::port::store::StoreError> for CliError {
             E::NoSuchRun(_) | E::Ambiguous { .. } => Ending::Misconfigured,
             E::Held { .. } | E::Fenced(_) | E::Gap { .. } | E::Unreadable { .. } => Ending::Failed,
             E::Database { .. } => Ending::Unavailable,
+            E::NothingLeft(_) => Ending::Limit,
         };
         Self::new(ending, error.to_string())
     }

@@ -100,7 +100,7 @@ pub enum Command {
     Replay(replay::Args),
     /// What happened: list, show, export, events
     Runs(runs::Args),
-    /// What it cost, by model, workflow or day
+    /// What it cost, by model, workflow, mode, day, change or actor, and how budgets stand
     Costs(costs::Args),
     /// What later steps are shown of earlier runs: list, show, forget
     Experience(experience::Args),

@@ -4,12 +4,13 @@ use super::Context;
 use super::error::CliError;
 use super::{Format, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Stop};
-use crate::model::account::Ending;
+use crate::model::account::{Ending, Spend};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
 use crate::model::recording::RunOptions;
+use crate::model::usage::NanoUsd;
 use crate::plan;
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
@@ -20,13 +21,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Runs that a quote looks at, the latest.
+const QUOTED_RUNS: u32 = 1000;
+
 /// Runs a workflow in a repository.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   codeforge run fix -i task=\"parse() drops the last field\"
   codeforge run fix -i task=@issue.md --deliver branch
   codeforge run review --sandbox native --budget 0.50
-  codeforge run fix -i task=x --dry-run        # show the plan and its limits, spend nothing")]
+  codeforge run fix -i task=x --dry-run        # show the plan, its limits and a quote; spend nothing")]
 pub struct Args {
     /// The workflow's name (`codeforge validate` lists what is here)
     pub workflow: String,
@@ -45,7 +49,7 @@ pub struct Args {
     /// The repository (default: the one around the current folder)
     #[arg(long, value_name = "DIR")]
     pub repo: Option<PathBuf>,
-    /// Show the plan and its limits; run nothing, spend nothing
+    /// Show the plan, its limits and what it would cost; run nothing, spend nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Tightens the budget, in US dollars
@@ -114,8 +118,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     };
     let plan = compile(&library, &request, cx)?;
     if args.dry_run {
-        cx.data(&report::plan::render(&plan, cx.format == Format::Json));
-        return Ok(());
+        return look(&plan, &*repository, cx).await;
     }
     start(plan, repository, &tape, order, cx, stop).await
 }
@@ -127,6 +130,36 @@ pub(super) struct Order {
     pub options: RunOptions,
     /// Where it is recorded.
     pub record: Option<PathBuf>,
+}
+
+/// Shows a plan and what it would cost; spends nothing.
+async fn look(plan: &Plan, repository: &dyn Repository, cx: &Context<'_>) -> Result<(), CliError> {
+    let store = cx.world.store(repository.state_dir()).await?;
+    let runs = store.runs(QUOTED_RUNS).await?.into_iter();
+    let ended = runs.filter(|(head, summary)| head.workflow == plan.workflow && summary.ending.is_some());
+    let earlier: Vec<Spend> = ended.map(|(_, summary)| summary.spend).collect();
+    let now_ms = cx.world.clock().now_ms();
+    let mut left: Option<NanoUsd> = None;
+    for shared in &plan.limits.shared {
+        let Some(cap) = shared.max_usd.map(NanoUsd::from_usd) else { continue };
+        let key = shared.key(now_ms);
+        let standing = store.standing(shared.scope, &key).await?;
+        let used = standing.iter().find(|standing| standing.key == key);
+        let rest = used.map_or(cap, |used| cap.minus(used.spent).minus(used.held));
+        left = Some(left.map_or(rest, |left| left.min(rest)));
+    }
+    let quote = report::quote::quote(plan, &earlier, left);
+    if cx.format == Format::Json {
+        let mut value: Value = serde_json::from_str(&report::plan::render(plan, true)).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("quote".into(), quote.json());
+        }
+        cx.data(&format!("{value:#}\n"));
+    } else {
+        cx.data(&report::plan::render(plan, false));
+        cx.data(&quote.render(&plan.workflow));
+    }
+    Ok(())
 }
 
 /// Loads everything that a plan is compiled from.

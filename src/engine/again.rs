@@ -181,6 +181,7 @@ impl ChatModel for Playback {
             status: None,
             requests: 0,
             bill: None,
+            retry_after_ms: None,
         };
         let Some(place) = &request.place else {
             return Err(unmatched("an internal error: a request without its place; please report it".into()));

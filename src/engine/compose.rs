@@ -21,7 +21,7 @@ impl Session {
         }
         let key = effect.key.clone();
         match self.request_for(state, effect) {
-            Ok((ready, prompt)) => {
+            Ok((ready, estimated_tokens, prompt)) => {
                 let request = &ready.request;
                 let input_tokens = agent::upper_bound_tokens(request);
                 let max_output = request.model.max_output;
@@ -33,7 +33,7 @@ impl Session {
                 if let (Some(step), Work::Compose { purpose, .. }) = (&effect.step, &effect.work) {
                     self.keep_request(step, purpose.clone(), ready);
                 }
-                Input::Composed { key, input_tokens, max_output, cost, request_hash, prompt }
+                Input::Composed { key, input_tokens, estimated_tokens, max_output, cost, request_hash, prompt }
             }
             Err(message) => Input::NotComposed { key, message },
         }
@@ -42,6 +42,7 @@ impl Session {
     /// A call that waited for money while the engine was started anew has lost its request: it is put together again.
     pub(super) fn compose_again(&self, state: &State, effect: &Effect) {
         if let (Some(step), Work::CallModel { model, purpose, .. }) = (&effect.step, &effect.work)
+            && !matches!(purpose, Purpose::Gateway(_))
             && self.request(step, purpose).is_none()
         {
             let work = Work::Compose { model: *model, purpose: purpose.clone() };
@@ -49,23 +50,26 @@ impl Session {
         }
     }
 
-    fn request_for(&self, state: &State, effect: &Effect) -> Result<(Ready, Option<String>), String> {
+    fn request_for(&self, state: &State, effect: &Effect) -> Result<(Ready, u64, Option<String>), String> {
         let lost = || "an internal error: a request for a step that has no agent; please report it".to_owned();
         let Work::Compose { model, purpose } = &effect.work else { return Err(lost()) };
         let index = effect.step.as_ref().and_then(|step| state.index(step)).ok_or_else(lost)?;
         let (step, spec) = state.plan_step(index).zip(state.agent_spec(index)).ok_or_else(lost)?;
         let progress = state.steps.get(index).ok_or_else(lost)?;
         if !matches!(purpose, Purpose::Turn | Purpose::Sample(_)) {
-            return Ok((self.question(state, index, (step, spec), *model)?, None));
+            return Ok((self.question(state, index, (step, spec), *model)?, 0, None));
         }
-        let model = spec.models.get(*model).ok_or_else(lost)?;
+        let model = spec.model(*model).ok_or_else(lost)?;
         let (system, prompt) = self.first_words(state, index, step, spec)?;
         let first = progress.turns.is_empty().then(|| prompt.clone());
+        // Whether a request is long is a question of the conversation, not of the window that it must fit here.
+        let asks = !spec.long_context.is_empty();
+        let estimate = if asks { agent::estimate(spec, model, &system, &prompt, &progress.turns) } else { 0 };
         let mut request = agent::compose(spec, model, &system, &prompt, &progress.turns);
         if let (Purpose::Sample(_), Some(quality)) = (purpose, &spec.quality) {
             request.sampling.temperature = quality.action_sampling.as_ref().and_then(|sampling| sampling.temperature);
         }
-        Ok((Ready { request, reader: None }, first))
+        Ok((Ready { request, reader: None }, estimate, first))
     }
 
     /// The system prompt and the first prompt of an agent, with what the attempt before and a debate left.

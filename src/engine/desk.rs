@@ -178,8 +178,13 @@ impl Session {
         };
         let Asking { step, question, heard, reply } = asking;
         let index = state.index(&step)?;
-        let (spec, model) = (state.agent_spec(index)?, state.steps.get(index)?.model);
-        let chosen = spec.models.get(model)?;
+        let spec = state.agent_spec(index)?;
+        let estimated: u64 = question.messages.iter().map(agent::estimate_message).sum();
+        let Some(model) = state.model_for_question(&step, estimated) else {
+            let _ = reply.send(Err(Refusal::Failed(503, "no model is left to ask".into())));
+            return None;
+        };
+        let chosen = spec.model(model)?;
         if !chosen.tools && !question.tools.is_empty() {
             let why = format!("the model `{}` cannot call functions, which this program needs", chosen.name);
             let _ = reply.send(Err(Refusal::NotAllowed(why.clone())));
@@ -204,7 +209,7 @@ impl Session {
         let Questions { open, thoughts, .. } = &mut *questions;
         let found = effect.step.as_ref().and_then(|step| {
             let spec = state.agent_spec(state.index(step)?)?;
-            Some((open.get_mut(&(step.clone(), number))?, spec.models.get(model)?))
+            Some((open.get_mut(&(step.clone(), number))?, spec.model(model)?))
         });
         let Some((open, model)) = found else {
             return Input::NotComposed { key, message: "nobody waits for the answer any more".into() };
@@ -212,7 +217,7 @@ impl Session {
         open.request = request(model, &open.question, thoughts);
         let Bounds { input_tokens, max_output, cost } = Bounds::of(&open.request);
         let request_hash = open.request.fingerprint();
-        Input::Composed { key, input_tokens, max_output, cost, request_hash, prompt: None }
+        Input::Composed { key, input_tokens, estimated_tokens: 0, max_output, cost, request_hash, prompt: None }
     }
 
     /// Makes the call for a question.
@@ -235,6 +240,7 @@ impl Session {
                 status: None,
                 requests: 0,
                 bill: None,
+                retry_after_ms: None,
             };
             return Input::ModelFailed { key, error };
         };

@@ -23,20 +23,22 @@ pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
 pub use drive::{Outcome, Stop};
 pub use sandboxes::choose;
 
+use crate::model::budget::Allowance;
 use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, StepKind};
+use crate::model::usage::NanoUsd;
 use crate::port::clock::Clock;
 use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::{SandboxDriver, SandboxError};
-use crate::port::store::{RunHead, Store, StoreError, Summary};
+use crate::port::store::{Claim, Opening, RunHead, Store, StoreError, Summary};
 use crate::port::watch::Watch;
 use crate::run::State;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What an engine works with.
 #[derive(Clone)]
@@ -92,20 +94,39 @@ impl Engine {
         let at_ms = self.clock.now_ms();
         let head =
             RunHead { id: run.clone(), workflow: plan.workflow.clone(), repo: base.repo.clone(), created_ms: at_ms };
+        let claim = claim(&plan, at_ms);
         let started = Input::Started {
             run: run.clone(),
             plan: Box::new(plan),
             base,
             at_ms,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            allowances: Vec::new(),
         };
-        let mut state = self.fresh(&run, &started)?;
-        let effects = state.apply(at_ms, started.clone());
-        let mut rows = vec![Row { seq: 1, at_ms, body: RowBody::Input(started) }];
-        for effect in &effects {
-            rows.push(Row { seq: rows.len() as u64 + 1, at_ms, body: RowBody::Intent(effect.clone()) });
-        }
-        let fence = self.store.create(&head, &rows, &self.owner).await?;
+        let fresh = self.fresh(&run, &started)?;
+        // What the run is given is known within the transaction that makes it.
+        let begun = Mutex::new(None);
+        let first = |given: &[Allowance]| {
+            let mut started = started.clone();
+            if let Input::Started { allowances, .. } = &mut started {
+                *allowances = given.to_vec();
+            }
+            let mut state = fresh.clone();
+            let effects = state.apply(at_ms, started.clone());
+            let mut rows = vec![Row { seq: 1, at_ms, body: RowBody::Input(started) }];
+            for effect in &effects {
+                rows.push(Row { seq: rows.len() as u64 + 1, at_ms, body: RowBody::Intent(effect.clone()) });
+            }
+            let opening = Opening { rows: rows.clone(), summary: self.summary(&state) };
+            *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((state, effects, rows));
+            opening
+        };
+        let fence = self.store.admit(&head, &claim, &first, &self.owner).await?;
+        let begun = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (state, effects, rows) = begun.ok_or_else(|| EngineError::Journal {
+            run: run.clone(),
+            message: "an internal error: it was made without its first row; please report it".to_owned(),
+        })?;
         let seq = rows.len() as u64;
         self.tell(&rows);
         self.drive(state, seq, fence, effects, Vec::new(), stop).await
@@ -124,9 +145,18 @@ impl Engine {
             self.store.release(run, fence).await?;
             return Ok(Outcome { state, interrupted: false });
         }
+        let claim = claim(&state.plan, self.clock.now_ms());
+        let allowances = match self.store.readmit(run, fence, &claim).await {
+            Ok(allowances) => allowances,
+            Err(error) => {
+                // It stays as it was, to be taken up when there is money again.
+                self.store.release(run, fence).await?;
+                return Err(error.into());
+            }
+        };
         // An intent without a result: nobody knows how far it came. A model call may have been billed, so it counts
         // as unknown; everything else can be found again, or made again, from its key.
-        let mut facts = vec![Input::Resumed { at_ms: self.clock.now_ms() }];
+        let mut facts = vec![Input::Resumed { at_ms: self.clock.now_ms(), allowances }];
         let mut again = Vec::new();
         for effect in state.outstanding.values() {
             match &effect.work {
@@ -162,12 +192,23 @@ impl Engine {
     }
 
     fn summary(&self, state: &State) -> Summary {
-        Summary { ending: state.ending, spend: state.spend, updated_ms: self.clock.now_ms() }
+        let updated_ms = self.clock.now_ms();
+        Summary { ending: state.ending, spend: state.spend, reserved: state.reserved, updated_ms }
     }
 
     /// Where a run's files lie: `.codeforge/runs/RUN` in the repository.
     pub fn run_folder(&self, run: &RunId) -> PathBuf {
         self.repository.root().join(".codeforge").join("runs").join(run.as_str())
+    }
+}
+
+/// What a run asks for of the budgets that it shares. One without an agent spends nothing and asks for nothing.
+fn claim(plan: &Plan, now_ms: i64) -> Claim {
+    let spends = plan.steps.values().any(|step| matches!(step.kind, StepKind::Agent(_)));
+    Claim {
+        shared: if spends { plan.limits.shared.clone() } else { Vec::new() },
+        wanted: plan.limits.max_cost_usd.map(NanoUsd::from_usd),
+        now_ms,
     }
 }
 

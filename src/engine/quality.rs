@@ -19,7 +19,7 @@ impl Session {
         let lost = || "an internal error: a question that nobody asked; please report it".to_owned();
         let progress = state.steps.get(index).ok_or_else(lost)?;
         let asking = progress.quality.asking.as_ref().ok_or_else(lost)?;
-        let voice = spec.quality.as_ref().and_then(|quality| asking.ask.voice(quality)).ok_or_else(lost)?;
+        let voice = spec.quality.as_deref().and_then(|quality| asking.ask.voice(quality)).ok_or_else(lost)?;
         let model = voice.models.get(model).ok_or_else(lost)?;
         let shape = match asking.ask {
             Ask::Compare { .. } | Ask::Synthesise => Shape::Comparison,

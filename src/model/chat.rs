@@ -316,6 +316,9 @@ pub struct ModelError {
     pub requests: u32,
     /// What was billed although it failed, where that is known.
     pub bill: Option<Bill>,
+    /// How long the provider asked to be left alone, in milliseconds, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// One turn of an agent's conversation: its answer and what it was told in return.

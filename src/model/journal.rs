@@ -65,11 +65,17 @@ pub enum Input {
         at_ms: i64,
         /// Version of the engine that wrote this journal.
         version: String,
+        /// What it was given of the budgets that it shares with other runs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allowances: Vec<super::budget::Allowance>,
     },
     /// The engine took the run up again after it was cut.
     Resumed {
         /// When, in milliseconds since 1970.
         at_ms: i64,
+        /// What it was given of the budgets that it shares with other runs, in place of what it had.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allowances: Vec<super::budget::Allowance>,
     },
     /// What a step is shown of earlier runs, decided once, at its first request: so later requests, a resumed run and a
     /// replay have the same.
@@ -96,6 +102,10 @@ pub enum Input {
         key: EffectKey,
         /// Upper bound of its prompt tokens.
         input_tokens: u64,
+        /// Its prompt tokens as they are estimated, before anything is left out to fit the model's window; 0: not
+        /// estimated.
+        #[serde(default)]
+        estimated_tokens: u64,
         /// The most that it may answer, in tokens.
         max_output: u64,
         /// Upper bound of its cost; `None` where the model has no price.

@@ -141,7 +141,14 @@ pub struct AgentSpec {
     pub backend: Option<super::backend::BackendSpec>,
     /// What is done to make the answer better than a single one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quality: Option<super::quality::Quality>,
+    pub quality: Option<Box<super::quality::Quality>>,
+}
+
+impl AgentSpec {
+    /// A model by its place: first the scenario's, then those for long requests.
+    pub fn model(&self, at: usize) -> Option<&ModelRef> {
+        self.models.iter().chain(&self.long_context).nth(at)
+    }
 }
 
 impl AgentSpec {

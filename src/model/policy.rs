@@ -70,6 +70,12 @@ pub struct Limits {
     pub max_cost_usd: Option<f64>,
     /// US dollars for one step, over all its attempts.
     pub max_cost_per_step_usd: Option<f64>,
+    /// US dollars for one model call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost_per_call_usd: Option<f64>,
+    /// Budgets that the run shares with others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<super::budget::SharedBudget>,
     /// Tokens (in and out) for the run.
     pub max_tokens: Option<u64>,
     /// Files that the delivery may touch.
@@ -94,6 +100,8 @@ impl Limits {
             timeout_ms: least(self.timeout_ms, other.timeout_ms),
             max_cost_usd: least(self.max_cost_usd, other.max_cost_usd),
             max_cost_per_step_usd: least(self.max_cost_per_step_usd, other.max_cost_per_step_usd),
+            max_cost_per_call_usd: least(self.max_cost_per_call_usd, other.max_cost_per_call_usd),
+            shared: [self.shared.as_slice(), &other.shared].concat(),
             max_tokens: least(self.max_tokens, other.max_tokens),
             max_file_changes: least(self.max_file_changes, other.max_file_changes),
             stall_threshold: least(self.stall_threshold, other.stall_threshold),

@@ -1,6 +1,7 @@
 //! Ways to a better answer than a model's first one, on a single step.
 
 use super::chat::ModelRef;
+use super::journal::{Purpose, Side};
 use serde::{Deserialize, Serialize};
 
 /// What is done; each is off until it is asked for.
@@ -24,6 +25,21 @@ impl Quality {
     /// Whether nothing is done.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whom a call of this purpose goes to; `None`: to the agent itself, or to one of two that judge at this step.
+    pub fn voice_of(&self, purpose: &Purpose) -> Option<&Voice> {
+        let debate = self.debate.as_ref();
+        let judge = self.action_sampling.as_ref().map(|sampling| &sampling.judge);
+        let reviewer = self.best_of.as_ref().map(|best| &best.reviewer);
+        match purpose {
+            Purpose::Turn | Purpose::Sample(_) | Purpose::Gateway(_) => None,
+            Purpose::Choose => judge.xor(reviewer),
+            Purpose::Guard => self.guardrail.as_ref().map(|guard| &guard.guard),
+            Purpose::Speech { side: Side::Pro, .. } => debate.map(|debate| &debate.pro),
+            Purpose::Speech { side: Side::Con, .. } => debate.map(|debate| &debate.con),
+            Purpose::Speech { side: Side::Moderator, .. } => debate.map(|debate| &debate.moderator),
+        }
     }
 
     /// Everyone who is asked beside the agent itself.

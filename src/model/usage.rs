@@ -18,6 +18,10 @@ impl NanoUsd {
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e9
     }
+    /// Difference that stops at zero.
+    pub fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
     /// Sum that stops at the largest value.
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))

@@ -17,6 +17,11 @@ const CONTEXT_WINDOW: u64 = 128_000;
 /// The longest answer where the configuration does not say.
 const MAX_OUTPUT: u64 = 8_192;
 
+/// The scenario of long requests.
+const LONG_CONTEXT: &str = "longContext";
+/// Above so many estimated tokens a request is long, where the configuration does not say.
+const LONG_CONTEXT_TOKENS: u64 = 60_000;
+
 /// An agent step's kind with what its mode says about limits and time.
 pub(super) struct Agent {
     pub(super) spec: AgentSpec,
@@ -69,6 +74,13 @@ impl Compiler<'_> {
         } else {
             self.models(id, step.model.as_ref().map(|name| name.0.as_str()), scenario)
         };
+        // A step that names its model gets that one, however long its requests are.
+        let (scenario, long_context) = match (&step.model, scenario) {
+            (Some(_), _) => ("", Vec::new()),
+            (None, LONG_CONTEXT) => (scenario, Vec::new()),
+            (None, _) if models.is_empty() => (scenario, Vec::new()),
+            (None, _) => (scenario, self.long_context(id, &models)),
+        };
         let output = step.output.as_ref().or(doc.output.as_ref()).and_then(|output| self.output(id, output));
         let quality = self.quality(id, step, doc.quality.as_ref(), &models);
 
@@ -91,13 +103,15 @@ impl Compiler<'_> {
             tools,
             read_only,
             scenario: scenario.to_owned(),
+            long_context_tokens: self.library.config.long_context_tokens.unwrap_or(LONG_CONTEXT_TOKENS),
+            long_context,
             models,
             output,
             history: step.history.as_ref().unwrap_or(&doc.history).iter().filter_map(HistoryDoc::processor).collect(),
             recommend,
             experience: memory::experience(self.library.config.experience.as_ref(), doc.experience.as_ref()),
             blocked_commands: doc.safety.as_ref().map(|safety| safety.blocked_commands.clone()).unwrap_or_default(),
-            quality,
+            quality: quality.map(Box::new),
             ..AgentSpec::default()
         };
         let timeout_ms = doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok());
@@ -155,6 +169,16 @@ impl Compiler<'_> {
                 }
             },
         }
+    }
+
+    /// The models of long requests, where the configuration has any that are not the step's own.
+    fn long_context(&mut self, id: &str, own: &[ModelRef]) -> Vec<ModelRef> {
+        let routed = self.library.config.scenarios.get(LONG_CONTEXT);
+        if routed.is_none_or(|names| names.as_slice().is_empty()) {
+            return Vec::new();
+        }
+        let models = self.models(id, None, LONG_CONTEXT);
+        if models.as_slice() == own { Vec::new() } else { models }
     }
 
     /// The models of a step: its own, else its scenario's, else the default scenario's, else the environment's, else

@@ -160,7 +160,8 @@ impl Compiler<'_> {
             }
         }
         let budget = doc.budget.clone().unwrap_or_default();
-        let mut warn_at = budget.warn_at.unwrap_or_else(|| DEFAULT_WARN_AT.to_vec());
+        let warn_at = budget.warn_at.map(|shares| shares.into_iter().map(|share| share.0).collect());
+        let mut warn_at: Vec<f64> = warn_at.unwrap_or_else(|| DEFAULT_WARN_AT.to_vec());
         warn_at.sort_by(f64::total_cmp);
         Some(Plan {
             workflow: self.workflow.name.clone(),
@@ -205,12 +206,18 @@ impl Compiler<'_> {
         let own = Limits {
             timeout_ms: doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok()),
             max_cost_usd: budget.max_cost_usd,
+            max_cost_per_call_usd: budget.max_cost_per_call_usd,
             max_tokens: budget.max_tokens,
             stop: doc.stop.as_ref().and_then(|text| stop::parse(&text.0).ok()),
             ..Limits::default()
         };
-        let configured =
-            Limits { max_cost_usd: config.per_run_usd, max_tokens: config.per_run_tokens, ..Limits::default() };
+        let configured = Limits {
+            max_cost_usd: config.per_run_usd,
+            max_cost_per_call_usd: config.per_call_usd,
+            max_tokens: config.per_run_tokens,
+            shared: self.shared_budgets(),
+            ..Limits::default()
+        };
         let asked = Limits { max_cost_usd: self.request.budget_usd, ..Limits::default() };
         policy.limits.stricter(&own).stricter(&configured).stricter(&asked)
     }
@@ -252,10 +259,13 @@ impl Compiler<'_> {
         limits = limits.stricter(&Limits {
             max_turns: step.max_steps,
             max_cost_per_step_usd: own.max_cost_usd,
+            max_cost_per_call_usd: own.max_cost_per_call_usd,
             max_tokens: own.max_tokens,
             stop: step.stop.as_ref().and_then(|text| stop::parse(&text.0).ok()),
             ..Limits::default()
         });
+        let per_step = self.library.config.budget.as_ref().and_then(|budget| budget.per_step_usd);
+        limits = limits.stricter(&Limits { max_cost_per_step_usd: per_step, ..Limits::default() });
         if let Some(text) = &self.workflow.doc.stop {
             limits = limits.stricter(&Limits { stop: stop::parse(&text.0).ok(), ..Limits::default() });
         }
@@ -463,7 +473,9 @@ impl Compiler<'_> {
 
     /// A dollar cap cannot hold for a model without a price: a token cap has to be there instead.
     fn prices(&mut self, limits: &Limits, steps: &IndexMap<StepId, PlanStep>) {
-        let Some(cap) = limits.max_cost_usd else { return };
+        let shared = limits.shared.iter().filter_map(|shared| shared.max_usd);
+        let single = [limits.max_cost_usd, limits.max_cost_per_call_usd].into_iter().flatten();
+        let Some(cap) = single.chain(shared).min_by(f64::total_cmp) else { return };
         if limits.max_tokens.is_some() || self.request.allow_unpriced {
             return;
         }
@@ -471,7 +483,8 @@ impl Compiler<'_> {
         for (id, step) in steps {
             let StepKind::Agent(agent) = &step.kind else { continue };
             let voices = agent.quality.iter().flat_map(|quality| quality.voices()).flat_map(|voice| &voice.models);
-            for model in agent.models.iter().chain(voices).filter(|model| model.price.is_none()) {
+            let models = agent.models.iter().chain(&agent.long_context).chain(voices);
+            for model in models.filter(|model| model.price.is_none()) {
                 if !said.insert(model.name.clone()) {
                     continue;
                 }

@@ -9,6 +9,7 @@ mod compile;
 mod event;
 mod inputs;
 mod quality;
+mod shared;
 
 pub use compile::{Request, compile};
 pub use event::event_shape;

@@ -1,9 +1,11 @@
 //! The journal's store.
 
 use crate::model::account::{Ending, Spend};
+use crate::model::budget::{Allowance, Scope, SharedBudget, Standing};
 use crate::model::experience::Experience;
 use crate::model::id::RunId;
 use crate::model::journal::Row;
+use crate::model::usage::NanoUsd;
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -15,6 +17,32 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError>;
+
+    /// Makes a run as [`Store::create`] does, and in the same transaction asks for its share of the budgets that it has
+    /// in common with other runs: of each, what others have spent and hold is taken off. `first` makes the first rows
+    /// from what was given; what it gives of no capped scope is not listed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn admit(
+        &self,
+        head: &RunHead,
+        claim: &Claim,
+        first: &(dyn for<'a> Fn(&'a [Allowance]) -> Opening + Send + Sync),
+        owner: &str,
+    ) -> Result<Fence, StoreError>;
+
+    /// Asks again for a run that was taken over: what it was given before is replaced.
+    ///
+    /// # Errors
+    /// [`StoreError::NothingLeft`] where a scope has nothing left for it: nothing is changed then.
+    async fn readmit(&self, run: &RunId, fence: Fence, claim: &Claim) -> Result<Vec<Allowance>, StoreError>;
+
+    /// How the budgets of a scope stand whose keys begin with `prefix`, the most spent first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError>;
 
     /// Appends rows in one transaction, together with the head's new summary. Durable when it returns.
     ///
@@ -79,6 +107,26 @@ pub trait Store: Send + Sync {
     async fn remember(&self, new: &[Experience], gone: &[String]) -> Result<(), StoreError>;
 }
 
+/// What a run asks for at its admission.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Claim {
+    /// The scopes that it belongs to.
+    pub shared: Vec<SharedBudget>,
+    /// The run's own budget; `None`: whatever the scopes leave.
+    pub wanted: Option<NanoUsd>,
+    /// The day that counts, in milliseconds since 1970.
+    pub now_ms: i64,
+}
+
+/// How a run's journal begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opening {
+    /// The first rows.
+    pub rows: Vec<Row>,
+    /// The head's summary after them.
+    pub summary: Summary,
+}
+
 /// A fencing token: rises each time a run changes hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fence(pub i64);
@@ -103,6 +151,8 @@ pub struct Summary {
     pub ending: Option<Ending>,
     /// What it spent.
     pub spend: Spend,
+    /// What its calls that are out have reserved.
+    pub reserved: NanoUsd,
     /// When the last row was written, milliseconds since 1970.
     pub updated_ms: i64,
 }
@@ -132,6 +182,9 @@ pub enum StoreError {
     /// The run was taken over by another engine while this one was away.
     #[error("run {0} was taken over by another process; this one stops without writing")]
     Fenced(RunId),
+    /// A budget that the run shares with others has nothing left for it: a limit.
+    #[error("{}", .0.refusal())]
+    NothingLeft(Box<Allowance>),
     /// Rows were not contiguous: our fault.
     #[error("journal of run {run}: row {got} does not follow row {last}")]
     Gap {

@@ -4,6 +4,7 @@
 //! cleaned of control sequences and cannot be read as a command by a CI system.
 
 pub mod account;
+pub mod chart;
 pub mod costs;
 pub mod dag;
 pub mod diagnostics;
@@ -11,6 +12,7 @@ pub mod live;
 pub mod numbers;
 pub mod plain;
 pub mod plan;
+pub mod quote;
 pub mod replay;
 pub mod trajectory;
 

@@ -2,6 +2,7 @@
 
 use crate::model::account::Spend;
 use crate::model::delivery::FileChange;
+use crate::model::usage::NanoUsd;
 
 /// `84,120`.
 pub fn grouped(number: u64) -> String {
@@ -39,6 +40,17 @@ pub fn cost(spend: &Spend) -> String {
         (calls, unknown) if unknown >= calls => "cost unknown".into(),
         (_, 0) => spend.cost.to_string(),
         (_, unknown) => format!("{} + {unknown} unknown", spend.cost),
+    }
+}
+
+/// `$50`, `$1.20`, `$0.016`, `$0.000004`: two decimals, more where little would be lost.
+pub fn dollars(cost: NanoUsd) -> String {
+    let usd = cost.usd();
+    match cost.0 {
+        whole if whole.is_multiple_of(1_000_000_000) => format!("${usd:.0}"),
+        1_000_000_000.. => format!("${usd:.2}"),
+        1_000_000.. => format!("${usd:.3}"),
+        _ => format!("${usd:.6}"),
     }
 }
 
@@ -87,13 +99,17 @@ pub fn time(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::usage::{NanoUsd, Usage};
+    use crate::model::usage::Usage;
 
     #[test]
     fn numbers_read_well() {
         assert_eq!(grouped(84_120), "84,120");
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(1_000_000), "1,000,000");
+        assert_eq!(
+            [50.0, 1.2, 0.0161, 0.000_004].map(|usd| dollars(NanoUsd::from_usd(usd))),
+            ["$50", "$1.20", "$0.016", "$0.000004"]
+        );
         assert_eq!(span(340), "340 ms");
         assert_eq!(span(59_600), "1 min 0 s");
         assert_eq!(span(3_840_000), "1 h 4 min");

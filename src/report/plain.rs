@@ -17,6 +17,8 @@ pub struct Lines {
     /// What calls are for that are no plain turns, by effect.
     purposes: HashMap<String, &'static str>,
     calls: HashMap<String, (String, ToolCall)>,
+    /// For each step, why its last call went where it went, without numbers.
+    whys: HashMap<String, String>,
     spent: NanoUsd,
 }
 
@@ -59,6 +61,12 @@ impl Lines {
             Work::CallTool { call } => {
                 self.calls.insert(effect.key.0.clone(), (step, call.clone()));
                 Vec::new()
+            }
+            // What is not the scenario's first choice is told once, not at every turn.
+            Work::CallModel { why, .. } if why.contains("; ") || why.starts_with("long context") => {
+                let kind: String = why.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+                let known = self.whys.insert(step.clone(), kind.clone()) == Some(kind);
+                if known { Vec::new() } else { vec![format!("{step}: {}", line(why, 300))] }
             }
             Work::RunCommand => vec![format!("{step}: command begins")],
             Work::CheckGate { gate, .. } => vec![format!("{step}: gate {} begins", line(gate, 60))],

@@ -7,6 +7,7 @@
 
 use super::numbers;
 use crate::model::journal::{Effect, Input, Purpose, Row, RowBody, Work};
+use crate::model::plan::{Plan, StepKind};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub struct Trajectory {
     effects: HashMap<String, Effect>,
+    plan: Option<Box<Plan>>,
 }
 
 impl Trajectory {
@@ -22,16 +24,30 @@ impl Trajectory {
         let mut value = match &row.body {
             RowBody::Intent(effect) => {
                 self.effects.insert(effect.key.0.clone(), effect.clone());
-                json!({
+                let mut intent = json!({
                     "type": "intent",
                     "step": effect.step,
                     "work": effect.work.kind(),
                     "key": effect.key,
                     "attempt": effect.attempt,
                     "iteration": effect.iteration,
-                })
+                });
+                if let (Work::CallModel { model, purpose, why, reserved_cost, .. }, Some(fields)) =
+                    (&effect.work, intent.as_object_mut())
+                {
+                    fields.insert("model".into(), json!(self.model(effect, purpose, *model)));
+                    fields.insert("why".into(), json!(why));
+                    fields.insert("purpose".into(), json!(purpose));
+                    fields.insert("reserved_usd".into(), json!(reserved_cost.map(|cost| cost.usd())));
+                }
+                intent
             }
-            RowBody::Input(input) => self.input(input),
+            RowBody::Input(input) => {
+                if let Input::Started { plan, .. } = input {
+                    self.plan = Some(plan.clone());
+                }
+                self.input(input)
+            }
         };
         if let Some(fields) = value.as_object_mut() {
             fields.insert("seq".into(), json!(row.seq));
@@ -58,15 +74,27 @@ impl Trajectory {
         }
     }
 
+    /// A model's name in the configuration.
+    fn model(&self, effect: &Effect, purpose: &Purpose, at: usize) -> Option<&str> {
+        match &self.plan.as_ref()?.steps.get(effect.step.as_ref()?)?.kind {
+            StepKind::Agent(spec) if matches!(purpose, Purpose::Turn | Purpose::Sample(_) | Purpose::Gateway(_)) => {
+                Some(spec.model(at)?.name.as_str())
+            }
+            StepKind::Agent(spec) => Some(spec.quality.as_ref()?.voice_of(purpose)?.models.get(at)?.name.as_str()),
+            StepKind::Run { .. } => None,
+        }
+    }
+
     fn input(&self, input: &Input) -> Value {
         let effect = input.key().and_then(|key| self.effects.get(&key.0));
         let step = effect.and_then(|effect| effect.step.as_ref());
         match input {
-            Input::Started { run, plan, base, version, .. } => json!({
+            Input::Started { run, plan, base, version, allowances, .. } => json!({
                 "type": "started", "run": run, "workflow": plan.workflow, "workflow_hash": plan.workflow_hash,
                 "inputs": plan.inputs, "base": base, "policy": plan.policy.name, "version": version,
+                "allowances": allowances,
             }),
-            Input::Resumed { .. } => json!({ "type": "resumed" }),
+            Input::Resumed { allowances, .. } => json!({ "type": "resumed", "allowances": allowances }),
             Input::Recalled { step, entries } => json!({
                 "type": "recalled", "step": step,
                 "entries": entries.iter().map(|it| json!({ "id": it.experience.id, "score": it.score })).collect::<Vec<_>>(),

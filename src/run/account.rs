@@ -63,7 +63,7 @@ pub fn account(state: &State) -> Account {
         reason: state.reason.clone(),
         steps,
         spend: state.spend,
-        budget_usd: state.plan.limits.max_cost_usd,
+        budget_usd: state.budget().map(crate::model::usage::NanoUsd::usd),
         by_model: state.by_model.iter().map(|(name, spend)| (name.clone(), *spend)).collect(),
         final_gates: state.final_gates.clone(),
         delivered: state.delivered.clone(),
@@ -72,7 +72,7 @@ pub fn account(state: &State) -> Account {
 
 fn quality_of(kind: &StepKind) -> Option<&Quality> {
     match kind {
-        StepKind::Agent(spec) => spec.quality.as_ref(),
+        StepKind::Agent(spec) => spec.quality.as_deref(),
         StepKind::Run { .. } => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::stall;
 use super::state::{OpenTurn, Phase, State};
 use crate::model::account::Ending;
-use crate::model::chat::{Answer, Conclusion, ModelError, ModelFault, StopReason, Turn};
+use crate::model::chat::{Answer, Conclusion, StopReason, Turn};
 use crate::model::journal::{Effect, Purpose, Work};
 use crate::model::plan::{AgentSpec, StepKind};
 use crate::model::tool::{ToolOutcome, ToolStatus, WRITING_TOOLS};
@@ -26,24 +26,7 @@ impl State {
             return;
         }
         self.steps[index].phase = Phase::Composing;
-        let model = self.steps[index].model;
-        self.emit(index, Work::Compose { model, purpose: Purpose::Turn });
-    }
-
-    /// The model could not be had: its fallback, or the end of the step.
-    pub(super) fn model_failed(&mut self, index: usize, cause: &Effect, error: ModelError) {
-        if self.quality_call_failed(index, cause, &error) {
-            return;
-        }
-        let Work::CallModel { model, .. } = cause.work else { return };
-        let hopeless = matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched);
-        let others = self.agent_spec(index).map_or(0, |spec| spec.models.len());
-        if !hopeless && model + 1 < others {
-            self.notes.push(format!("{}; going on with the next model of the scenario", error.message));
-            self.steps[index].model = model + 1;
-            return self.compose(index);
-        }
-        self.fail(index, Ending::Unavailable, error.message);
+        self.compose_for(index, Purpose::Turn);
     }
 
     /// The model answered: carry out its calls.

@@ -276,6 +276,8 @@ impl State {
             self.main_tree = None;
         }
         self.steps[index].attempt_started_ms = self.now_ms;
+        self.steps[index].long = None;
+        self.steps[index].tried.clear();
         if is_run {
             self.steps[index].phase = Phase::Command;
             self.emit(index, Work::RunCommand);
@@ -475,7 +477,6 @@ impl State {
         for index in 0..self.steps.len() {
             let running = self.steps[index].is_running();
             if running {
-                self.steps[index].parked.clear();
                 self.abandon_effects(index);
                 self.stop_clock(index);
             }

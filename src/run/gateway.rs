@@ -110,21 +110,34 @@ impl State {
         }
     }
 
-    /// The model could not be had: the next one of the scenario is asked, or the program is told.
+    /// Which of the step's models a question of so many tokens goes to now; `None`: nobody is left.
+    pub fn model_for_question(&self, step: &StepId, estimated_tokens: u64) -> Option<usize> {
+        let index = self.index(step)?;
+        let spec = self.agent_spec(index)?;
+        let purpose = Purpose::Gateway(0);
+        let long = estimated_tokens > spec.long_context_tokens && spec.long_context_tokens > 0;
+        if long && !spec.long_context.is_empty() {
+            let places = spec.models.len()..spec.models.len() + spec.long_context.len();
+            return places.clone().find(|at| self.is_awake(index, &purpose, *at)).or(Some(places.start));
+        }
+        self.choose(index, &purpose)
+    }
+
+    /// The model could not be had: another one of the scenario is asked, or the program is told.
     pub(super) fn question_failed(&mut self, index: usize, cause: &Effect, error: &ModelError) {
         let Work::CallModel { model, purpose, .. } = &cause.work else { return };
-        let hopeless = matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched);
-        let others = self.agent_spec(index).map_or(0, |spec| spec.models.len());
-        if hopeless || model + 1 >= others {
-            self.steps[index].no_model = (!hopeless).then(|| error.message.clone());
+        self.call_failed(index, purpose, *model, error);
+        if matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched) {
+            self.steps[index].no_model = None;
             return;
         }
-        if self.steps[index].model <= *model {
-            self.notes.push(format!("{}; going on with the next model of the scenario", error.message));
-            self.steps[index].model = model + 1;
-        }
-        let model = (model + 1).max(self.steps[index].model);
-        self.emit(index, Work::Compose { model, purpose: purpose.clone() });
+        self.steps[index].tried.push((purpose.clone(), *model));
+        let Some(next) = self.choose(index, purpose) else {
+            self.steps[index].no_model = Some(error.message.clone());
+            return;
+        };
+        self.note_rest(index, purpose, (*model, next), error);
+        self.emit(index, Work::Compose { model: next, purpose: purpose.clone() });
     }
 
     /// The engine was started anew: nobody waits for the answers any more.

@@ -12,6 +12,8 @@
 //!                                └──────────────── restore (retry) ◀──────────────────────────┤
 //!                                                  restore (rollback) → failed ◀──────────────┘
 //! ```
+//!
+//! What `quality:` adds (samples of a turn, judges, guards, debates, several attempts) stands in [`quality`].
 
 mod account;
 mod agent_step;
@@ -22,6 +24,7 @@ mod gates;
 mod gateway;
 mod money;
 pub mod quality;
+mod route;
 mod stall;
 mod state;
 mod view;
@@ -53,8 +56,9 @@ impl State {
         }
         let cause = input.key().and_then(|key| self.outstanding.shift_remove(key));
         match input {
-            Input::Started { .. } | Input::Resumed { .. } => {
+            Input::Started { allowances, .. } | Input::Resumed { allowances, .. } => {
                 self.forget_questions();
+                self.admitted(allowances);
                 if self.stage == Stage::New {
                     self.stage = Stage::Preparing;
                     self.emit_run(Work::Prepare);
@@ -107,14 +111,17 @@ impl State {
 
     fn settle_step(&mut self, index: usize, cause: Effect, input: Input) {
         match input {
-            Input::Composed { input_tokens, max_output, cost, request_hash, prompt, .. } => {
-                self.composed(index, cause, input_tokens.saturating_add(max_output), cost, request_hash, prompt);
+            Input::Composed { input_tokens, estimated_tokens, max_output, cost, request_hash, prompt, .. } => {
+                let tokens = input_tokens.saturating_add(max_output);
+                let request = money::Request { tokens, cost, hash: request_hash, prompt };
+                self.composed(index, cause, estimated_tokens, request);
             }
             // The program that asked has gone.
             Input::NotComposed { .. } if is_question(&cause) => {}
             Input::NotComposed { message, .. } => self.fail(index, Ending::Misconfigured, message),
             Input::Answered { answer, bill, .. } => {
                 self.charge(index, &cause, Some(&bill));
+                self.call_answered(index, &cause);
                 if is_question(&cause) {
                     return self.question_answered(index);
                 }
@@ -129,10 +136,7 @@ impl State {
             }
             Input::OutcomeUnknown { .. } => {
                 self.charge(index, &cause, None);
-                // A program asks again by itself, once it is started again.
-                if !is_question(&cause) {
-                    self.compose_again(index, &cause);
-                }
+                self.ask_again(index, &cause);
             }
             Input::ToolDone { outcome, .. } => self.tool_done(index, cause, outcome),
             Input::CommandDone { outcome, .. } => self.command_done(index, outcome),
@@ -174,6 +178,7 @@ impl State {
             Some(index) => {
                 self.release(index, cause);
                 self.fail(index, ending, message);
+                self.wake_parked();
             }
             None => self.end(ending, message),
         }
@@ -216,3 +221,5 @@ fn is_question(cause: &Effect) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial;

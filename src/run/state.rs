@@ -1,6 +1,8 @@
 //! What a run knows of itself.
 
+use super::route::Routes;
 use crate::model::account::{Ending, Spend, StepStatus};
+use crate::model::budget::Allowance;
 use crate::model::chat::{Answer, Turn};
 use crate::model::delivery::{Delivered, FileChange};
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
@@ -137,6 +139,10 @@ pub struct StepState {
     pub(super) open: Option<OpenTurn>,
     /// Its calls that wait for money.
     pub(super) parked: Vec<ParkedCall>,
+    /// Set once a request was too long for the scenario's models: its estimated tokens (0: the provider said so).
+    pub(super) long: Option<u64>,
+    /// The models that have failed at a question that is not answered yet.
+    pub(super) tried: Vec<(Purpose, usize)>,
     /// What the quality layer knows.
     pub quality: super::quality::Progress,
     /// The number of its program's last question, over all attempts and passes.
@@ -200,6 +206,8 @@ impl StepState {
             turns: Vec::new(),
             open: None,
             parked: Vec::new(),
+            long: None,
+            tried: Vec::new(),
             quality: super::quality::Progress::default(),
             asked: 0,
             questions: 0,
@@ -290,6 +298,8 @@ pub struct State {
     pub reserved: NanoUsd,
     /// Tokens reserved for calls that are out.
     pub reserved_tokens: u64,
+    /// What it was given of budgets that it shares with other runs.
+    pub allowances: Vec<Allowance>,
     /// Intents without a result.
     pub outstanding: IndexMap<EffectKey, Effect>,
     /// Gate results on the final tree.
@@ -311,7 +321,9 @@ pub struct State {
     pub(super) passed: Vec<(String, TreeId)>,
     pub(super) goto_pending: Vec<(usize, usize)>,
     pub(super) run_ordinal: u32,
-    pub(super) warned: usize,
+    /// How many shares of each budget were warned of.
+    pub(super) warned: BTreeMap<String, usize>,
+    pub(super) routes: Routes,
     pub(super) has_copies: bool,
     pub(super) to_deliver: Option<TreeId>,
 }
@@ -375,7 +387,9 @@ impl State {
             passed: Vec::new(),
             goto_pending: Vec::new(),
             run_ordinal: 0,
-            warned: 0,
+            warned: BTreeMap::new(),
+            routes: Routes::default(),
+            allowances: Vec::new(),
             to_deliver: None,
         })
     }

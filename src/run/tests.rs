@@ -156,6 +156,7 @@ impl Play {
             base: Base { repo: "/repo".into(), commit: None, branch: None, tree: TreeId::from("t0"), dirty: vec![] },
             at_ms: 0,
             version: "test".into(),
+            allowances: vec![],
         };
         let mut state = State::new(&started).unwrap();
         let todo = state.apply(0, started.clone()).into();
@@ -217,6 +218,7 @@ impl Play {
             Work::Compose { .. } => Input::Composed {
                 key,
                 input_tokens: 900,
+                estimated_tokens: 0,
                 max_output: 100,
                 cost: self.price,
                 request_hash: "h".into(),
@@ -243,6 +245,7 @@ impl Play {
                             status: None,
                             requests: 4,
                             bill: None,
+                            retry_after_ms: None,
                         },
                     },
                 }

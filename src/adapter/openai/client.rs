@@ -519,5 +519,6 @@ fn told(model: &ModelRef, target: Option<&Target>, failure: Failure, requests: u
         message.push_str(". ");
         message.push_str(&advice(failure.fault, failure.status, key.as_deref()));
     }
-    ModelError { fault: failure.fault, message, status: failure.status, requests, bill }
+    let retry_after_ms = failure.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    ModelError { fault: failure.fault, message, status: failure.status, requests, bill, retry_after_ms }
 }

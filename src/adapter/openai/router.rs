@@ -51,6 +51,7 @@ impl ChatModel for Router {
                 status: None,
                 requests: 0,
                 bill: None,
+                retry_after_ms: None,
             });
         };
         if model.base_url.is_some() {

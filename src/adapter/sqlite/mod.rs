@@ -5,6 +5,7 @@
 //! place for the time of a transaction and put back only after a clean end: a transaction that was cut (an error, a
 //! dropped future) takes its connection with it, and SQLite rolls it back on closing.
 
+mod allowance;
 mod owner;
 mod store;
 

@@ -1,13 +1,16 @@
 //! The port's operations as SQL.
 
+use super::allowance;
 use super::database;
 use super::owner::{Life, Owner};
 use crate::model::account::{Ending, Spend};
+use crate::model::budget::{Allowance, Scope, Standing};
 use crate::model::experience::Experience;
 use crate::model::id::{EffectKey, RunId};
 use crate::model::journal::{Input, Row, RowBody};
+use crate::model::usage::NanoUsd;
 use crate::port::clock::Clock;
-use crate::port::store::{Fence, RunHead, Store, StoreError, Summary};
+use crate::port::store::{Claim, Fence, Opening, RunHead, Store, StoreError, Summary};
 use async_trait::async_trait;
 use serde::Serialize;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -45,6 +48,7 @@ struct RunLine {
     created_ms: i64,
     ending: Option<String>,
     spend: String,
+    reserved: i64,
     updated_ms: i64,
 }
 
@@ -153,6 +157,33 @@ fn lines(run: &RunId, last: u64, rows: &[Row]) -> Result<Vec<Line>, StoreError> 
     Ok(lines)
 }
 
+/// Makes a run with its first rows.
+async fn begin(
+    connection: &mut SqliteConnection,
+    head: &RunHead,
+    owner: &str,
+    lines: Vec<Line>,
+    summary: &Summary,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO runs (id, workflow, repo, created_ms, fence, owner, last_seq, ending, spend, reserved, updated_ms)
+         VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(head.id.as_str().to_owned())
+    .bind(head.workflow.clone())
+    .bind(head.repo.clone())
+    .bind(head.created_ms)
+    .bind(owner.to_owned())
+    .bind(lines.len() as i64)
+    .bind(ending_text(summary.ending))
+    .bind(json(&summary.spend).unwrap_or_default())
+    .bind(allowance::amount(summary.reserved))
+    .bind(summary.updated_ms)
+    .execute(&mut *connection)
+    .await?;
+    insert(connection, &head.id, lines).await
+}
+
 /// Writes lines, many to a statement: a statement costs more than a row.
 async fn insert(connection: &mut SqliteConnection, run: &RunId, lines: Vec<Line>) -> Result<(), sqlx::Error> {
     let mut lines = lines.into_iter().peekable();
@@ -198,7 +229,8 @@ impl RunLine {
     fn entry(&self) -> (RunHead, Summary) {
         let ending = self.ending.clone().and_then(|text| serde_json::from_value(text.into()).ok());
         let spend: Spend = serde_json::from_str(&self.spend).unwrap_or_default();
-        (self.head(), Summary { ending, spend, updated_ms: self.updated_ms })
+        let reserved = allowance::nano(self.reserved);
+        (self.head(), Summary { ending, spend, reserved, updated_ms: self.updated_ms })
     }
 }
 
@@ -206,25 +238,57 @@ impl RunLine {
 impl Store for SqliteStore {
     async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError> {
         let lines = lines(&head.id, 0, rows)?;
-        let spend = json(&Spend::default()).unwrap_or_default();
+        let summary = Summary { updated_ms: head.created_ms, ..Summary::default() };
         self.write(async |connection| {
-            sqlx::query(
-                "INSERT INTO runs (id, workflow, repo, created_ms, fence, owner, last_seq, ending, spend, updated_ms)
-                 VALUES ($1, $2, $3, $4, 1, $5, $6, NULL, $7, $4)",
-            )
-            .bind(head.id.as_str().to_owned())
-            .bind(head.workflow.clone())
-            .bind(head.repo.clone())
-            .bind(head.created_ms)
-            .bind(owner.to_owned())
-            .bind(lines.len() as i64)
-            .bind(spend)
-            .execute(&mut *connection)
-            .await?;
-            insert(connection, &head.id, lines).await?;
+            begin(connection, head, owner, lines, &summary).await?;
             Ok(Ok(Fence(1)))
         })
         .await
+    }
+
+    async fn admit(
+        &self,
+        head: &RunHead,
+        claim: &Claim,
+        first: &(dyn for<'a> Fn(&'a [Allowance]) -> Opening + Send + Sync),
+        owner: &str,
+    ) -> Result<Fence, StoreError> {
+        self.write(async |connection| {
+            let (given, marks) = allowance::offer(connection, &head.id, claim, NanoUsd::default()).await?;
+            let opening = first(&given);
+            let lines = match lines(&head.id, 0, &opening.rows) {
+                Ok(lines) => lines,
+                Err(error) => return Ok(Err(error)),
+            };
+            begin(connection, head, owner, lines, &opening.summary).await?;
+            allowance::note(connection, &head.id, &marks).await?;
+            Ok(Ok(Fence(1)))
+        })
+        .await
+    }
+
+    async fn readmit(&self, run: &RunId, fence: Fence, claim: &Claim) -> Result<Vec<Allowance>, StoreError> {
+        self.write(async |connection| {
+            match hold(connection, run).await? {
+                None => return Ok(Err(StoreError::NoSuchRun(run.0.clone()))),
+                Some(hold) if hold.fence != fence.0 => return Ok(Err(StoreError::Fenced(run.clone()))),
+                Some(_) => {}
+            }
+            let spent = allowance::settle_earlier(connection, run, claim).await?;
+            let (given, marks) = allowance::offer(connection, run, claim, spent).await?;
+            if let Some(nothing) = given.iter().find(|given| given.leaves_nothing(spent)) {
+                return Ok(Err(StoreError::NothingLeft(Box::new(nothing.clone()))));
+            }
+            allowance::note(connection, run, &marks).await?;
+            Ok(Ok(given))
+        })
+        .await
+    }
+
+    async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError> {
+        let mut reader = self.readers.acquire().await.map_err(|error| self.fault(&error))?;
+        let now_ms = self.clock.now_ms();
+        allowance::standing(&mut reader, scope, prefix, now_ms).await.map_err(|error| self.fault(&error))
     }
 
     async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError> {
@@ -234,7 +298,7 @@ impl Store for SqliteStore {
         self.write(async |connection| {
             // One statement compares and swaps: the fence, and that the rows follow the last one.
             let changed = sqlx::query(
-                "UPDATE runs SET last_seq = last_seq + $1, ending = $2, spend = $3, updated_ms = $4
+                "UPDATE runs SET last_seq = last_seq + $1, ending = $2, spend = $3, updated_ms = $4, reserved = $8
                  WHERE id = $5 AND fence = $6 AND last_seq = coalesce($7, last_seq)",
             )
             .bind(lines.len() as i64)
@@ -244,6 +308,7 @@ impl Store for SqliteStore {
             .bind(run.as_str().to_owned())
             .bind(fence.0)
             .bind(before.map(|seq| seq as i64))
+            .bind(allowance::amount(summary.reserved))
             .execute(&mut *connection)
             .await?
             .rows_affected();
@@ -340,7 +405,7 @@ impl Store for SqliteStore {
 
     async fn runs(&self, limit: u32) -> Result<Vec<(RunHead, Summary)>, StoreError> {
         let lines: Vec<RunLine> = sqlx::query_as(
-            "SELECT id, workflow, repo, created_ms, ending, spend, updated_ms FROM runs
+            "SELECT id, workflow, repo, created_ms, ending, spend, reserved, updated_ms FROM runs
              ORDER BY created_ms DESC, id DESC LIMIT $1",
         )
         .bind(i64::from(limit))
@@ -353,7 +418,7 @@ impl Store for SqliteStore {
     async fn find(&self, prefix: &str) -> Result<RunHead, StoreError> {
         let prefix = prefix.trim().to_ascii_lowercase();
         let lines: Vec<RunLine> = sqlx::query_as(
-            "SELECT id, workflow, repo, created_ms, ending, spend, updated_ms FROM runs
+            "SELECT id, workflow, repo, created_ms, ending, spend, reserved, updated_ms FROM runs
              WHERE substr(id, 1, length($1)) = $1 ORDER BY length(id), created_ms DESC, id DESC LIMIT $2",
         )
         .bind(prefix.clone())
@@ -439,7 +504,7 @@ impl Store for SqliteStore {
 }
 
 /// The words for a holder that keeps the run to itself; `None`: the run may be taken over.
-fn holds(holder: &str, silent_ms: i64) -> Option<String> {
+pub(super) fn holds(holder: &str, silent_ms: i64) -> Option<String> {
     let (life, words) = match Owner::parse(holder) {
         Some(owner) => (owner.life(&Owner::this()), owner.words()),
         None => (Life::OutOfSight, holder.to_owned()),

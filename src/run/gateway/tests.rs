@@ -97,6 +97,7 @@ impl Trial {
             key: String::new(),
         };
         let started = Input::Started {
+            allowances: vec![],
             run: RunId::from("r"),
             plan: Box::new(plan),
             base: Base { repo: "/repo".into(), commit: None, branch: None, tree: TreeId::from("t0"), dirty: vec![] },
@@ -189,7 +190,7 @@ impl Trial {
         let message = format!("{fault:?}");
         self.feed(Input::ModelFailed {
             key,
-            error: ModelError { fault, message, status: None, requests: 4, bill: None },
+            error: ModelError { fault, message, status: None, requests: 4, bill: None, retry_after_ms: None },
         });
     }
 
@@ -316,6 +317,7 @@ fn a_model_that_fails_is_followed_by_the_next_one_and_then_the_program_is_told()
     assert_eq!(compose.work, Work::Compose { model: 1, purpose: Purpose::Gateway(1) });
     assert!(trial.is_asking(1));
     trial.feed(Input::Composed {
+        estimated_tokens: 0,
         key: compose.key,
         input_tokens: 900,
         max_output: 100,
@@ -350,7 +352,7 @@ fn a_cut_question_is_charged_and_not_asked_again_by_us() {
     trial.ask(1);
     trial.ask(2);
     let cut = trial.call(1).key;
-    trial.feed(Input::Resumed { at_ms: 5 });
+    trial.feed(Input::Resumed { at_ms: 5, allowances: vec![] });
     trial.feed(Input::OutcomeUnknown { key: cut });
     // The one that waited is forgotten; only the program itself is outstanding, and starts anew.
     assert_eq!(trial.kinds(), ["run_backend"]);

@@ -13,7 +13,7 @@ mod words;
 use super::money::add;
 use super::state::{ParkedCall, Phase, State};
 use crate::model::account::{Ending, Spend};
-use crate::model::chat::{Answer, Conclusion, ModelError, ModelFault, ModelRef, StopReason, Turn};
+use crate::model::chat::{Answer, Conclusion, ModelError, ModelFault, StopReason, Turn};
 use crate::model::delivery::FileChange;
 use crate::model::id::TreeId;
 use crate::model::journal::{Effect, Purpose, Side, Work};
@@ -52,8 +52,6 @@ pub struct Progress {
     tally: Tally,
     rejections: u32,
     rejected: u32,
-    /// Which of a voice's models is in use, by its part.
-    models: BTreeMap<&'static str, usize>,
     /// `best_of` has its winner, or none.
     decided: bool,
     /// How many gate results there were before the first attempt, and before the latest.
@@ -104,17 +102,6 @@ impl Ask {
             Self::Compare { .. } | Self::Synthesise | Self::Score | Self::Pick => Purpose::Choose,
             Self::Guard => Purpose::Guard,
             Self::Speech { side, round } => Purpose::Speech { side, round },
-        }
-    }
-
-    fn part(self) -> &'static str {
-        match self {
-            Self::Compare { .. } | Self::Synthesise => "judge",
-            Self::Score | Self::Pick => "reviewer",
-            Self::Guard => "guard",
-            Self::Speech { side: Side::Pro, .. } => "pro",
-            Self::Speech { side: Side::Con, .. } => "con",
-            Self::Speech { side: Side::Moderator, .. } => "moderator",
         }
     }
 
@@ -187,24 +174,18 @@ impl Progress {
 impl State {
     /// The step's quality layer, where it has one.
     pub fn quality(&self, index: usize) -> Option<&Quality> {
-        self.agent_spec(index)?.quality.as_ref()
+        self.agent_spec(index)?.quality.as_deref()
     }
 
-    /// The models that a call of this purpose may go to, in order: the step's own, or those of a judge, a guard or a
-    /// speaker.
-    pub(super) fn models_for(&self, index: usize, purpose: &Purpose) -> &[ModelRef] {
-        let asking = self.steps.get(index).and_then(|step| step.quality.asking.as_ref());
+    /// The judge, the guard or the speaker that a call of this purpose goes to; `None`: it is the agent's own.
+    pub(super) fn voice_for(&self, index: usize, purpose: &Purpose) -> Option<&Voice> {
         let ask = match purpose {
-            Purpose::Turn | Purpose::Sample(_) | Purpose::Gateway(_) => None,
-            Purpose::Choose => asking.map(|asking| asking.ask),
-            Purpose::Guard => Some(Ask::Guard),
-            Purpose::Speech { side, round } => Some(Ask::Speech { side: *side, round: *round }),
+            Purpose::Turn | Purpose::Sample(_) | Purpose::Gateway(_) => return None,
+            Purpose::Choose => self.steps.get(index)?.quality.asking.as_ref()?.ask,
+            Purpose::Guard => Ask::Guard,
+            Purpose::Speech { side, round } => Ask::Speech { side: *side, round: *round },
         };
-        let Some(spec) = self.agent_spec(index) else { return &[] };
-        match ask.zip(spec.quality.as_ref()).and_then(|(ask, quality)| ask.voice(quality)) {
-            Some(voice) => &voice.models,
-            None => &spec.models,
-        }
+        ask.voice(self.quality(index)?)
     }
 
     /// Remembers what a call beside the plain turns cost.
@@ -216,6 +197,9 @@ impl State {
 
     /// Asks a judge, a guard or a speaker.
     fn ask(&mut self, index: usize, ask: Ask) {
+        // What failed at another question of this purpose may be asked this one.
+        let purpose = ask.purpose();
+        self.steps[index].tried.retain(|(of, _)| *of != purpose);
         self.steps[index].quality.asking = Some(Asking { ask, turns: Vec::new() });
         self.put_question(index);
     }
@@ -224,9 +208,8 @@ impl State {
     fn put_question(&mut self, index: usize) {
         let step = &mut self.steps[index];
         let Some(ask) = step.quality.asking.as_ref().map(|asking| asking.ask) else { return };
-        let model = step.quality.models.get(ask.part()).copied().unwrap_or(0);
         step.phase = Phase::Composing;
-        self.emit(index, Work::Compose { model, purpose: ask.purpose() });
+        self.compose_for(index, ask.purpose());
     }
 
     /// An answer came: to whom does it belong?
@@ -241,36 +224,68 @@ impl State {
         }
     }
 
-    /// A call was cut: it is made again.
-    pub(super) fn compose_again(&mut self, index: usize, cause: &Effect) {
+    /// A call was cut: its question is asked again, under another key. A program's question is not ours to ask.
+    pub(super) fn ask_again(&mut self, index: usize, cause: &Effect) {
         match &cause.work {
-            Work::CallModel { purpose: Purpose::Sample(at), model, .. } => self.sample_again(index, *at, *model),
+            Work::CallModel { purpose: Purpose::Turn, .. } => self.compose_for(index, Purpose::Turn),
+            Work::CallModel { purpose: Purpose::Sample(at), .. } => self.sample_again(index, *at),
             Work::CallModel { purpose: Purpose::Choose | Purpose::Guard | Purpose::Speech { .. }, .. } => {
                 self.put_question(index);
             }
-            _ => self.compose(index),
+            _ => {}
         }
     }
 
-    /// A call failed for good. True where that is dealt with here.
-    pub(super) fn quality_call_failed(&mut self, index: usize, cause: &Effect, error: &ModelError) -> bool {
-        let Work::CallModel { purpose, model, .. } = &cause.work else { return false };
+    /// A call failed, and its model rests. True where that is dealt with here.
+    pub(super) fn quality_call_failed(
+        &mut self,
+        index: usize,
+        purpose: &Purpose,
+        model: usize,
+        error: &ModelError,
+    ) -> bool {
+        let hopeless = matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched);
         match purpose {
-            Purpose::Sample(at) => self.sample_lost(index, *at, &error.message),
+            Purpose::Sample(at) => {
+                let lost = self.sample_lost(index, *at, &error.message);
+                if lost && !hopeless {
+                    self.steps[index].tried.push((purpose.clone(), model));
+                }
+                lost
+            }
+            Purpose::Choose | Purpose::Guard | Purpose::Speech { .. } if hopeless => {
+                self.gave_up(index, Lost::Gone(Ending::Unavailable, error.message.clone()));
+                true
+            }
             Purpose::Choose | Purpose::Guard | Purpose::Speech { .. } => {
-                let Some(ask) = self.steps[index].quality.asking.as_ref().map(|asking| asking.ask) else {
-                    return false;
-                };
-                let others = self.models_for(index, purpose).len();
-                let hopeless =
-                    matches!(error.fault, ModelFault::BadRequest | ModelFault::TooLong | ModelFault::Unmatched);
-                if !hopeless && model + 1 < others {
-                    self.notes.push(format!("{}; going on with the next model of the {}", error.message, ask.part()));
-                    self.steps[index].quality.models.insert(ask.part(), model + 1);
+                self.steps[index].tried.push((purpose.clone(), model));
+                if let Some(next) = self.choose(index, purpose) {
+                    self.note_rest(index, purpose, (model, next), error);
                     self.put_question(index);
                 } else {
                     self.gave_up(index, Lost::Gone(Ending::Unavailable, error.message.clone()));
                 }
+                true
+            }
+            Purpose::Turn | Purpose::Gateway(_) => false,
+        }
+    }
+
+    /// Another model of the chain is asked.
+    pub(super) fn retry_purpose(&mut self, index: usize, purpose: Purpose) {
+        match purpose {
+            // The last sample's failure: all are asked for anew.
+            Purpose::Sample(_) => self.compose(index),
+            purpose => self.compose_for(index, purpose),
+        }
+    }
+
+    /// No model is left for a call. True where that is dealt with here.
+    pub(super) fn nobody_answers(&mut self, index: usize, purpose: &Purpose, why: &str) -> bool {
+        match purpose {
+            Purpose::Sample(at) => self.sample_lost(index, *at, why),
+            Purpose::Choose | Purpose::Guard | Purpose::Speech { .. } => {
+                self.gave_up(index, Lost::Gone(Ending::Unavailable, why.to_owned()));
                 true
             }
             Purpose::Turn | Purpose::Gateway(_) => false,

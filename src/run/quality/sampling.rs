@@ -2,7 +2,7 @@
 
 use super::{Ask, Lost};
 use crate::model::chat::{Answer, StopReason};
-use crate::model::journal::{Purpose, Work};
+use crate::model::journal::Purpose;
 use crate::model::quality::ChooseBy;
 use crate::run::state::{Phase, State};
 use std::collections::VecDeque;
@@ -95,17 +95,16 @@ impl State {
         step.phase = Phase::Composing;
         step.quality.samples = (0..n).map(|_| Sample::Pending).collect();
         step.quality.candidates.clear();
-        let model = step.model;
         for at in 0..n {
-            self.emit(index, Work::Compose { model, purpose: Purpose::Sample(at) });
+            self.compose_for(index, Purpose::Sample(at));
         }
         true
     }
 
     /// A sample's call was cut: it is made again.
-    pub(super) fn sample_again(&mut self, index: usize, at: u32, model: usize) {
+    pub(super) fn sample_again(&mut self, index: usize, at: u32) {
         self.set_sample(index, at, Sample::Pending);
-        self.emit(index, Work::Compose { model, purpose: Purpose::Sample(at) });
+        self.compose_for(index, Purpose::Sample(at));
     }
 
     /// The money is there: the sample's call goes out.
@@ -166,6 +165,9 @@ impl State {
             })
             .collect();
         quality.tally.turns += 1;
+        // The next turn is another question.
+        self.steps[index].tried.retain(|(of, _)| !matches!(of, Purpose::Sample(_)));
+        let quality = &mut self.steps[index].quality;
         // What cannot be carried out is no candidate, as long as there is one that can.
         let sound = answers.iter().any(is_sound);
         let mut candidates: Vec<Answer> = Vec::new();

@@ -48,7 +48,7 @@ fn agent(quality: Quality) -> PlanStep {
             mode: "coder".into(),
             tools: vec!["write_file".into(), "finish".into()],
             models: vec![ModelRef { name: "own".into(), ..ModelRef::default() }],
-            quality: Some(quality),
+            quality: Some(Box::new(quality)),
             ..AgentSpec::default()
         }),
         needs: vec![],
@@ -173,6 +173,7 @@ impl World {
             base: Base { repo: "/repo".into(), commit: None, branch: None, tree: TreeId::from("start"), dirty: vec![] },
             at_ms: 0,
             version: "test".into(),
+            allowances: vec![],
         };
         let mut state = State::new(&started).unwrap();
         let todo = state.apply(0, started.clone()).into();
@@ -219,7 +220,18 @@ impl World {
                 self.log.pop();
                 let cost = Some(self.price);
                 let (request_hash, prompt) = ("h".into(), None);
-                self.feed(Input::Composed { key, input_tokens: 90, max_output: 10, cost, request_hash, prompt }, None);
+                self.feed(
+                    Input::Composed {
+                        key,
+                        input_tokens: 90,
+                        estimated_tokens: 0,
+                        max_output: 10,
+                        cost,
+                        request_hash,
+                        prompt,
+                    },
+                    None,
+                );
             }
             Work::CallModel { purpose, .. } => {
                 let model = self.model.clone();
@@ -235,7 +247,8 @@ impl World {
                     }
                     Err(fault) => {
                         let message = format!("{fault:?}");
-                        let error = ModelError { fault, message, status: None, requests: 1, bill: None };
+                        let error =
+                            ModelError { fault, message, status: None, requests: 1, bill: None, retry_after_ms: None };
                         Input::ModelFailed { key, error }
                     }
                 };
@@ -310,7 +323,7 @@ impl World {
             again.workspace = done.workspace[..cut].to_vec();
             let outstanding: Vec<Effect> = again.state.outstanding.values().cloned().collect();
             assert_eq!(outstanding, done.outstanding[cut - 1], "a fold of its journal");
-            again.feed(Input::Resumed { at_ms: 0 }, None);
+            again.feed(Input::Resumed { at_ms: 0, allowances: vec![] }, None);
             let outstanding: Vec<Effect> = again.state.outstanding.values().cloned().collect();
             for effect in outstanding {
                 // A compose is never outstanding in a journal: it is answered before the commit.
@@ -427,14 +440,18 @@ fn a_judge_may_write_the_answer_and_its_fallback_takes_over() {
     let world =
         World::new(plan(agent(sampling(ChooseBy::Synthesise))), 0.01, |state, purpose| match (purpose, turns(state)) {
             (Purpose::Sample(at), 0) => Ok(writes(["a", "b", "c"][*at as usize])),
-            (Purpose::Choose, _) if state.steps[0].quality.models.is_empty() => Err(ModelFault::RateLimited),
+            (Purpose::Choose, _) if state.steps[0].tried.is_empty() => Err(ModelFault::RateLimited),
             (Purpose::Choose, _) => Ok(writes("abc")),
             _ => Ok(says("done")),
         })
         .run();
     assert_eq!(world.workspace.last().unwrap(), "abc");
     assert_eq!(world.count("judge"), 2);
-    assert!(world.state.notes[0].contains("next model of the judge"), "{:?}", world.state.notes);
+    assert!(
+        world.state.notes[0].contains("`judge-spare` is asked while `judge-model` rests"),
+        "{:?}",
+        world.state.notes
+    );
 }
 
 #[test]

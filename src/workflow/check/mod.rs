@@ -165,6 +165,9 @@ fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
 fn configuration(checker: &mut Checker<'_>, root: &Node) {
     workflow::gates(checker, root.get("gates"));
     memory::experience(checker, root.get("experience"));
+    if let Some(budget) = root.get("budget") {
+        limits::budgets(checker, budget);
+    }
     if let Some(sandbox) = root.get("sandbox") {
         workflow::sandboxed(checker, sandbox);
     }

@@ -51,7 +51,7 @@ pub(super) fn of_step(checker: &mut Checker<'_>, step: &Node) {
         checker.error(codes::CONTRADICTORY_QUALITY, best.at, message).help =
             Some("take `attempts` out; `best_of: { n: 3 }` tries as often".into());
     }
-    if step.get("backend").and_then(Node::text).is_some_and(|backend| backend != "native") {
+    if step.get("backend").is_some_and(|backend| backend.text() != Some("native")) {
         for key in ["action_sampling", "guardrail", "debate"].iter().filter_map(|key| quality.key(key)) {
             let message = format!("`{}` works on the turns of our own agent, and the step has another one", key.text);
             checker.error(codes::CONTRADICTORY_QUALITY, key.at, message).help =

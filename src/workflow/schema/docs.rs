@@ -236,13 +236,17 @@ pub struct BudgetDoc {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub max_cost_usd: Option<f64>,
+    /// US dollars for one model call.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub max_cost_per_call_usd: Option<f64>,
     /// Tokens, in and out together.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
-    /// Shares of the budget at which to warn.
+    /// Shares of each budget at which to warn, from 0 to 1. Default: [0.8, 0.9].
     #[serde(default)]
-    pub warn_at: Option<Vec<f64>>,
+    pub warn_at: Option<Vec<super::kinds::Share>>,
 }
 
 /// What happens when runs meet.

@@ -167,6 +167,8 @@ impl LimitsDoc {
             timeout_ms: self.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok()),
             max_cost_usd: self.max_cost_usd,
             max_cost_per_step_usd: self.max_cost_per_step_usd,
+            max_cost_per_call_usd: None,
+            shared: Vec::new(),
             max_tokens: self.max_tokens,
             max_file_changes: self.max_file_changes,
             stall_threshold: self.stall.as_ref().map(|stall| stall.threshold),

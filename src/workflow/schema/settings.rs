@@ -266,6 +266,10 @@ pub struct ConfigDoc {
     /// Which models a scenario may use, in order of preference.
     #[serde(default)]
     pub scenarios: IndexMap<String, OneOrMany<ModelName>>,
+    /// A request of more estimated tokens goes to the models of the scenario `longContext`. Default: 60000.
+    #[serde(default)]
+    #[schemars(range(min = 1000))]
+    pub long_context_tokens: Option<u64>,
     /// The policy of workflows that name none. Default: headless-safe-sandbox.
     #[serde(default)]
     pub policy: Option<PolicyName>,
@@ -354,6 +358,14 @@ pub enum Provider {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigBudgetDoc {
+    /// US dollars for one model call.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_call_usd: Option<f64>,
+    /// US dollars for one step, over all its attempts.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_step_usd: Option<f64>,
     /// US dollars for one run.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -362,11 +374,15 @@ pub struct ConfigBudgetDoc {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub per_change_usd: Option<f64>,
-    /// US dollars for one person and day.
+    /// US dollars for one person and day (UTC).
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub per_actor_per_day_usd: Option<f64>,
-    /// US dollars for one day.
+    /// US dollars for one workflow and day (UTC).
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub per_workflow_per_day_usd: Option<f64>,
+    /// US dollars for one day (UTC).
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub per_day_usd: Option<f64>,

@@ -1,0 +1,2 @@
+DROP TABLE allowances;
+ALTER TABLE runs DROP COLUMN reserved;
