@@ -4,7 +4,7 @@
 mod common;
 
 use async_trait::async_trait;
-use codeforge::adapter::{clock::SystemClock, git, sandbox, sqlite};
+use codeforge::adapter::{clock::SystemClock, gateway, git, sandbox, sqlite};
 use codeforge::engine::Engine;
 use codeforge::model::account::Ending;
 use codeforge::model::chat::{Bill, ChatAnswer, ChatRequest, ModelError, ModelRef, RawCall, StopReason};
@@ -180,6 +180,7 @@ async fn requests_are_marked_for_the_providers_cache_where_the_next_one_begins_t
         store: sqlite::open(repository.state_dir(), Arc::new(SystemClock)).await.unwrap(),
         drivers: sandbox::drivers(&sandbox::Host { path: "/usr/bin:/bin".into(), ..sandbox::Host::default() }),
         models: Arc::clone(&noting) as Arc<dyn ChatModel>,
+        gateway: Arc::new(gateway::HttpGateway::new(gateway::Times::default(), Arc::new(SystemClock))),
         clock: Arc::new(SystemClock),
         watch: Arc::new(Nobody),
         owner: sqlite::owner(),
