@@ -1,11 +1,12 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, clock, git, openai, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, clock, git, openai, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
+use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use crate::port::clock::Clock;
-use crate::port::model::ChatModel;
+use crate::port::model::{Catalog, ChatModel};
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::SandboxDriver;
 use crate::port::store::{Store, StoreError};
@@ -203,8 +204,19 @@ impl World for RealWorld {
     fn models(&self, tape: &Tape) -> Vec<ModelRef> {
         match tape {
             Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
-            Tape::Off | Tape::Record(_) => openai::discover(&variable),
+            Tape::Off | Tape::Record(_) => match openai::discover(&variable) {
+                found if !found.is_empty() => found,
+                _ => catalog::model(&variable).into_iter().collect(),
+            },
         }
+    }
+
+    fn servers(&self) -> Vec<Server> {
+        catalog::servers(&variable)
+    }
+
+    fn catalog(&self) -> Result<Arc<dyn Catalog>, String> {
+        Ok(Arc::new(catalog::Asker::new(Arc::new(variable))))
     }
 
     fn random(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! Implementations of the ports. Vendor types stay here.
 
 pub mod cassette;
+pub mod catalog;
 pub mod clock;
 pub mod fake;
 pub mod git;

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod costs;
 pub mod demo;
 pub mod error;
+pub mod models;
 pub mod modes;
 pub mod policies;
 pub mod resume;
@@ -96,6 +97,8 @@ pub enum Command {
     Runs(runs::Args),
     /// What it cost, by model, workflow or day
     Costs(costs::Args),
+    /// Models: list, show, test
+    Models(models::Args),
     /// Modes: list, show
     Modes(modes::Args),
     /// Policies: list, show, test a call by hand
@@ -118,6 +121,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
         Command::Resume(args) => resume::run(args, cx, stop).await,
         Command::Runs(args) => runs::run(args, cx, &fold).await,
         Command::Costs(args) => costs::run(args, cx).await,
+        Command::Models(args) => models::run(args, cx).await,
         Command::Modes(args) => modes::run(args, cx).await,
         Command::Policies(args) => {
             let library = run::load(&here(cx), cx)?;

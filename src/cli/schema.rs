@@ -26,6 +26,8 @@ pub enum Kind {
     Policy,
     /// .codeforge/config.yml
     Config,
+    /// .codeforge/pricing.yml
+    Pricing,
 }
 
 /// Runs the command.
@@ -38,6 +40,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         Kind::Mode => DocKind::Mode,
         Kind::Policy => DocKind::Policy,
         Kind::Config => DocKind::Config,
+        Kind::Pricing => DocKind::Pricing,
     };
     cx.data(&format!("{:#}\n", json_schema(kind)));
     Ok(())

@@ -6,7 +6,6 @@ use crate::model::chat::ChatRequest;
 use crate::model::id::TreeId;
 use crate::model::journal::{Effect, Input, Work};
 use crate::model::plan::{AgentSpec, Plan, PlanStep};
-use crate::model::usage::Usage;
 use crate::run::State;
 use crate::template::{self, Trust};
 use serde_json::{Value, json};
@@ -22,10 +21,7 @@ impl Session {
             Ok((request, prompt)) => {
                 let input_tokens = agent::upper_bound_tokens(&request);
                 let max_output = request.model.max_output;
-                let cost = request
-                    .model
-                    .price
-                    .map(|price| price.of(&Usage { input: input_tokens, output: max_output, ..Usage::default() }));
+                let cost = request.model.price.map(|price| price.at_most(input_tokens, max_output));
                 let request_hash = agent::request_hash(&request);
                 if let Some(step) = &effect.step {
                     self.keep_request(step, request);

@@ -10,9 +10,10 @@ use crate::workflow::schema::{HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaC
 use serde_json::Value;
 
 /// Tokens that fit into a model where the configuration does not say.
-const CONTEXT_WINDOW: u64 = 128_000;
-/// The longest answer where the configuration does not say.
-const MAX_OUTPUT: u64 = 8_192;
+pub(super) const CONTEXT_WINDOW: u64 = 128_000;
+/// The longest answer where the configuration does not say: less than many models can give, because each call
+/// reserves it.
+pub(super) const MAX_OUTPUT: u64 = 8_192;
 
 /// An agent step's kind with what its mode says about limits and time.
 pub(super) struct Agent {
@@ -150,11 +151,7 @@ impl Compiler<'_> {
         let config = &self.library.config;
         let names: Vec<String> = match named {
             Some(name) => vec![name.to_owned()],
-            None => {
-                let routed = |scenario: &str| config.scenarios.get(scenario).map(|names| names.as_slice());
-                let names = routed(scenario).filter(|n| !n.is_empty()).or_else(|| routed("default"));
-                names.unwrap_or_default().iter().map(|name| name.0.clone()).collect()
-            }
+            None => super::models::chain(config, scenario),
         };
         let from_environment = &self.request.models;
         let mut models = Vec::new();
@@ -178,6 +175,10 @@ impl Compiler<'_> {
                 true => config.models.iter().map(|(name, model)| model_ref(name, model)).collect(),
             };
         }
+        for model in &mut models {
+            let doc = config.models.get(&model.name).filter(|doc| doc.model == model.model);
+            super::models::complete(model, doc, &self.library.pricing);
+        }
         if models.is_empty() && !self.no_model_said {
             self.no_model_said = true;
             let at = self.workflow.step_at(id, "mode");
@@ -193,7 +194,7 @@ impl Compiler<'_> {
 }
 
 /// A configured model with its defaults.
-fn model_ref(name: &str, model: &ModelDoc) -> ModelRef {
+pub(super) fn model_ref(name: &str, model: &ModelDoc) -> ModelRef {
     let (provider, usual) = match model.provider {
         Provider::Openai => ("openai", "https://api.openai.com/v1"),
         Provider::Anthropic => ("openai", "https://api.anthropic.com/v1"),

@@ -138,6 +138,7 @@ impl Compiler<'_> {
         let doc = &self.workflow.doc;
         // A configuration with errors is not a configuration: nothing may run under half of it.
         self.errors_of("config.y");
+        self.errors_of("pricing.y");
         let (values, trusted) = inputs::check(self.workflow, &self.request.inputs, &mut self.problems);
         let (policy, policy_resources) = self.policy()?;
         let limits = self.limits(&policy);

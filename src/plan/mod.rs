@@ -7,6 +7,8 @@ mod agents;
 mod compile;
 mod event;
 mod inputs;
+mod models;
 
 pub use compile::{Request, compile};
 pub use event::event_shape;
+pub use models::{Known, complete, known};

@@ -1,10 +1,11 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
 use super::clock::Clock;
-use super::model::ChatModel;
+use super::model::{Catalog, ChatModel};
 use super::repository::{Repository, RepositoryError};
 use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
+use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,15 @@ pub trait World: Send + Sync {
     /// The models that the environment names (`OPENAI_API_KEY` and others); with a played cassette, the one that
     /// stands for what was recorded.
     fn models(&self, tape: &Tape) -> Vec<ModelRef>;
+
+    /// Servers of models that the environment names, and those at the addresses that local ones usually have.
+    fn servers(&self) -> Vec<Server>;
+
+    /// Asks servers what they serve.
+    ///
+    /// # Errors
+    /// What keeps a client from being made, in words.
+    fn catalog(&self) -> Result<Arc<dyn Catalog>, String>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;

@@ -3,6 +3,7 @@
 use super::assemble::Billed;
 use super::retry;
 use crate::model::chat::ModelFault;
+pub(super) use crate::text::mask;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -175,17 +176,6 @@ pub(super) fn clean(text: &str, key: Option<&str>, most: usize) -> String {
         short.push('…');
     }
     short
-}
-
-/// Enough of a key to know it by, and too little to use it: `sk-…3f9a`.
-pub(super) fn mask(key: &str) -> String {
-    let letters: Vec<char> = key.chars().collect();
-    if letters.len() < 20 {
-        return "…".to_owned();
-    }
-    let head: String = letters.iter().take(3).collect();
-    let tail: String = letters.iter().skip(letters.len() - 4).collect();
-    format!("{head}…{tail}")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod checker;
 mod expressions;
 mod limits;
+mod pricing;
 mod shape;
 mod workflow;
 
@@ -12,6 +13,7 @@ use super::schema::{DocKind, codes};
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
 use checker::Checker;
 pub use limits::overruled;
+pub use pricing::stale_prices;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -77,7 +79,7 @@ impl Known {
                 DocKind::Mode => {
                     known.modes.insert(name.to_owned(), ModeFacts::of(&document.root));
                 }
-                DocKind::Config => {}
+                DocKind::Config | DocKind::Pricing => {}
             }
         }
         known.policies.sort();
@@ -106,6 +108,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
     let root = &document.root;
     let own = |key: &str| root.get(key).map(Node::entries).unwrap_or_default().iter().map(|(key, _)| key.text.clone());
     let mut checker = Checker { document, known, builtin, own_gates: own("gates").collect(), found: Vec::new() };
+    let nameless = matches!(kind, DocKind::Config | DocKind::Pricing);
     if root.is_null() && !document.text.trim().is_empty() && kind != DocKind::Config {
         // It could not be parsed, which is said already, or it holds comments only.
         return checker.found;
@@ -114,9 +117,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         return checker.found;
     }
     shape::grammar(kind).walk(root, &mut checker);
-    if kind != DocKind::Config
-        && let Some(said) = root.get("name").filter(|said| said.text().is_some_and(|text| text != name))
-    {
+    if !nameless && let Some(said) = root.get("name").filter(|said| said.text().is_some_and(|text| text != name)) {
         let message = format!("the file is called `{name}`, the {} `{}`", kind.name(), said.text().unwrap_or_default());
         checker.error(codes::NAME_MISMATCH, said.at, message).help =
             Some(format!("write `name: {name}`, or rename the file"));
@@ -126,6 +127,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         DocKind::Mode => mode(&mut checker, name, root),
         DocKind::Policy => {}
         DocKind::Config => configuration(&mut checker, root),
+        DocKind::Pricing => pricing::check(&mut checker, root),
     }
     checker.found
 }

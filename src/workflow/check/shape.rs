@@ -66,12 +66,13 @@ pub(super) trait Visitor {
 
 /// The grammar of a kind of document, compiled on first use.
 pub(super) fn grammar(kind: DocKind) -> &'static Grammar {
-    static ALL: [OnceLock<Grammar>; 4] = [const { OnceLock::new() }; 4];
+    static ALL: [OnceLock<Grammar>; 5] = [const { OnceLock::new() }; 5];
     let slot = match kind {
         DocKind::Workflow => &ALL[0],
         DocKind::Mode => &ALL[1],
         DocKind::Policy => &ALL[2],
         DocKind::Config => &ALL[3],
+        DocKind::Pricing => &ALL[4],
     };
     slot.get_or_init(|| Grammar::compile(&json_schema(kind)))
 }

@@ -6,6 +6,7 @@ pub mod docs;
 pub mod document;
 pub mod kinds;
 pub mod library;
+pub mod pricing;
 pub mod settings;
 pub mod stop;
 pub mod values;
@@ -14,6 +15,7 @@ pub use docs::*;
 pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
 pub use library::{Library, Loaded};
+pub use pricing::{PriceDoc, Pricing, PricingDoc};
 pub use settings::*;
 
 use serde_json::{Value, json};
@@ -29,19 +31,22 @@ pub enum DocKind {
     Policy,
     /// `config.yml`.
     Config,
+    /// `pricing.yml`.
+    Pricing,
 }
 
 impl DocKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config];
+    pub const ALL: [Self; 5] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Pricing];
 
-    /// Its name: `workflow`, `mode`, `policy`, `config`.
+    /// Its name: `workflow`, `mode`, `policy`, `config`, `pricing`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
             Self::Mode => "mode",
             Self::Policy => "policy",
             Self::Config => "config",
+            Self::Pricing => "pricing",
         }
     }
 }
@@ -64,6 +69,7 @@ pub fn json_schema(kind: DocKind) -> Value {
         DocKind::Mode => schemars::schema_for!(ModeDoc),
         DocKind::Policy => schemars::schema_for!(PolicyDoc),
         DocKind::Config => schemars::schema_for!(ConfigDoc),
+        DocKind::Pricing => schemars::schema_for!(PricingDoc),
     };
     let mut schema = schema.to_value();
     for (_, definition, key, synonym) in SYNONYMS.iter().filter(|(of, ..)| *of == kind) {
