@@ -4,7 +4,7 @@ pub mod cassette;
 pub mod clock;
 pub mod fake;
 pub mod git;
-pub mod openai;
+pub mod llm;
 pub mod sandbox;
 pub mod sqlite;
 pub mod tls;

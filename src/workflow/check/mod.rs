@@ -3,6 +3,7 @@
 mod checker;
 mod expressions;
 mod limits;
+mod providers;
 mod shape;
 mod workflow;
 
@@ -12,6 +13,7 @@ use super::schema::{DocKind, codes};
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
 use checker::Checker;
 pub use limits::overruled;
+pub use providers::misfits;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

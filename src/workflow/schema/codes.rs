@@ -70,6 +70,7 @@ codes! {
     REQUIRED_GATE_MISSING = "required-gate-missing", "The policy requires a gate that is not defined.";
     NO_MODEL = "no-model", "No model is configured for a scenario.";
     UNPRICED_MODEL = "unpriced-model", "A model without a price under a dollar cap, and no token cap.";
+    MODEL_PROVIDER = "model-provider", "A model's settings do not fit its provider.";
     UNKNOWN_WORKFLOW = "unknown-workflow", "No workflow of that name.";
     BAD_INPUT = "bad-input", "An input is missing, unknown, or not of its type.";
 }
