@@ -5,7 +5,7 @@ pub mod catalog;
 pub mod clock;
 pub mod fake;
 pub mod git;
-pub mod openai;
+pub mod llm;
 pub mod sandbox;
 pub mod sqlite;
 pub mod tls;

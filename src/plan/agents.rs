@@ -6,7 +6,7 @@ use crate::model::plan::{AgentSpec, OutputSpec};
 use crate::model::policy::Limits;
 use crate::model::tool::WRITING_TOOLS;
 use crate::workflow::schema::library::nearest;
-use crate::workflow::schema::{HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaChoice, StepDoc, codes, stop, values};
+use crate::workflow::schema::{HistoryDoc, ModelDoc, OutputDoc, SchemaChoice, StepDoc, codes, stop, values};
 use serde_json::Value;
 
 /// Tokens that fit into a model where the configuration does not say.
@@ -195,32 +195,17 @@ impl Compiler<'_> {
 
 /// A configured model with its defaults.
 pub(super) fn model_ref(name: &str, model: &ModelDoc) -> ModelRef {
-    let (provider, usual) = match model.provider {
-        Provider::Openai => ("openai", "https://api.openai.com/v1"),
-        Provider::Anthropic => ("openai", "https://api.anthropic.com/v1"),
-        Provider::Litellm => ("openai", "http://localhost:4000/v1"),
-        Provider::Openrouter => ("openai", "https://openrouter.ai/api/v1"),
-        Provider::Ollama => ("openai", "http://localhost:11434/v1"),
-    };
-    let base_url = model.base_url.as_ref().map_or_else(|| usual.to_owned(), |url| versioned(&url.0));
     ModelRef {
         name: name.to_owned(),
-        provider: provider.to_owned(),
+        provider: model.provider.as_str().to_owned(),
         model: model.model.clone(),
-        base_url: Some(base_url),
+        base_url: super::address::address(model),
         api_key: model.api_key.as_ref().map(|key| key.0.clone()),
         price: model.price,
         context_window: model.context_window.unwrap_or(CONTEXT_WINDOW),
         max_output: model.max_output.unwrap_or(MAX_OUTPUT),
         tools: model.tools.unwrap_or(true),
         tags: model.tags.clone(),
-        reasoning: None,
+        reasoning: model.reasoning.map(|effort| effort.as_str().to_owned()),
     }
-}
-
-/// A base URL without a path gets `/v1`, where all known servers have their protocol.
-fn versioned(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    if host.contains('/') { url.to_owned() } else { format!("{url}/v1") }
 }

@@ -3,6 +3,7 @@
 //! [`compile()`] takes a loaded [`crate::workflow::schema::Library`] and what was asked for, and gives a
 //! [`crate::model::plan::Plan`] or all the reasons why there is none. Whatever it decides by default is decided here.
 
+mod address;
 mod agents;
 mod compile;
 mod event;

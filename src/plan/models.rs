@@ -3,7 +3,7 @@
 use super::agents::{CONTEXT_WINDOW, MAX_OUTPUT, model_ref};
 use crate::model::catalog::PriceOrigin;
 use crate::model::chat::ModelRef;
-use crate::workflow::schema::{ConfigDoc, Library, ModelDoc, Pricing, Provider};
+use crate::workflow::schema::{ConfigDoc, Library, ModelDoc, Pricing};
 use std::collections::BTreeSet;
 
 /// A model that steps can use.
@@ -11,8 +11,6 @@ use std::collections::BTreeSet;
 pub struct Known {
     /// The model as a run would ask it.
     pub model: ModelRef,
-    /// Who serves it, as configured (`litellm`, `openrouter`, …).
-    pub provider: String,
     /// Whether it is from the environment; else from the configuration.
     pub from_environment: bool,
     /// Where its price is from; `None`: nobody knows its price.
@@ -33,7 +31,6 @@ pub fn known(library: &Library, environment: &[ModelRef]) -> Vec<Known> {
         let price_from = complete(&mut model, doc, &library.pricing);
         let uses = routes.iter().filter(|(_, names)| names.contains(&model.name));
         Known {
-            provider: doc.map_or_else(|| model.provider.clone(), |doc| provider(doc).to_owned()),
             from_environment: doc.is_none(),
             price_from,
             scenarios: uses.map(|(scenario, _)| scenario.clone()).collect(),
@@ -68,8 +65,7 @@ pub(super) fn chain(config: &ConfigDoc, scenario: &str) -> Vec<String> {
 /// Fills in the price and the sizes that a model was not given, from the tables, and says where the price is from.
 /// `doc`: what the configuration says of it.
 pub fn complete(model: &mut ModelRef, doc: Option<&ModelDoc>, pricing: &Pricing) -> Option<PriceOrigin> {
-    let provider = doc.map_or_else(|| model.provider.clone(), |doc| provider(doc).to_owned());
-    let found = pricing.look_up(&provider, &model.model);
+    let found = pricing.look_up(&model.provider, &model.model);
     let said = |configured: fn(&ModelDoc) -> Option<u64>, own: u64| match doc {
         Some(doc) => configured(doc),
         None => Some(own).filter(|own| *own > 0),
@@ -84,17 +80,6 @@ pub fn complete(model: &mut ModelRef, doc: Option<&ModelDoc>, pricing: &Pricing)
     let (price, origin) = found.price?;
     model.price = Some(price);
     Some(origin)
-}
-
-/// A provider's name in tables and listings.
-fn provider(doc: &ModelDoc) -> &'static str {
-    match doc.provider {
-        Provider::Openai => "openai",
-        Provider::Anthropic => "anthropic",
-        Provider::Litellm => "litellm",
-        Provider::Openrouter => "openrouter",
-        Provider::Ollama => "ollama",
-    }
 }
 
 #[cfg(test)]

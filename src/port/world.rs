@@ -54,6 +54,10 @@ pub trait World: Send + Sync {
     /// stands for what was recorded.
     fn models(&self, tape: &Tape) -> Vec<ModelRef>;
 
+    /// A model with the address, and the name of the key's variable, that are its provider's where it has none of its
+    /// own.
+    fn addressed(&self, model: ModelRef) -> ModelRef;
+
     /// Servers of models that the environment names, and those at the addresses that local ones usually have.
     fn servers(&self) -> Vec<Server>;
 

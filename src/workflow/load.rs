@@ -238,6 +238,7 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
     }
     library.config_document = config_document;
     problems.extend(check::overruled(&library));
+    problems.extend(check::misfits(&library));
     library.diagnostics = problems;
     library
 }

@@ -5,10 +5,11 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
+mod anthropic;
 pub mod model_server;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
-pub use model_server::{Asked, ModelServer, Reply, Rule, Script};
+pub use model_server::{Asked, ModelServer, Reply, Rule, Script, Wire};
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

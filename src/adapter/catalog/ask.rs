@@ -91,6 +91,7 @@ impl Asker {
         let key = SecretString::from(key);
         let (header, text) = match server.provider.as_str() {
             "anthropic" => (HeaderName::from_static("x-api-key"), key),
+            "azure" => (HeaderName::from_static("api-key"), key),
             _ => (AUTHORIZATION, SecretString::from(format!("Bearer {}", key.expose_secret()))),
         };
         let mut value = HeaderValue::from_str(text.expose_secret())

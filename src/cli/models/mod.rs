@@ -81,7 +81,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
             cx.data(&text);
         }
         What::Test { names } => {
-            let known = plan::known(&library, &cx.world.models(&Tape::Off));
+            let known = known(&library, cx);
             // Servers are asked only for names that nothing else has.
             let offline = names.iter().all(|name| known.iter().any(|it| it.model.name == *name));
             let overview = Overview::take(&library, ages, offline, cx).await?;
@@ -131,7 +131,7 @@ struct Asked {
 
 impl Overview {
     async fn take(library: &Library, ages: Vec<Age>, offline: bool, cx: &Context<'_>) -> Result<Self, CliError> {
-        let known = plan::known(library, &cx.world.models(&Tape::Off));
+        let known = known(library, cx);
         let mut servers = Vec::new();
         if !offline {
             let catalog = cx.world.catalog().map_err(CliError::usage)?;
@@ -201,10 +201,10 @@ impl Asked {
 
 impl Entry {
     fn json(&self, cx: &Context<'_>) -> Value {
-        let Known { model, provider, price_from, scenarios, .. } = &self.known;
+        let Known { model, price_from, scenarios, .. } = &self.known;
         json!({
             "name": model.name,
-            "provider": provider,
+            "provider": model.provider,
             "model": model.model,
             "base_url": model.base_url.as_deref().map(shown),
             "from": self.from,
@@ -227,9 +227,15 @@ impl Entry {
     }
 }
 
+/// The models of the configuration and the environment, with the addresses that they are asked at.
+fn known(library: &Library, cx: &Context<'_>) -> Vec<Known> {
+    let all = plan::known(library, &cx.world.models(&Tape::Off)).into_iter();
+    all.map(|known| Known { model: cx.world.addressed(known.model), ..known }).collect()
+}
+
 /// The environment's servers and those of configured models, each once.
 fn all_servers(known: &[Known], mut servers: Vec<Server>) -> Vec<Server> {
-    for Known { model, provider, .. } in known {
+    for Known { model, .. } in known {
         let Some(base_url) = &model.base_url else { continue };
         match servers.iter_mut().find(|server| server.base_url == *base_url) {
             Some(server) => {
@@ -237,7 +243,7 @@ fn all_servers(known: &[Known], mut servers: Vec<Server>) -> Vec<Server> {
                 server.named = true;
             }
             None => servers.push(Server {
-                provider: provider.clone(),
+                provider: model.provider.clone(),
                 base_url: base_url.clone(),
                 api_key: model.api_key.clone(),
                 known_by: format!("model `{}`", model.name),
@@ -272,7 +278,6 @@ fn asked(server: Server, listing: Listing, library: &Library) -> Asked {
         let found = plan::complete(&mut model, None, &library.pricing);
         model.max_output = served.max_output.unwrap_or(model.max_output);
         let known = Known {
-            provider: server.provider.clone(),
             from_environment: false,
             price_from: if served.price.is_some() { Some(PriceOrigin::Server) } else { found },
             scenarios: Vec::new(),

@@ -21,7 +21,7 @@ pub(super) fn list(overview: &Overview, all: bool, cx: &Context<'_>) -> String {
             let gone = matches!(entry.served, Some(None));
             [
                 model.name.clone(),
-                format!("{}/{}", entry.known.provider, model.model),
+                format!("{}/{}", model.provider, model.model),
                 short_price(model.price.as_ref()),
                 origin(entry.known.price_from.as_ref()),
                 grouped(model.context_window),
@@ -87,7 +87,7 @@ pub(super) fn one(entry: &Entry, cx: &Context<'_>) -> String {
     };
     line("name", &model.name);
     line("from", &entry.from);
-    line("provider", &entry.known.provider);
+    line("provider", &model.provider);
     line("model", &model.model);
     line("address", &model.base_url.as_deref().map(shown).unwrap_or_default());
     line("key", &key_text(model.api_key.as_deref(), cx));

@@ -4,6 +4,7 @@ mod checker;
 mod expressions;
 mod limits;
 mod pricing;
+mod providers;
 mod shape;
 mod workflow;
 
@@ -14,6 +15,7 @@ use crate::model::diagnostic::{Diagnostic, Place, Severity};
 use checker::Checker;
 pub use limits::overruled;
 pub use pricing::stale_prices;
+pub use providers::misfits;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

@@ -72,6 +72,7 @@ codes! {
     NO_MODEL = "no-model", "No model is configured for a scenario.";
     UNPRICED_MODEL = "unpriced-model", "A model without a price under a dollar cap, and no token cap.";
     STALE_PRICES = "stale-prices", "A table of prices that is older than half a year.";
+    MODEL_PROVIDER = "model-provider", "A model's settings do not fit its provider.";
     UNKNOWN_WORKFLOW = "unknown-workflow", "No workflow of that name.";
     BAD_INPUT = "bad-input", "An input is missing, unknown, or not of its type.";
 }
