@@ -94,6 +94,7 @@ async fn each_kind_of_server_is_asked_in_its_own_way() {
           "pricing": { "prompt": "0.000003", "completion": "0.000015", "input_cache_read": "0.0000003" },
           "top_provider": { "max_completion_tokens": 64000 } },
         { "id": "openrouter/auto", "pricing": { "prompt": "-1", "completion": "-1" } },
+        { "id": "mistral-x", "type": "base", "max_context_length": 9000, "capabilities": { "function_calling": true } },
         { "id": "two words" }, { "id": "hid\u{202e}den" }, { "id": "x".repeat(300) }, { "id": 7 }, {} ] });
     let base = serve(Router::new().route("/v1/models", get(|| async { Json(list) }))).await;
     for provider in ["openrouter", "lmstudio", "vllm", "openai", "litellm"] {
@@ -104,6 +105,7 @@ async fn each_kind_of_server_is_asked_in_its_own_way() {
                 ("meta/llama", None, Some(4096), None, None, true),
                 ("maker/m", Some((3.0, 15.0)), Some(200_000), Some(64_000), Some(true), true),
                 ("openrouter/auto", None, None, None, None, true),
+                ("mistral-x", None, Some(9000), None, Some(true), true),
             ],
             "{provider}"
         );
@@ -296,7 +298,7 @@ async fn the_list_says_what_there_is_what_it_costs_and_where_that_is_from() {
         "its server does not list it",
         "ollama at",
         "2 models",
-        "built in, 2026-",
+        "built in, 20",
     ] {
         assert!(said.contains(part), "{part}:\n{said}");
     }
@@ -362,5 +364,27 @@ async fn a_test_is_one_tiny_request_and_a_model_that_fails_is_code_5_with_advice
     assert_eq!(
         codeforge().args(["models", "test"]).current_dir(repo.path()).args(["nope"]).output().unwrap().status.code(),
         Some(2)
+    );
+}
+
+const LOOK: &str = "name: look\nsteps: { a: { mode: researcher, prompt: Look. } }\ndeliver: { as: none }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anthropics_key_alone_is_enough_for_a_run_under_a_dollar_cap() {
+    let finish = Reply::call("finish", json!({ "summary": "seen" })).usage(1000, 100);
+    let server = ModelServer::start(vec![Rule::when().model("claude-sonnet-4-6").reply(finish)]).await;
+    let repo = TestRepo::with(&[("README.md", "x"), (".codeforge/workflows/look.yml", LOOK)]);
+    let env = [("ANTHROPIC_API_KEY", "sk-ant-abcdefghijklmnopqrstuv"), ("ANTHROPIC_BASE_URL", server.url())];
+    let output = models(&repo, &["run", "look", "--sandbox", "native", "--format", "json"], &env);
+    assert!(output.status.success(), "{}", spoken(&output));
+    server.finished();
+    // The shipped table has its price: 1000 tokens at $3 and 100 at $15 a million.
+    let account: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let trajectory = std::fs::read_to_string(account["trajectory"].as_str().unwrap()).unwrap();
+    let lines = trajectory.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let bill = lines.into_iter().find(|line| line.get("cost_from").is_some()).unwrap();
+    assert_eq!(
+        (&bill["cost_usd"], &bill["cost_from"], &bill["model"]),
+        (&json!(0.0045), &json!("price_table"), &json!("env"))
     );
 }

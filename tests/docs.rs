@@ -88,7 +88,7 @@ fn documents(text: &str) -> Vec<(String, String)> {
 #[test]
 fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
     let mut tried = 0;
-    for name in ["README.md", "docs/quick-start.md", "docs/workflows.md", "docs/sandbox.md"] {
+    for name in ["README.md", "docs/quick-start.md", "docs/workflows.md", "docs/sandbox.md", "docs/pricing.md"] {
         let mut sources = workflow::builtin();
         let documents = documents(&page(name));
         for (path, text) in &documents {
@@ -136,7 +136,9 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
 #[test]
 fn links_lead_somewhere() {
     let mut missing = Vec::new();
-    for name in ["README.md", "docs/README.md", "docs/quick-start.md", "docs/workflows.md", "docs/runs.md"] {
+    for name in
+        ["README.md", "docs/README.md", "docs/quick-start.md", "docs/workflows.md", "docs/runs.md", "docs/models.md"]
+    {
         let text = page(name);
         let folder = root().join(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -483,7 +483,8 @@ impl Compiler<'_> {
                 self.problems.push(problem);
                 self.help(
                     "in .codeforge/config.yml, give its price:  price: { input_per_mtok: …, output_per_mtok: … }\n\
-                     or cap the tokens of a run instead:  budget: { per_run_tokens: 2000000 }",
+                     or cap the tokens of a run instead:  budget: { per_run_tokens: 2000000 }\n\
+                     `codeforge models list` shows what its server says that it costs",
                 );
             }
         }

@@ -59,14 +59,13 @@ fn merge(one: &mut Served, other: Served) {
 }
 
 /// `GET /v1/models`, as OpenAI has it and with what others add: OpenRouter (`pricing`, `context_length`), vLLM
-/// (`max_model_len`), LM Studio's own (`type`, `max_context_length`), Anthropic.
+/// (`max_model_len`), LM Studio's own (`type`, `max_context_length`), Mistral, Anthropic.
 pub(super) fn openai(body: &Value) -> Option<Vec<Served>> {
     let data = body.get("data")?.as_array()?;
     let models = data.iter().filter_map(|item| {
         let cost = |key: &str| per_million(item.pointer(&format!("/pricing/{key}"))?);
         let first = |keys: &[&str]| keys.iter().find_map(|key| item.pointer(key).and_then(number));
-        let parameters =
-            item.get("supported_parameters").or_else(|| item.get("capabilities")).and_then(Value::as_array);
+        let kind = item.get("type").filter(|kind| ["llm", "vlm", "embeddings"].iter().any(|it| *kind == it));
         Some(Served {
             model: item.get("id").and_then(name)?,
             price: cost("prompt").zip(cost("completion")).map(|(input, output)| Price {
@@ -83,12 +82,22 @@ pub(super) fn openai(body: &Value) -> Option<Vec<Served>> {
                 "/max_input_tokens",
             ]),
             max_output: first(&["/top_provider/max_completion_tokens", "/max_output_tokens"]),
-            tools: parameters.map(|all| all.iter().any(|it| it == "tools" || it == "tool_use")),
-            mode: item.get("mode").or_else(|| item.get("type").filter(|kind| *kind != "model")).and_then(name),
+            tools: functions(item),
+            mode: item.get("mode").or(kind).and_then(name),
             tags: Vec::new(),
         })
     });
     Some(models.collect())
+}
+
+/// Whether a model can call functions: a word in a list (OpenRouter, LM Studio), or a switch of its own (Mistral).
+fn functions(item: &Value) -> Option<bool> {
+    let capabilities = item.get("capabilities");
+    if let Some(switch) = capabilities.and_then(|it| it.get("function_calling")) {
+        return switch.as_bool();
+    }
+    let words = item.get("supported_parameters").or(capabilities)?.as_array()?;
+    Some(words.iter().any(|it| it == "tools" || it == "tool_use"))
 }
 
 /// Ollama's `GET /api/tags`.
