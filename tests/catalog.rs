@@ -1,6 +1,7 @@
 //! What servers serve, asked over real HTTP: each in its own shape, and what is not there or talks nonsense. Then the
 //! command that shows it.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 mod common;
 
 use axum::Router;
@@ -369,22 +370,47 @@ async fn a_test_is_one_tiny_request_and_a_model_that_fails_is_code_5_with_advice
 
 const LOOK: &str = "name: look\nsteps: { a: { mode: researcher, prompt: Look. } }\ndeliver: { as: none }\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn anthropics_key_alone_is_enough_for_a_run_under_a_dollar_cap() {
+/// The bill of a run of one call that is configured by nothing but these variables.
+async fn bill(model: &str, env: impl FnOnce(&str) -> Vec<(&'static str, String)>) -> Value {
     let finish = Reply::call("finish", json!({ "summary": "seen" })).usage(1000, 100);
-    let server = ModelServer::start(vec![Rule::when().model("claude-sonnet-4-6").reply(finish)]).await;
+    let server = ModelServer::start(vec![Rule::when().model(model).reply(finish)]).await;
     let repo = TestRepo::with(&[("README.md", "x"), (".codeforge/workflows/look.yml", LOOK)]);
-    let env = [("ANTHROPIC_API_KEY", "sk-ant-abcdefghijklmnopqrstuv"), ("ANTHROPIC_BASE_URL", server.url())];
-    let output = models(&repo, &["run", "look", "--sandbox", "native", "--format", "json"], &env);
-    assert!(output.status.success(), "{}", spoken(&output));
+    let mut command = repo.codeforge(&["run", "look", "--sandbox", "native", "--format", "json"]);
+    let account: Value = serde_json::from_str(&ok(command.envs(env(server.url())))).unwrap();
     server.finished();
-    // The shipped table has its price: 1000 tokens at $3 and 100 at $15 a million.
-    let account: Value = serde_json::from_slice(&output.stdout).unwrap();
     let trajectory = std::fs::read_to_string(account["trajectory"].as_str().unwrap()).unwrap();
     let lines = trajectory.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let bill = lines.into_iter().find(|line| line.get("cost_from").is_some()).unwrap();
-    assert_eq!(
-        (&bill["cost_usd"], &bill["cost_from"], &bill["model"]),
-        (&json!(0.0045), &json!("price_table"), &json!("env"))
-    );
+    json!([bill["model"], bill["cost_usd"], bill["cost_from"]])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_or_an_address_alone_is_enough_for_a_run_under_a_dollar_cap() {
+    // The shipped table has the price of Anthropic's usual model: 1000 tokens at $3 and 100 at $15 a million.
+    let anthropic = bill("claude-sonnet-4-6", |url| {
+        vec![("ANTHROPIC_API_KEY", "sk-ant-abcdefghijklmnopqrstuv".into()), ("ANTHROPIC_BASE_URL", url.into())]
+    });
+    assert_eq!(anthropic.await, json!(["env", 0.0045, "price_table"]));
+    // What runs here is known to cost nothing.
+    let ollama = bill("qwen3:8b", |url| {
+        vec![("OLLAMA_HOST", url.trim_end_matches("/v1").into()), ("CODEFORGE_MODEL", "qwen3:8b".into())]
+    });
+    assert_eq!(ollama.await, json!(["env", 0.0, "price_table"]));
+}
+
+#[test]
+fn a_broken_table_of_prices_stops_what_relies_on_it() {
+    let repo = TestRepo::with(&[("README.md", "x"), (".codeforge/workflows/look.yml", LOOK)]);
+    repo.write(".codeforge/pricing.yml", "as_of: 2026-01-02\nmodels:\n  gpt-4.1: { input: 0.1 }\n");
+    for arguments in [["models", "list"], ["run", "look"], ["validate", "--strict"]] {
+        let output = models(&repo, &arguments, &[("OPENAI_API_KEY", "k")]);
+        let said = spoken(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("the key `output` is missing") && said.contains(".codeforge/pricing.yml:3:12"), "{said}");
+    }
+    // Old prices are no mistake, not even a warning.
+    repo.write(".codeforge/pricing.yml", "as_of: 2024-01-02\nmodels: {}\n");
+    let output = models(&repo, &["validate", "--strict"], &[]);
+    let said = spoken(&output);
+    assert!(output.status.success() && said.contains("[stale-prices]"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! Asking a server what it serves: short deadlines, no retries, no redirects.
 
 use super::shapes;
+use crate::adapter::llm::KeyLookup;
 use crate::adapter::tls;
 use crate::model::catalog::{Listing, Served, Server};
 use crate::port::model::Catalog;
@@ -12,11 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
-
-/// Gives the value of the variable whose name stands in `env://NAME`.
-pub type KeyLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// One question has to be answered in this time, all of it.
 const DEADLINE: Duration = Duration::from_secs(2);

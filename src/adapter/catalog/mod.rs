@@ -7,5 +7,5 @@ mod ask;
 mod environment;
 mod shapes;
 
-pub use ask::{Asker, KeyLookup};
+pub use ask::Asker;
 pub use environment::{model, servers};

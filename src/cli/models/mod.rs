@@ -5,11 +5,14 @@ mod test;
 
 use super::error::CliError;
 use super::{Context, Format, run};
+use crate::model::account::Ending;
 use crate::model::catalog::{Listing, PriceOrigin, Served, Server};
 use crate::model::chat::ModelRef;
+use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::usage::Price;
 use crate::plan::{self, Known};
 use crate::port::world::Tape;
+use crate::report;
 use crate::text;
 use crate::workflow::schema::Library;
 use crate::workflow::schema::pricing::Age;
@@ -60,6 +63,7 @@ enum What {
 /// An unknown name (2); a model that does not answer (5).
 pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     let library = run::load(&super::here(cx), cx)?;
+    refuse_half(&library, cx)?;
     let ages = library.pricing.ages(cx.world.clock().now_ms());
     for age in ages.iter().filter(|age| age.is_stale()) {
         cx.say(&stale(age));
@@ -93,6 +97,19 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Models of half a configuration would be believed to be all.
+fn refuse_half(library: &Library, cx: &Context<'_>) -> Result<(), CliError> {
+    let ours = |file: &str| {
+        library.config_document.as_ref().is_some_and(|it| it.file == file) || file.ends_with("pricing.yml")
+    };
+    let wrong = |it: &&Diagnostic| it.severity == Severity::Error && ours(&it.place.file);
+    let problems: Vec<&Diagnostic> = library.diagnostics.iter().filter(wrong).collect();
+    for problem in &problems {
+        cx.complain(&report::diagnostics::render(problem, cx.color));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(CliError::silent(Ending::Misconfigured)) }
 }
 
 const NO_MODEL: &str = "no model is configured: set OPENAI_API_KEY or ANTHROPIC_API_KEY, or name one in \

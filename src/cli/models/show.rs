@@ -33,10 +33,14 @@ pub(super) fn list(overview: &Overview, all: bool, cx: &Context<'_>) -> String {
         table(&rows, "", &mut text);
         text.push_str("\nPrices are in US dollars per million tokens, in and out.\n");
     }
+    let mut servers = String::new();
     for asked in &overview.servers {
-        server(asked, all, &mut text);
+        server(asked, all, &mut servers);
     }
-    text
+    if !text.is_empty() && !servers.is_empty() {
+        text.push('\n');
+    }
+    text + &servers
 }
 
 fn server(asked: &Asked, all: bool, text: &mut String) {
@@ -45,7 +49,7 @@ fn server(asked: &Asked, all: bool, text: &mut String) {
     if !server.named && !matches!(asked.listing, Listing::Served(_)) {
         return;
     }
-    let _ = write!(text, "\n{} at {} ({}): ", server.provider, shown(&server.base_url), server.known_by);
+    let _ = write!(text, "{} at {} ({}): ", server.provider, shown(&server.base_url), server.known_by);
     match &asked.listing {
         Listing::Absent(why) => {
             let _ = writeln!(text, "not there: {why}");
