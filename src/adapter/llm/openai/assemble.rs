@@ -25,16 +25,16 @@ pub(super) struct Assembler {
 
 impl Assembler {
     fn chunk(&mut self, chunk: &Value, name: &str, heard: Heard<'_>) -> Result<(), Broken> {
+        if chunk.get("type").is_some_and(|kind| kind == "message_start") {
+            // Anthropic's protocol: it would never come to an end that is known here.
+            return Err(Broken::garbled(&chunk.to_string()));
+        }
         self.billed = billed(chunk).or(self.billed);
         if let Some(said) = said(chunk).filter(|_| name == "error" || chunk.get("choices").is_none()) {
             return Err(Broken::Reported(said));
         }
         if let Some(said) = chunk.get("error").filter(|error| !error.is_null()).and_then(|_| said(chunk)) {
             return Err(Broken::Reported(said));
-        }
-        if chunk.get("type").is_some_and(|kind| kind == "message_start") {
-            // Anthropic's protocol: it would never come to an end that is known here.
-            return Err(Broken::garbled(&chunk.to_string()));
         }
         let choices = chunk.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for choice in choices.iter().filter(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0) {
