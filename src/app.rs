@@ -1,12 +1,13 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, clock, gateway, git, openai, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, clock, gateway, git, llm, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
+use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use crate::port::clock::Clock;
 use crate::port::gateway::Gateway;
-use crate::port::model::ChatModel;
+use crate::port::model::{Catalog, ChatModel};
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::sandbox::SandboxDriver;
 use crate::port::store::{Store, StoreError};
@@ -117,8 +118,8 @@ impl RealWorld {
     }
 
     /// Deadlines and attempts, as the environment sets them.
-    fn settings(&self) -> Result<openai::Settings, String> {
-        let mut settings = openai::Settings::default();
+    fn settings(&self) -> Result<llm::Settings, String> {
+        let mut settings = llm::Settings::default();
         let number = |name: &str| -> Result<Option<f64>, String> {
             match variable(name).filter(|text| !text.trim().is_empty()) {
                 None => Ok(None),
@@ -132,6 +133,9 @@ impl RealWorld {
             settings.first_byte = Duration::from_secs_f64(seconds.min(3600.0));
             settings.idle = settings.first_byte;
         }
+        if let Some(seconds) = number("CODEFORGE_LLM_TOTAL_TIMEOUT_S")? {
+            settings.total = Duration::from_secs_f64(seconds.min(86_400.0));
+        }
         if let Some(attempts) = number("CODEFORGE_LLM_ATTEMPTS")? {
             settings.attempts = (attempts as u32).clamp(1, 20);
         }
@@ -139,10 +143,9 @@ impl RealWorld {
     }
 
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
-        let key: openai::KeyLookup = Arc::new(variable);
-        let jitter: openai::Jitter = Arc::new(bits);
-        let client = openai::OpenAi::new(self.settings()?, Arc::clone(&self.clock), key, jitter)?;
-        Ok(Arc::new(openai::Router::new(client)))
+        let key: llm::KeyLookup = Arc::new(variable);
+        let jitter: llm::Jitter = Arc::new(bits);
+        Ok(Arc::new(llm::Router::new(self.settings()?, Arc::clone(&self.clock), key, jitter)?))
     }
 }
 
@@ -207,8 +210,23 @@ impl World for RealWorld {
     fn models(&self, tape: &Tape) -> Vec<ModelRef> {
         match tape {
             Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
-            Tape::Off => openai::discover(&variable),
+            Tape::Off => match llm::discover(&variable) {
+                found if !found.is_empty() => found,
+                _ => catalog::model(&variable).into_iter().collect(),
+            },
         }
+    }
+
+    fn addressed(&self, model: ModelRef) -> ModelRef {
+        llm::at_home(model)
+    }
+
+    fn servers(&self) -> Vec<Server> {
+        catalog::servers(&variable)
+    }
+
+    fn catalog(&self) -> Result<Arc<dyn Catalog>, String> {
+        Ok(Arc::new(catalog::Asker::new(Arc::new(variable))))
     }
 
     fn random(&self) -> u64 {

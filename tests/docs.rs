@@ -95,6 +95,7 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
         "docs/sandbox.md",
         "docs/history.md",
         "docs/costs.md",
+        "docs/pricing.md",
         "docs/models.md",
         "docs/quality.md",
     ];

@@ -3,9 +3,12 @@
 
 mod common;
 
-use common::{ModelServer, Reply, Rule, Script, TestRepo, eventually, ok, spoken};
-use serde_json::json;
+use common::tls::TlsFront;
+use common::{ModelServer, Reply, Rule, Script, TestRepo, Wire, eventually, ok, spoken};
+use futures::stream::{self, StreamExt};
+use serde_json::{Value, json};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 const WORKFLOW: &str = "
 name: work
@@ -106,21 +109,149 @@ async fn what_passes_by_is_retried_and_the_run_succeeds() {
     run(once(write().hang_after(60))).await.is(0, 3, &[]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_stays_ends_with_code_5_and_says_what_to_do() {
-    let always = |reply: Reply| vec![Rule::any(reply).always()];
-    run(always(Reply::status(503))).await.is(5, 4, &["503", "after 4 requests"]);
-    run(always(Reply::status(401))).await.is(5, 1, &["401", "CODEFORGE_LLM_API_KEY"]);
-    run(always(Reply::status(402))).await.is(5, 1, &["402"]);
-    run(always(Reply::status(404))).await.is(5, 1, &["404"]);
-    run(always(Reply::status(413))).await.is(5, 1, &["413"]);
-    run(always(Reply::raw("text/html", "<html>a proxy's page</html>"))).await.is(5, 1, &["text/html"]);
-    run(always(Reply::status(429).retry_after(3600))).await.is(5, 1, &["429"]);
+/// A provider's fault, in either dialect: how it shows, what the journal calls it, after how many requests the run
+/// gives up, and what the person is told.
+type Fault = (Reply, &'static str, usize, &'static [&'static str]);
+
+fn faults() -> Vec<Fault> {
+    let said = |status, words| Reply::error(status, words, None);
+    vec![
+        (Reply::status(401), "auth", 1, &["401", "refused the key in SCRIPTED_KEY (sk-…6789)"]),
+        (Reply::status(402), "payment", 1, &["402", "top it up"]),
+        (said(404, "model: scripted"), "not_found", 1, &["404", "model: scripted", "Check the model's name"]),
+        (Reply::status(408), "timeout", 2, &["408", "too slow or stuck"]),
+        (Reply::status(413), "too_long", 1, &["413", "`context_window`"]),
+        (Reply::status(429), "rate_limited", 2, &["429", "run fewer steps at once"]),
+        (Reply::status(429).retry_after(3600), "rate_limited", 1, &["429", "asks to wait 3600 s"]),
+        (Reply::status(500), "unavailable", 2, &["500", "configure a fallback model"]),
+        (said(529, "Overloaded"), "unavailable", 2, &["529: Overloaded", "configure a fallback model"]),
+        (write().failing_midway(529, "Overloaded"), "unavailable", 2, &["in place of an answer: Overloaded"]),
+        (write().cut_in_call(), "network", 2, &["broke off", "Check the address"]),
+        (Reply::hang(), "timeout", 2, &["waited 500 ms for the first byte"]),
+        (write().hang_after(60), "timeout", 2, &["waited 500 ms for the next piece"]),
+        (write().drip(Duration::from_millis(20)), "timeout", 1, &["no complete answer within 1500 ms"]),
+        (Reply::raw("text/html", "<html>a proxy's page</html>"), "protocol", 1, &["text/html", "a proxy's page"]),
+    ]
+}
+
+/// A repository whose one model is configured, in a dialect.
+fn configured(wire: Wire, url: &str) -> TestRepo {
+    let repo = repo_with(WORKFLOW);
+    let provider = if wire == Wire::OpenAi { "openai" } else { "anthropic" };
+    let config = json!({"models": {"main": {
+        "provider": provider, "model": "scripted", "base_url": url, "api_key": "env://SCRIPTED_KEY",
+        "price": {"input_per_mtok": 1.0, "output_per_mtok": 1.0},
+    }}});
+    repo.write(".codeforge/config.yml", config.to_string());
+    repo.commit("a model");
+    repo
+}
+
+/// Runs the workflow with short deadlines and two attempts; the environment may be changed.
+async fn attempt(repo: &TestRepo, change: impl FnOnce(&mut Command)) -> Output {
+    let mut command = repo.codeforge(&["run", "work", "--sandbox", "none", "-v"]);
+    command.env("SCRIPTED_KEY", "sk-canary-0123456789");
+    command.env("CODEFORGE_LLM_TIMEOUT_S", "0.5").env("CODEFORGE_LLM_TOTAL_TIMEOUT_S", "10");
+    command.env("CODEFORGE_LLM_ATTEMPTS", "2");
+    change(&mut command);
+    finished(command).await
+}
+
+/// The lines of the run's journal that are of a kind.
+fn journal(repo: &TestRepo, kind: &str) -> Vec<Value> {
+    let runs: Value = serde_json::from_str(&ok(&mut repo.codeforge(&["runs", "list", "--format", "json"]))).unwrap();
+    let id = runs[0]["run"]["id"].as_str().unwrap();
+    let events = ok(&mut repo.codeforge(&["runs", "events", id, "--format", "json"]));
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["type"] == kind).collect()
+}
+
+/// The run ended with 5; the person was told, and the journal holds the same.
+#[track_caller]
+fn given_up(repo: &TestRepo, output: &Output, fault: &str, words: &[&str]) {
+    let said = spoken(output);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(!said.contains("sk-canary"), "the key is never shown\n{said}");
+    let failed = journal(repo, "model_failed");
+    assert_eq!(failed.len(), 1, "{said}");
+    let message = failed[0]["message"].as_str().unwrap();
+    assert_eq!(failed[0]["fault"], fault, "{message}");
+    for word in words.iter().chain(&["model `main` (scripted at "]) {
+        assert!(message.contains(word), "the journal lacks `{word}`: {message}");
+        assert!(said.contains(word), "the person is not told `{word}`\n{said}");
+    }
+    assert_eq!(repo.status(), "", "nothing is left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_provider_is_given_up_after_all_attempts() {
-    run(vec![Rule::any(Reply::hang()).always()]).await.is(5, 4, &["after 4 requests"]);
+async fn what_stays_ends_with_code_5_and_says_what_to_do() {
+    let wires = [Wire::OpenAi, Wire::Anthropic].into_iter();
+    let cases = wires.flat_map(|wire| faults().into_iter().map(move |fault| (wire, fault)));
+    stream::iter(cases)
+        .for_each_concurrent(4, |(wire, (reply, fault, requests, words))| async move {
+            let server = ModelServer::start(vec![Rule::any(reply).always()]).await;
+            let repo = configured(wire, server.url());
+            let total = words.iter().any(|word| word.contains("1500 ms"));
+            let output = attempt(&repo, |it| {
+                if total {
+                    it.env("CODEFORGE_LLM_TOTAL_TIMEOUT_S", "1.5");
+                }
+            })
+            .await;
+            given_up(&repo, &output, fault, words);
+            assert_eq!(server.requests().len(), requests, "{wire:?} {fault} {words:?}");
+            let failed = journal(&repo, "model_failed");
+            assert_eq!(failed[0]["requests"], requests, "{wire:?} {fault} {words:?}");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_and_one_that_nobody_vouches_for_end_with_code_5() {
+    for wire in [Wire::OpenAi, Wire::Anthropic] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let repo = configured(wire, &format!("http://{free}/v1"));
+        let output = attempt(&repo, |_| {}).await;
+        given_up(&repo, &output, "network", &["no connection", "after 2 requests", "Check the address"]);
+
+        let server = ModelServer::start(then(vec![])).await;
+        let (front, other) = (TlsFront::of(server.url()).await, TlsFront::of(server.url()).await);
+        let repo = configured(wire, &front.url());
+        let output = attempt(&repo, |it| _ = it.env("SSL_CERT_FILE", other.certificate())).await;
+        given_up(&repo, &output, "network", &["certificate is not trusted", "SSL_CERT_FILE"]);
+        assert_eq!((front.connections(), server.requests().len()), (1, 0), "it is not tried again");
+        // Told to trust it, the same run goes through.
+        let output = attempt(&repo, |it| _ = it.env("SSL_CERT_FILE", front.certificate())).await;
+        assert_eq!(output.status.code(), Some(0), "{}", spoken(&output));
+        server.finished();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_call_cost_is_counted() {
+    // Both name the tokens of the prompt before they fail.
+    for wire in [Wire::OpenAi, Wire::Anthropic] {
+        let cut = || match wire {
+            Wire::OpenAi => {
+                let usage = json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 1}});
+                Reply::raw("text/event-stream", format!("data: {usage}\n\n"))
+            }
+            Wire::Anthropic => write().cut_in_call(),
+        };
+        let server = ModelServer::start(vec![Rule::any(cut()).always()]).await;
+        let repo = configured(wire, server.url());
+        let output = attempt(&repo, |_| {}).await;
+        given_up(&repo, &output, "network", &["broke off"]);
+        assert!(spoken(&output).contains("200 tokens in, 2 out"), "{}", spoken(&output));
+        let failed = journal(&repo, "model_failed");
+        assert_eq!((&failed[0]["usage"]["input"], &failed[0]["cost_usd"]), (&json!(200), &json!(0.000202)));
+
+        let server = ModelServer::start(then(vec![Rule::any(cut())])).await;
+        let repo = configured(wire, server.url());
+        let output = attempt(&repo, |_| {}).await;
+        assert_eq!(output.status.code(), Some(0), "{}", spoken(&output));
+        assert_eq!(journal(&repo, "answer")[0]["usage"]["input"], 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,9 @@
 //! committed schemas and the reference are what the program would write.
 //!
 //! A scenario is a folder `tests/scenarios/NN_code`: `in.yml` is the workflow `in`; other files lie as under
-//! `.codeforge`. With `compile.args` the workflow is compiled too (`name=value` lines are its inputs). What is said
-//! stands in `expected.txt`; `UPDATE=1 cargo test --test language` writes it anew, to be read before it is committed.
+//! `.codeforge`. With `compile.args` the workflow is compiled too (`name=value` lines are its inputs); with `now.txt` it
+//! is that time (milliseconds since 1970) when the age of prices is looked at. What is said stands in `expected.txt`;
+//! `UPDATE=1 cargo test --test language` writes it anew, to be read before it is committed.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -81,7 +82,7 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
         let text = || expand(&std::fs::read_to_string(path).unwrap());
         let place = match name.as_str() {
             "in.yml" => ".codeforge/workflows/in.yml".to_owned(),
-            "expected.txt" | "compile.args" | "env.txt" => continue,
+            "expected.txt" | "compile.args" | "env.txt" | "now.txt" => continue,
             name if name.starts_with("presets/") => continue,
             name => format!(".codeforge/{name}"),
         };
@@ -94,6 +95,9 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
     assert!(begun.elapsed().as_secs() < 5, "{}: refused, but not at once", folder.display());
     let mut problems: Vec<Diagnostic> =
         library.diagnostics.iter().filter(|problem| !problem.place.file.starts_with("built in")).cloned().collect();
+    if let Ok(now) = std::fs::read_to_string(folder.join("now.txt")) {
+        problems.extend(workflow::stale_prices(&library, now.trim().parse().unwrap()));
+    }
     if let Ok(arguments) = std::fs::read_to_string(folder.join("compile.args")) {
         let mut request = plan::Request { workflow: "in".into(), ..plan::Request::default() };
         if folder.join("env.txt").exists() {
@@ -170,6 +174,7 @@ fn shipped_documents_have_no_problems_and_fit_their_schemas() {
             Some("modes") => DocKind::Mode,
             Some("policies") => DocKind::Policy,
             Some("backends") => DocKind::Backend,
+            Some("prices") => DocKind::Pricing,
             _ => DocKind::Workflow,
         };
         let value: serde_json::Value = serde_yaml::from_str(&source.text).unwrap();
@@ -213,6 +218,7 @@ fn committed_schemas_and_reference_are_up_to_date() {
         (DocKind::Policy, "policy"),
         (DocKind::Config, "config"),
         (DocKind::Backend, "backend"),
+        (DocKind::Pricing, "pricing"),
     ] {
         compare(&root().join(format!("schemas/{name}.schema.json")), &format!("{:#}\n", json_schema(kind)));
     }

@@ -5,7 +5,7 @@ mod common;
 
 use codeforge::adapter::cassette::Player;
 use codeforge::adapter::fake::FakeClock;
-use codeforge::adapter::openai::{OpenAi, Router, Settings};
+use codeforge::adapter::llm::{Router, Settings};
 use codeforge::model::chat::{ChatAnswer, ChatRequest, Message, ModelError, ModelFault, ModelRef, RawCall, StopReason};
 use codeforge::model::tool::ToolSpec;
 use codeforge::model::usage::{CostSource, NanoUsd, Price, Usage};
@@ -21,7 +21,7 @@ const KEY: &str = "sk-canary-0123456789-abcdefgh3f9a";
 struct Stage {
     server: ModelServer,
     clock: Arc<FakeClock>,
-    model: OpenAi,
+    model: Router,
 }
 
 impl Stage {
@@ -59,9 +59,9 @@ impl Stage {
     }
 }
 
-fn openai(settings: Settings, clock: Arc<FakeClock>) -> OpenAi {
+fn openai(settings: Settings, clock: Arc<FakeClock>) -> Router {
     let key = Arc::new(|name: &str| (name == "TEST_KEY").then(|| KEY.to_owned()));
-    OpenAi::new(settings, clock, key, Arc::new(|| 0)).expect("a client")
+    Router::new(settings, clock, key, Arc::new(|| 0)).expect("a client")
 }
 
 fn request(base_url: &str) -> ChatRequest {
@@ -488,18 +488,17 @@ async fn an_unmatched_request_is_a_500_that_says_why() {
 }
 
 #[tokio::test]
-async fn the_router_knows_the_dialects_and_names_them() {
-    let Stage { server, model, .. } = Stage::with(vec![Rule::any(Reply::text("hi")).times(6)]).await;
-    let router = Router::new(model);
+async fn the_router_knows_the_providers_and_names_them() {
+    let Stage { server, model: router, .. } = Stage::with(vec![Rule::any(Reply::text("hi")).always()]).await;
     let mut request = request(server.url());
-    for provider in ["openai", "litellm", "openrouter", "ollama", "vllm", "lmstudio"] {
+    for provider in ["openai", "litellm", "openrouter", "ollama", "vllm", "lmstudio", "azure", "anthropic"] {
         request.model.provider = provider.to_owned();
         assert_eq!(router.ask(&request, &|_| {}).await.unwrap().text, "hi");
     }
-    request.model.provider = "anthropic".to_owned();
+    request.model.provider = "telepathy".to_owned();
     let error = router.ask(&request, &|_| {}).await.unwrap_err();
     assert_eq!((error.fault, error.requests), (ModelFault::BadRequest, 0));
-    assert!(error.message.contains("does not speak to provider `anthropic`, only to openai, openrouter"), "{error}");
+    assert!(error.message.contains("does not speak to provider `telepathy`, only to openai, anthropic"), "{error}");
     // Its own address wants its own key, by its own name.
     (request.model.provider, request.model.base_url, request.model.api_key) = ("openai".to_owned(), None, None);
     let error = router.ask(&request, &|_| {}).await.unwrap_err();

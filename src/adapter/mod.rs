@@ -1,11 +1,12 @@
 //! Implementations of the ports. Vendor types stay here.
 
 pub mod cassette;
+pub mod catalog;
 pub mod clock;
 pub mod fake;
 pub mod gateway;
 pub mod git;
-pub mod openai;
+pub mod llm;
 pub mod sandbox;
 pub mod sqlite;
 pub mod tls;

@@ -10,6 +10,7 @@ pub mod costs;
 pub mod demo;
 pub mod error;
 pub mod experience;
+pub mod models;
 pub mod modes;
 pub mod policies;
 pub mod replay;
@@ -104,6 +105,8 @@ pub enum Command {
     Costs(costs::Args),
     /// What later steps are shown of earlier runs: list, show, forget
     Experience(experience::Args),
+    /// Models: list, show, test
+    Models(models::Args),
     /// Modes: list, show
     Modes(modes::Args),
     /// Backends, the other agents that can do a step's work: list, show
@@ -130,6 +133,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
         Command::Runs(args) => runs::run(args, cx, &fold).await,
         Command::Costs(args) => costs::run(args, cx).await,
         Command::Experience(args) => experience::run(args, cx).await,
+        Command::Models(args) => models::run(args, cx).await,
         Command::Modes(args) => modes::run(args, cx).await,
         Command::Backends(args) => backends::run(args, cx).await,
         Command::Policies(args) => {

@@ -28,6 +28,8 @@ pub enum Kind {
     Config,
     /// .codeforge/backends/NAME.yml
     Backend,
+    /// .codeforge/pricing.yml
+    Pricing,
 }
 
 /// Runs the command.
@@ -41,6 +43,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         Kind::Policy => DocKind::Policy,
         Kind::Config => DocKind::Config,
         Kind::Backend => DocKind::Backend,
+        Kind::Pricing => DocKind::Pricing,
     };
     cx.data(&format!("{:#}\n", json_schema(kind)));
     Ok(())

@@ -7,7 +7,7 @@ use std::path::Path;
 /// A file larger than this is refused by its reader anyway; only so much is read.
 const LARGEST: u64 = 2 * 1024 * 1024;
 
-/// All documents of a repository: workflows, modes, policies, backends, prompts, schemas and the configuration (`config` where it
+/// All documents of a repository: workflows, modes, policies, backends, prompts, schemas, prices and the configuration (`config` where it
 /// is given instead of `.codeforge/config.yml`). Paths are as people see them, relative to the root.
 ///
 /// # Errors
@@ -36,6 +36,10 @@ pub fn read(root: &Path, config: Option<&Path>) -> io::Result<Vec<Source>> {
                 }
             }
         }
+    }
+    let prices = base.join("pricing.yml");
+    if prices.is_file() {
+        sources.push(source(&prices, ".codeforge/pricing.yml")?);
     }
     Ok(sources)
 }

@@ -47,7 +47,12 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     documents.extend(all);
     let library = super::run::library(&documents, &root);
     let mut problems: Vec<Diagnostic> =
-        library.diagnostics.into_iter().filter(|problem| checked.contains(&problem.place.file)).collect();
+        library.diagnostics.iter().filter(|problem| checked.contains(&problem.place.file)).cloned().collect();
+    let now = cx.world.clock().now_ms();
+    problems.extend(workflow::stale_prices(&library, now).into_iter().filter(|it| checked.contains(&it.place.file)));
+    for age in library.pricing.ages(now).iter().filter(|age| age.builtin && age.is_stale()) {
+        cx.say(&super::models::stale(age));
+    }
     if args.strict {
         for problem in problems.iter_mut().filter(|problem| problem.severity == Severity::Warning) {
             problem.severity = Severity::Error;

@@ -5,7 +5,6 @@ use crate::agent;
 use crate::model::id::TreeId;
 use crate::model::journal::{Effect, Input, Purpose, Work};
 use crate::model::plan::{AgentSpec, Plan, PlanStep};
-use crate::model::usage::Usage;
 use crate::run::State;
 use crate::template::{self, Trust};
 use serde_json::{Value, json};
@@ -25,10 +24,7 @@ impl Session {
                 let request = &ready.request;
                 let input_tokens = agent::upper_bound_tokens(request);
                 let max_output = request.model.max_output;
-                let cost = request
-                    .model
-                    .price
-                    .map(|price| price.of(&Usage { input: input_tokens, output: max_output, ..Usage::default() }));
+                let cost = request.model.price.map(|price| price.at_most(input_tokens, max_output));
                 let request_hash = request.fingerprint();
                 if let (Some(step), Work::Compose { purpose, .. }) = (&effect.step, &effect.work) {
                     self.keep_request(step, purpose.clone(), ready);

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod backend;
 pub mod budget;
+pub mod catalog;
 pub mod chat;
 pub mod delivery;
 pub mod diagnostic;

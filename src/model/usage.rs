@@ -96,6 +96,14 @@ pub struct Price {
 }
 
 impl Price {
+    /// The most that a call of so many prompt and completion tokens can cost, however its cache is used.
+    pub fn at_most(&self, input: u64, output: u64) -> NanoUsd {
+        let cached = [self.cache_read_per_mtok, self.cache_write_per_mtok].into_iter().flatten();
+        let dearest = cached.fold(self.input_per_mtok, f64::max);
+        let price = Self { input_per_mtok: dearest, output_per_mtok: self.output_per_mtok, ..Self::default() };
+        price.of(&Usage { input, output, ..Usage::default() })
+    }
+
     /// The cost of `usage`, rounded up to 10⁻⁹ dollar.
     pub fn of(&self, usage: &Usage) -> NanoUsd {
         let fresh = usage.input.saturating_sub(usage.cache_read).saturating_sub(usage.cache_write) as f64;
@@ -103,5 +111,26 @@ impl Price {
         let written = usage.cache_write as f64 * self.cache_write_per_mtok.unwrap_or(self.input_per_mtok);
         let total = fresh * self.input_per_mtok + read + written + usage.output as f64 * self.output_per_mtok;
         NanoUsd((total.max(0.0) * 1e3).ceil() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_is_an_upper_bound_however_the_cache_is_used() {
+        let cache_write_per_mtok = Some(3.75);
+        let price =
+            Price { input_per_mtok: 3.0, output_per_mtok: 15.0, cache_read_per_mtok: Some(0.3), cache_write_per_mtok };
+        let (input, output) = (10_001, 77);
+        let bound = price.at_most(input, output);
+        for (cache_read, cache_write) in [(0, 0), (input, 0), (0, input), (5000, 5001), (1, 10_000)] {
+            let cost = price.of(&Usage { input, output, cache_read, cache_write });
+            assert!(cost <= bound, "{cost:?} of {cache_read} read and {cache_write} written is above {bound:?}");
+        }
+        assert_eq!(price.of(&Usage { input, output, cache_read: 0, cache_write: input }), bound);
+        let free = Price::default();
+        assert_eq!(free.at_most(1_000_000, 1_000_000), NanoUsd(0));
     }
 }

@@ -7,15 +7,14 @@ use crate::model::plan::{AgentSpec, OutputSpec};
 use crate::model::policy::Limits;
 use crate::model::tool::WRITING_TOOLS;
 use crate::workflow::schema::library::nearest;
-use crate::workflow::schema::{
-    HistoryDoc, ModelDoc, OutputDoc, Provider, SchemaChoice, StepDoc, codes, memory, stop, values,
-};
+use crate::workflow::schema::{HistoryDoc, ModelDoc, OutputDoc, SchemaChoice, StepDoc, codes, memory, stop, values};
 use serde_json::Value;
 
 /// Tokens that fit into a model where the configuration does not say.
-const CONTEXT_WINDOW: u64 = 128_000;
-/// The longest answer where the configuration does not say.
-const MAX_OUTPUT: u64 = 8_192;
+pub(super) const CONTEXT_WINDOW: u64 = 128_000;
+/// The longest answer where the configuration does not say: less than many models can give, because each call
+/// reserves it.
+pub(super) const MAX_OUTPUT: u64 = 8_192;
 
 /// The scenario of long requests.
 const LONG_CONTEXT: &str = "longContext";
@@ -187,11 +186,7 @@ impl Compiler<'_> {
         let config = &self.library.config;
         let names: Vec<String> = match named {
             Some(name) => vec![name.to_owned()],
-            None => {
-                let routed = |scenario: &str| config.scenarios.get(scenario).map(|names| names.as_slice());
-                let names = routed(scenario).filter(|n| !n.is_empty()).or_else(|| routed("default"));
-                names.unwrap_or_default().iter().map(|name| name.0.clone()).collect()
-            }
+            None => super::models::chain(config, scenario),
         };
         let from_environment = &self.request.models;
         let mut models = Vec::new();
@@ -215,6 +210,10 @@ impl Compiler<'_> {
                 true => config.models.iter().map(|(name, model)| model_ref(name, model)).collect(),
             };
         }
+        for model in &mut models {
+            let doc = config.models.get(&model.name).filter(|doc| doc.model == model.model);
+            super::models::complete(model, doc, &self.library.pricing);
+        }
         if models.is_empty() && !self.no_model_said {
             self.no_model_said = true;
             let at = self.workflow.step_at(id, "mode");
@@ -230,33 +229,18 @@ impl Compiler<'_> {
 }
 
 /// A configured model with its defaults.
-fn model_ref(name: &str, model: &ModelDoc) -> ModelRef {
-    let (provider, usual) = match model.provider {
-        Provider::Openai => ("openai", "https://api.openai.com/v1"),
-        Provider::Anthropic => ("openai", "https://api.anthropic.com/v1"),
-        Provider::Litellm => ("openai", "http://localhost:4000/v1"),
-        Provider::Openrouter => ("openai", "https://openrouter.ai/api/v1"),
-        Provider::Ollama => ("openai", "http://localhost:11434/v1"),
-    };
-    let base_url = model.base_url.as_ref().map_or_else(|| usual.to_owned(), |url| versioned(&url.0));
+pub(super) fn model_ref(name: &str, model: &ModelDoc) -> ModelRef {
     ModelRef {
         name: name.to_owned(),
-        provider: provider.to_owned(),
+        provider: model.provider.as_str().to_owned(),
         model: model.model.clone(),
-        base_url: Some(base_url),
+        base_url: super::address::address(model),
         api_key: model.api_key.as_ref().map(|key| key.0.clone()),
         price: model.price,
         context_window: model.context_window.unwrap_or(CONTEXT_WINDOW),
         max_output: model.max_output.unwrap_or(MAX_OUTPUT),
         tools: model.tools.unwrap_or(true),
         tags: model.tags.clone(),
-        reasoning: None,
+        reasoning: model.reasoning.map(|effort| effort.as_str().to_owned()),
     }
-}
-
-/// A base URL without a path gets `/v1`, where all known servers have their protocol.
-fn versioned(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    if host.contains('/') { url.to_owned() } else { format!("{url}/v1") }
 }

@@ -138,6 +138,7 @@ impl Compiler<'_> {
         let doc = &self.workflow.doc;
         // A configuration with errors is not a configuration: nothing may run under half of it.
         self.errors_of("config.y");
+        self.errors_of("pricing.y");
         let (values, trusted) = inputs::check(self.workflow, &self.request.inputs, &mut self.problems);
         let (policy, policy_resources) = self.policy()?;
         let limits = self.limits(&policy);
@@ -503,7 +504,8 @@ impl Compiler<'_> {
                 self.problems.push(problem);
                 self.help(
                     "in .codeforge/config.yml, give its price:  price: { input_per_mtok: …, output_per_mtok: … }\n\
-                     or cap the tokens of a run instead:  budget: { per_run_tokens: 2000000 }",
+                     or cap the tokens of a run instead:  budget: { per_run_tokens: 2000000 }\n\
+                     `codeforge models list` shows what its server says that it costs",
                 );
             }
         }

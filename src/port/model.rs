@@ -1,5 +1,6 @@
 //! Language models.
 
+use crate::model::catalog::{Listing, Server};
 use crate::model::chat::{ChatAnswer, ChatRequest, ModelError};
 use async_trait::async_trait;
 
@@ -16,4 +17,11 @@ pub trait ChatModel: Send + Sync {
         request: &ChatRequest,
         heard: &(dyn for<'a> Fn(&'a str) + Send + Sync),
     ) -> Result<ChatAnswer, ModelError>;
+}
+
+/// Asks servers what they serve.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// What a server serves. That it is not there, or does not say, is an answer; it comes within a few seconds.
+    async fn list(&self, server: &Server) -> Listing;
 }

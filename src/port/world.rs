@@ -2,10 +2,11 @@
 
 use super::clock::Clock;
 use super::gateway::Gateway;
-use super::model::ChatModel;
+use super::model::{Catalog, ChatModel};
 use super::repository::{Repository, RepositoryError};
 use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
+use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,19 @@ pub trait World: Send + Sync {
     /// The models that the environment names (`OPENAI_API_KEY` and others); with a played cassette, the one that
     /// stands for what was recorded.
     fn models(&self, tape: &Tape) -> Vec<ModelRef>;
+
+    /// A model with the address, and the name of the key's variable, that are its provider's where it has none of its
+    /// own.
+    fn addressed(&self, model: ModelRef) -> ModelRef;
+
+    /// Servers of models that the environment names, and those at the addresses that local ones usually have.
+    fn servers(&self) -> Vec<Server>;
+
+    /// Asks servers what they serve.
+    ///
+    /// # Errors
+    /// What keeps a client from being made, in words.
+    fn catalog(&self) -> Result<Arc<dyn Catalog>, String>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;

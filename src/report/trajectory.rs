@@ -116,6 +116,8 @@ impl Trajectory {
             Input::ModelFailed { error, .. } => json!({
                 "type": "model_failed", "step": step, "fault": error.fault, "message": error.message,
                 "status": error.status, "requests": error.requests,
+                "usage": error.bill.as_ref().and_then(|bill| bill.usage),
+                "cost_usd": error.bill.as_ref().and_then(|bill| bill.cost).map(|cost| cost.usd()),
             }),
             Input::OutcomeUnknown { .. } => json!({ "type": "outcome_unknown", "step": step }),
             Input::ToolDone { outcome, .. } => {

@@ -18,4 +18,4 @@ pub use bound::{Capped, cap};
 pub use clean::{Cleaner, clean, invisible};
 pub use fence::{fence, inert_ci};
 pub use names::slug;
-pub use secret::{Redactor, contains_secret, redact};
+pub use secret::{Redactor, contains_secret, mask, redact};

@@ -14,6 +14,17 @@ pub fn contains_secret(text: &str, secrets: &[&str]) -> bool {
     Redactor::new(secrets).found_in(text)
 }
 
+/// Enough of a key to know it by, and too little to use it: `sk-…3f9a`; `…` for a short one.
+pub fn mask(key: &str) -> String {
+    let letters: Vec<char> = key.chars().collect();
+    if letters.len() < 20 {
+        return "…".to_owned();
+    }
+    let head: String = letters.iter().take(3).collect();
+    let tail: String = letters.iter().skip(letters.len() - 4).collect();
+    format!("{head}…{tail}")
+}
+
 /// `text` with every form of every secret (see [`contains_secret`], but for strewn white space) replaced by `***`.
 pub fn redact(text: &str, secrets: &[&str]) -> String {
     Redactor::new(secrets).redact(text)

@@ -30,7 +30,11 @@ struct Workflows;
 #[allow_missing = true]
 struct Prompts;
 
-/// The documents that ship with the program: workflows, modes, policies, schemas and prompts.
+#[derive(RustEmbed)]
+#[folder = "templates/prices/"]
+struct Prices;
+
+/// The documents that ship with the program: workflows, modes, policies, schemas, prompts and prices.
 pub fn builtin() -> Vec<Source> {
     let source = |folder: &str, name: &str, data: &[u8]| Source {
         path: format!("{folder}/{name}"),
@@ -41,7 +45,8 @@ pub fn builtin() -> Vec<Source> {
     let prompts = Prompts::iter()
         .filter(|name| name.ends_with(".j2"))
         .filter_map(|name| Some(source("prompts", &name, &Prompts::get(&name)?.data)));
-    workflows.chain(prompts).collect()
+    let prices = Prices::iter().filter_map(|name| Some(source("prices", &name, &Prices::get(&name)?.data)));
+    workflows.chain(prompts).chain(prices).collect()
 }
 
 /// What a source is.
@@ -68,6 +73,11 @@ fn classify(source: &Source) -> (Kind, String) {
         ("prompts", "j2") => return (Kind::Prompt, file.to_owned()),
         ("schemas", "json") => Kind::Schema,
         _ if yaml && stem == "config" => Kind::Document(DocKind::Config),
+        // The repository's stands beside the shipped one.
+        _ if yaml && stem == "pricing" => {
+            let name = if source.builtin { "shipped" } else { stem };
+            return (Kind::Document(DocKind::Pricing), name.to_owned());
+        }
         _ if yaml => sniff(&source.text).map_or(Kind::Unknown, Kind::Document),
         _ => Kind::Unknown,
     };
@@ -85,6 +95,8 @@ fn sniff(text: &str) -> Option<DocKind> {
         Some(DocKind::Backend)
     } else if has(&["tools", "prompt_template"]) {
         Some(DocKind::Mode)
+    } else if has(&["as_of"]) {
+        Some(DocKind::Pricing)
     } else if has(&["models", "scenarios", "extends", "gates", "trusted_branches"]) {
         Some(DocKind::Config)
     } else {
@@ -221,6 +233,11 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
                     library.backends.insert(name.clone(), Loaded { name, builtin, document: document.clone(), doc });
                 });
             }
+            DocKind::Pricing => {
+                typed(value, &document, &mut problems, |doc| {
+                    library.pricing.add(Loaded { name, builtin, document: document.clone(), doc });
+                });
+            }
             DocKind::Config => {
                 let value = config.clone();
                 typed(value, &document, &mut problems, |doc: ConfigDoc| library.config = doc);
@@ -229,11 +246,12 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
     }
     library.config_document = config_document;
     problems.extend(check::overruled(&library));
+    problems.extend(check::misfits(&library));
     library.diagnostics = problems;
     library
 }
 
-const UNKNOWN_HELP: &str = "documents lie in workflows/, modes/, policies/ and backends/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
+const UNKNOWN_HELP: &str = "documents lie in workflows/, modes/, policies/ and backends/ (*.yml), prompts/ (*.j2), schemas/ (*.json), config.yml and pricing.yml";
 const RESERVED_HELP: &str = "give it a name of its own, and name that in `policy:`";
 
 /// A problem of a whole file.

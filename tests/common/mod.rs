@@ -5,11 +5,13 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
+mod anthropic;
 pub mod model_server;
 pub mod recorded;
+pub mod tls;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
-pub use model_server::{Asked, ModelServer, Reply, Rule, Script};
+pub use model_server::{Asked, ModelServer, Reply, Rule, Script, Wire};
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
-//! A provider that follows a script: real HTTP, real server-sent events, real faults.
+//! A provider that follows a script: real HTTP, real server-sent events, real faults. It speaks OpenAI's chat
+//! completions and Anthropic's messages; one script serves both.
 //!
 //! ```ignore
 //! let server = ModelServer::start(vec![
@@ -13,9 +14,10 @@
 //! The first rule that matches and is not used up answers; each answers once unless it says otherwise. A request that
 //! no rule matches gets a 500 that says why, and is remembered.
 
+use super::anthropic;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
@@ -27,9 +29,24 @@ use std::time::Duration;
 /// Rules, in the order in which they are tried.
 pub type Script = Vec<Rule>;
 
+/// How it is asked and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
 /// One request, as the server sees it.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    /// The dialect it was asked in.
+    pub wire: Wire,
+    /// The query of its address.
+    pub query: String,
+    /// The conversation as (role, text), in OpenAI's terms.
+    said: Vec<(String, String)>,
     /// The JSON body.
     pub body: Value,
     /// The headers.
@@ -37,13 +54,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn messages(&self) -> &[Value] {
-        self.body["messages"].as_array().map(Vec::as_slice).unwrap_or_default()
-    }
-
     fn texts(&self, role: &str) -> Vec<&str> {
-        let of_role = self.messages().iter().filter(|message| message["role"] == role);
-        of_role.filter_map(|message| message["content"].as_str()).collect()
+        self.said.iter().filter(|(of, _)| of == role).map(|(_, text)| text.as_str()).collect()
     }
 
     /// All system messages, joined.
@@ -58,7 +70,7 @@ impl Asked {
 
     /// The text of the last message, whoever spoke.
     pub fn last(&self) -> &str {
-        self.messages().last().and_then(|message| message["content"].as_str()).unwrap_or_default()
+        self.said.last().map(|(_, text)| text.as_str()).unwrap_or_default()
     }
 
     /// The texts of all tool results, in order.
@@ -68,7 +80,7 @@ impl Asked {
 
     /// How many answers the conversation holds: 0 for its first request.
     pub fn turn(&self) -> usize {
-        self.messages().iter().filter(|message| message["role"] == "assistant").count()
+        self.texts("assistant").len()
     }
 
     /// The model that is asked for.
@@ -79,7 +91,7 @@ impl Asked {
     /// The names of the tools on offer.
     pub fn tools(&self) -> Vec<&str> {
         let tools = self.body["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
-        tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).collect()
+        tools.iter().filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str())).collect()
     }
 
     /// A header as text.
@@ -210,11 +222,34 @@ pub struct Reply {
     calls: Vec<(String, Option<String>, String)>,
     refusal: Option<String>,
     finish: Option<&'static str>,
-    usage: Option<(u64, u64, u64)>,
+    thought: Option<String>,
+    usage: Option<Used>,
     cost: Option<f64>,
     shape: Shape,
     fault: Fault,
     headers: Vec<(String, String)>,
+}
+
+/// Tokens: all of the prompt, of the answer, and of the prompt from and into the cache.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    pub input: u64,
+    pub output: u64,
+    pub cached: u64,
+    pub written: u64,
+}
+
+/// A reply, ready to be put into a dialect's words.
+pub struct Drawn {
+    pub text: String,
+    pub refusal: Option<String>,
+    pub thought: Option<String>,
+    /// Id, tool, arguments.
+    pub calls: Vec<(String, String, String)>,
+    /// OpenAI's word for why it stopped.
+    pub finish: &'static str,
+    pub usage: Option<Used>,
+    pub cost: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +263,10 @@ enum Shape {
 #[derive(Debug, Clone)]
 enum Fault {
     None,
-    Status(u16, Value),
+    Status(u16, String, Option<String>),
+    /// The first events, then an error in place of the rest.
+    ErrorEvent(u16, String),
+    CutInCall,
     CutAfter(usize),
     HangAfter(usize),
     NoAnswer,
@@ -243,7 +281,8 @@ impl Reply {
             calls: Vec::new(),
             refusal: None,
             finish: None,
-            usage: Some((100, 10, 0)),
+            thought: None,
+            usage: Some(Used { input: 100, output: 10, cached: 0, written: 0 }),
             cost: None,
             shape: Shape::Events,
             fault: Fault::None,
@@ -287,8 +326,14 @@ impl Reply {
 
     /// An error status with a message and a code.
     pub fn error(status: u16, message: &str, code: Option<&str>) -> Self {
-        let body = json!({"error": {"message": message, "type": "scripted", "code": code, "param": null}});
-        Self { fault: Fault::Status(status, body), ..Self::new("") }
+        Self { fault: Fault::Status(status, message.to_owned(), code.map(str::to_owned)), ..Self::new("") }
+    }
+
+    /// Sends its first events, then reports an error as an event, under status 200.
+    #[must_use]
+    pub fn failing_midway(mut self, status: u16, message: &str) -> Self {
+        self.fault = Fault::ErrorEvent(status, message.to_owned());
+        self
     }
 
     /// Takes the request and never answers.
@@ -315,6 +360,13 @@ impl Reply {
         self
     }
 
+    /// Thinks first, and shows it.
+    #[must_use]
+    pub fn thinking(mut self, thought: &str) -> Self {
+        self.thought = Some(thought.to_owned());
+        self
+    }
+
     /// Gives another `finish_reason` than the one that fits.
     #[must_use]
     pub fn finish(mut self, reason: &'static str) -> Self {
@@ -325,14 +377,21 @@ impl Reply {
     /// Prompt and completion tokens (100 and 10 unless told).
     #[must_use]
     pub fn usage(mut self, input: u64, output: u64) -> Self {
-        self.usage = Some((input, output, 0));
+        self.usage = Some(Used { input, output, cached: 0, written: 0 });
         self
     }
 
     /// Of the prompt tokens, so many from the cache.
     #[must_use]
     pub fn cached(mut self, tokens: u64) -> Self {
-        self.usage = self.usage.map(|(input, output, _)| (input, output, tokens));
+        self.usage = self.usage.map(|used| Used { cached: tokens, ..used });
+        self
+    }
+
+    /// Of the prompt tokens, so many into the cache.
+    #[must_use]
+    pub fn cache_written(mut self, tokens: u64) -> Self {
+        self.usage = self.usage.map(|used| Used { written: tokens, ..used });
         self
     }
 
@@ -366,10 +425,9 @@ impl Reply {
 
     /// Breaks the connection off in the middle of the first call's arguments.
     #[must_use]
-    pub fn cut_in_call(self) -> Self {
-        let body = String::from_utf8(self.body()).expect("events are text");
-        let at = body.find("\"arguments\":\"{").expect("a call with arguments");
-        self.cut_after(at + 40)
+    pub fn cut_in_call(mut self) -> Self {
+        self.fault = Fault::CutInCall;
+        self
     }
 
     /// Sends so many bytes of the body, then nothing more, with the connection open.
@@ -399,11 +457,38 @@ impl Reply {
         self.header("retry-after", &seconds.to_string())
     }
 
-    /// The bytes of the body, as they go out without a fault.
+    /// The bytes of the body in OpenAI's words, as they go out without a fault.
     pub fn body(&self) -> Vec<u8> {
-        match self.shape {
-            Shape::Events => self.events().concat().into_bytes(),
-            Shape::Document => self.document().to_string().into_bytes(),
+        self.body_in(Wire::OpenAi)
+    }
+
+    /// The same in a dialect's words.
+    pub fn body_in(&self, wire: Wire) -> Vec<u8> {
+        match (self.shape, wire) {
+            (Shape::Events, _) => self.events_in(wire).concat().into_bytes(),
+            (Shape::Document, Wire::OpenAi) => self.document().to_string().into_bytes(),
+            (Shape::Document, Wire::Anthropic) => anthropic::document(&self.drawn()).to_string().into_bytes(),
+        }
+    }
+
+    fn events_in(&self, wire: Wire) -> Vec<String> {
+        match wire {
+            Wire::OpenAi => self.events(),
+            Wire::Anthropic => anthropic::events(&self.drawn(), &|text, size| pieces(text, size).collect()),
+        }
+    }
+
+    fn drawn(&self) -> Drawn {
+        let calls = self.calls.iter().enumerate();
+        let calls = calls.map(|(at, (tool, id, arguments))| (Self::id(at, id), tool.clone(), arguments.clone()));
+        Drawn {
+            text: self.text.clone(),
+            refusal: self.refusal.clone(),
+            thought: self.thought.clone(),
+            calls: calls.collect(),
+            finish: self.finish_reason(),
+            usage: self.usage,
+            cost: self.cost,
         }
     }
 
@@ -416,9 +501,9 @@ impl Reply {
     }
 
     fn used(&self) -> Option<Value> {
-        let (input, output, cached) = self.usage?;
+        let Used { input, output, cached, written } = self.usage?;
         let mut usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
-            "prompt_tokens_details": {"cached_tokens": cached}});
+            "prompt_tokens_details": {"cached_tokens": cached, "cache_creation_tokens": written}});
         if let Some(cost) = self.cost {
             usage["cost"] = json!(cost);
         }
@@ -430,6 +515,9 @@ impl Reply {
             json!({"id": Self::id(number, id), "type": "function", "function": {"name": tool, "arguments": arguments}})
         });
         let mut message = json!({"role": "assistant", "content": self.text, "refusal": self.refusal});
+        if let Some(thought) = &self.thought {
+            message["reasoning_content"] = json!(thought);
+        }
         if !self.calls.is_empty() {
             message["tool_calls"] = calls.collect();
         }
@@ -451,6 +539,8 @@ impl Reply {
             chunk(json!([{"index": 0, "delta": delta, "finish_reason": finish}]), Value::Null)
         };
         let mut events = vec![delta(json!({"role": "assistant", "content": ""}), Value::Null)];
+        let thought = self.thought.as_deref().unwrap_or_default();
+        events.extend(pieces(thought, 12).map(|piece| delta(json!({"reasoning_content": piece}), Value::Null)));
         events.extend(pieces(&self.text, 12).map(|piece| delta(json!({"content": piece}), Value::Null)));
         if let Some(refusal) = &self.refusal {
             events.extend(pieces(refusal, 12).map(|piece| delta(json!({"refusal": piece}), Value::Null)));
@@ -472,7 +562,15 @@ impl Reply {
         events
     }
 
-    async fn respond(self) -> Response {
+    /// An error's body.
+    fn said_of(wire: Wire, status: u16, message: &str, code: Option<&str>) -> Value {
+        match wire {
+            Wire::Anthropic => anthropic::error(status, message, code),
+            Wire::OpenAi => json!({"error": {"message": message, "type": "scripted", "code": code, "param": null}}),
+        }
+    }
+
+    async fn respond(self, wire: Wire) -> Response {
         let content_type = match (&self.fault, self.shape) {
             (Fault::Status(..), _) | (_, Shape::Document) => "application/json".to_owned(),
             (Fault::Raw(content_type, _), _) => content_type.clone(),
@@ -481,19 +579,41 @@ impl Reply {
         let mut status = 200;
         let body = match &self.fault {
             Fault::NoAnswer => return std::future::pending().await,
-            Fault::Status(number, body) => {
+            Fault::Status(number, message, code) => {
                 status = *number;
-                Body::from(body.to_string())
+                Body::from(Self::said_of(wire, status, message, code.as_deref()).to_string())
+            }
+            Fault::ErrorEvent(number, message) => {
+                let mut events = self.events_in(wire);
+                events.truncate(events.len() - 3);
+                let mut error = Self::said_of(wire, *number, message, None);
+                if wire == Wire::OpenAi {
+                    error["error"]["code"] = json!(number);
+                }
+                events.push(format!("event: error\ndata: {error}\n\n"));
+                Body::from(events.concat())
             }
             Fault::Raw(_, bytes) => Body::from(bytes.clone()),
-            Fault::None if self.shape == Shape::Document => Body::from(self.body()),
+            Fault::None if self.shape == Shape::Document => Body::from(self.body_in(wire)),
             // One event a piece, so that the other side sees them come.
-            Fault::None => Body::from_stream(stream::iter(self.events()).then(|event| async move {
+            Fault::None => Body::from_stream(stream::iter(self.events_in(wire)).then(|event| async move {
                 tokio::task::yield_now().await;
                 Ok::<_, std::io::Error>(Bytes::from(event))
             })),
-            Fault::CutAfter(bytes) => {
-                let sent = Bytes::from(self.body().into_iter().take(*bytes).collect::<Vec<u8>>());
+            Fault::CutAfter(_) | Fault::CutInCall => {
+                let body = self.body_in(wire);
+                let bytes = match &self.fault {
+                    Fault::CutAfter(bytes) => *bytes,
+                    _ => {
+                        let text = String::from_utf8_lossy(&body);
+                        let begun = match wire {
+                            Wire::OpenAi => "\"arguments\":\"{",
+                            Wire::Anthropic => "\"partial_json\":\"{",
+                        };
+                        text.find(begun).expect("a call with arguments") + begun.len() + 24
+                    }
+                };
+                let sent = Bytes::from(body.into_iter().take(bytes).collect::<Vec<u8>>());
                 let cut = std::io::Error::other("scripted cut");
                 // The pause lets the piece out before the connection is reset.
                 Body::from_stream(stream::iter([Ok(sent), Err(cut)]).then(|piece| async move {
@@ -504,12 +624,12 @@ impl Reply {
                 }))
             }
             Fault::HangAfter(bytes) => {
-                let sent = Bytes::from(self.body().into_iter().take(*bytes).collect::<Vec<u8>>());
+                let sent = Bytes::from(self.body_in(wire).into_iter().take(*bytes).collect::<Vec<u8>>());
                 Body::from_stream(stream::iter([Ok::<_, std::io::Error>(sent)]).chain(stream::pending()))
             }
             Fault::Drip(pause) => {
                 let pause = *pause;
-                Body::from_stream(stream::iter(self.body()).then(move |byte| async move {
+                Body::from_stream(stream::iter(self.body_in(wire)).then(move |byte| async move {
                     tokio::time::sleep(pause).await;
                     Ok::<_, std::io::Error>(Bytes::from(vec![byte]))
                 }))
@@ -564,7 +684,12 @@ impl ModelServer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-                let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(shared);
+                let openai = |book, query, headers, body| answer(Wire::OpenAi, book, query, headers, body);
+                let anthropic = |book, query, headers, body| answer(Wire::Anthropic, book, query, headers, body);
+                let app = Router::new()
+                    .route("/v1/chat/completions", post(openai))
+                    .route("/v1/messages", post(anthropic))
+                    .with_state(shared);
                 tokio::select! {
                     served = async { axum::serve(listener, app).await } => served.expect("a server"),
                     _ = stopped => {}
@@ -624,9 +749,21 @@ impl Drop for ModelServer {
     }
 }
 
-async fn answer(State(book): State<Arc<Mutex<Book>>>, headers: HeaderMap, body: Bytes) -> Response {
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let asked = Asked { body, headers };
+async fn answer(
+    wire: Wire,
+    State(book): State<Arc<Mutex<Book>>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let said = match wire {
+        Wire::OpenAi => said(&body),
+        Wire::Anthropic => anthropic::said(&body),
+    };
+    let asked = Asked { wire, query: query.unwrap_or_default(), said, body, headers };
+    let header = |name: &str| asked.header(name).map(str::to_owned);
+    let wrong = (wire == Wire::Anthropic).then(|| anthropic::refused(&asked.body, &header)).flatten();
     let reply = {
         let mut book = book.lock().unwrap();
         book.asked.push(asked.clone());
@@ -635,6 +772,11 @@ async fn answer(State(book): State<Arc<Mutex<Book>>>, headers: HeaderMap, body: 
             .iter_mut()
             .find(|rule| rule.left != Some(0) && rule.wants.iter().all(|(_, wants)| wants(&asked)));
         match found {
+            _ if wrong.is_some() => {
+                let (status, words) = wrong.unwrap();
+                book.unmatched.push(words.clone());
+                Reply::error(status, &words, None)
+            }
             Some(rule) => {
                 rule.used += 1;
                 rule.left = rule.left.map(|left| left - 1);
@@ -647,7 +789,18 @@ async fn answer(State(book): State<Arc<Mutex<Book>>>, headers: HeaderMap, body: 
             }
         }
     };
-    reply.respond().await
+    reply.respond(wire).await
+}
+
+/// A conversation in OpenAI's words as (role, text).
+fn said(body: &Value) -> Vec<(String, String)> {
+    let text = |content: &Value| match content {
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let role = |message: &Value| message["role"].as_str().unwrap_or_default().to_owned();
+    messages.iter().map(|message| (role(message), text(&message["content"]))).collect()
 }
 
 /// For each rule, what keeps it from answering.

@@ -210,6 +210,10 @@ impl Visitor for Checker<'_> {
                     self.error(codes::BAD_CRON, at, message).help = Some("`H 2 * * *` is once a night".into());
                 }
             }
+            "date" if text.parse::<jiff::civil::Date>().is_err() => {
+                self.error(codes::BAD_DATE, at, format!("`{text}` is not a day")).help =
+                    Some("write year, month and day: 2026-11-24".into());
+            }
             "timezone" if jiff::tz::TimeZoneDatabase::bundled().get(text).is_err() => {
                 self.error(codes::BAD_TIMEZONE, at, format!("`{text}` is not a time zone")).help =
                     Some("write an IANA name: UTC, Europe/Berlin, America/New_York".into());

@@ -5,6 +5,8 @@ mod checker;
 mod expressions;
 mod limits;
 mod memory;
+mod pricing;
+mod providers;
 mod quality;
 mod shape;
 mod workflow;
@@ -15,6 +17,8 @@ use super::schema::{DocKind, codes};
 use crate::model::diagnostic::{Diagnostic, Place, Severity};
 use checker::Checker;
 pub use limits::overruled;
+pub use pricing::stale_prices;
+pub use providers::misfits;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -85,7 +89,7 @@ impl Known {
                 DocKind::Backend => {
                     known.backends.insert(name.to_owned(), backend::BackendFacts::of(&document.root));
                 }
-                DocKind::Config => {}
+                DocKind::Config | DocKind::Pricing => {}
             }
         }
         known.policies.sort();
@@ -114,6 +118,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
     let root = &document.root;
     let own = |key: &str| root.get(key).map(Node::entries).unwrap_or_default().iter().map(|(key, _)| key.text.clone());
     let mut checker = Checker { document, known, builtin, own_gates: own("gates").collect(), found: Vec::new() };
+    let nameless = matches!(kind, DocKind::Config | DocKind::Pricing);
     if root.is_null() && !document.text.trim().is_empty() && kind != DocKind::Config {
         // It could not be parsed, which is said already, or it holds comments only.
         return checker.found;
@@ -122,9 +127,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         return checker.found;
     }
     shape::grammar(kind).walk(root, &mut checker);
-    if kind != DocKind::Config
-        && let Some(said) = root.get("name").filter(|said| said.text().is_some_and(|text| text != name))
-    {
+    if !nameless && let Some(said) = root.get("name").filter(|said| said.text().is_some_and(|text| text != name)) {
         let message = format!("the file is called `{name}`, the {} `{}`", kind.name(), said.text().unwrap_or_default());
         checker.error(codes::NAME_MISMATCH, said.at, message).help =
             Some(format!("write `name: {name}`, or rename the file"));
@@ -135,6 +138,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         DocKind::Policy => {}
         DocKind::Backend => backend::check(&mut checker, root),
         DocKind::Config => configuration(&mut checker, root),
+        DocKind::Pricing => pricing::check(&mut checker, root),
     }
     checker.found
 }

@@ -66,13 +66,14 @@ pub(super) trait Visitor {
 
 /// The grammar of a kind of document, compiled on first use.
 pub(super) fn grammar(kind: DocKind) -> &'static Grammar {
-    static ALL: [OnceLock<Grammar>; 5] = [const { OnceLock::new() }; 5];
+    static ALL: [OnceLock<Grammar>; 6] = [const { OnceLock::new() }; 6];
     let slot = match kind {
         DocKind::Workflow => &ALL[0],
         DocKind::Mode => &ALL[1],
         DocKind::Policy => &ALL[2],
         DocKind::Config => &ALL[3],
         DocKind::Backend => &ALL[4],
+        DocKind::Pricing => &ALL[5],
     };
     slot.get_or_init(|| Grammar::compile(&json_schema(kind)))
 }

@@ -33,6 +33,7 @@ codes! {
     BAD_GLOB = "bad-glob", "Not a glob.";
     BAD_CRON = "bad-cron", "Not a cron line of five fields.";
     BAD_TIMEZONE = "bad-timezone", "Not an IANA time zone.";
+    BAD_DATE = "bad-date", "Not a day.";
     BAD_URL = "bad-url", "Not a web address.";
     BAD_STOP = "bad-stop", "Not a termination condition.";
     BAD_SCHEMA = "bad-schema", "Not a JSON Schema.";
@@ -77,6 +78,8 @@ codes! {
     REQUIRED_GATE_MISSING = "required-gate-missing", "The policy requires a gate that is not defined.";
     NO_MODEL = "no-model", "No model is configured for a scenario.";
     UNPRICED_MODEL = "unpriced-model", "A model without a price under a dollar cap, and no token cap.";
+    STALE_PRICES = "stale-prices", "A table of prices that is older than half a year.";
+    MODEL_PROVIDER = "model-provider", "A model's settings do not fit its provider.";
     UNKNOWN_WORKFLOW = "unknown-workflow", "No workflow of that name.";
     BAD_INPUT = "bad-input", "An input is missing, unknown, or not of its type.";
 }

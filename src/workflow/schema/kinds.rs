@@ -70,6 +70,10 @@ kind!(
     Timezone, "timezone", {}
 );
 kind!(
+    /// A day: `2026-11-24`.
+    Date, "date", { "format": "date" }
+);
+kind!(
     /// A termination condition: `max_steps(50) or cost_above(5)`.
     StopText, "stop", {}
 );

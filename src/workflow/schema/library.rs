@@ -43,6 +43,8 @@ pub struct Library {
     pub config: ConfigDoc,
     /// The configuration's own file, where there is one.
     pub config_document: Option<Document>,
+    /// What models cost, where the configuration does not say.
+    pub pricing: super::Pricing,
     /// Prompt templates by file name (`architect.j2`).
     pub prompts: BTreeMap<String, String>,
     /// Output schemas by name.

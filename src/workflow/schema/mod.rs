@@ -8,6 +8,7 @@ pub mod document;
 pub mod kinds;
 pub mod library;
 pub mod memory;
+pub mod pricing;
 pub mod quality;
 pub mod settings;
 pub mod stop;
@@ -19,6 +20,7 @@ pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
 pub use library::{Library, Loaded};
 pub use memory::*;
+pub use pricing::{PriceDoc, Pricing, PricingDoc};
 pub use quality::*;
 pub use settings::*;
 
@@ -37,13 +39,15 @@ pub enum DocKind {
     Config,
     /// `backends/NAME.yml`.
     Backend,
+    /// `pricing.yml`.
+    Pricing,
 }
 
 impl DocKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend];
+    pub const ALL: [Self; 6] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend, Self::Pricing];
 
-    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`.
+    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`, `pricing`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
@@ -51,6 +55,7 @@ impl DocKind {
             Self::Policy => "policy",
             Self::Config => "config",
             Self::Backend => "backend",
+            Self::Pricing => "pricing",
         }
     }
 }
@@ -74,6 +79,7 @@ pub fn json_schema(kind: DocKind) -> Value {
         DocKind::Policy => schemars::schema_for!(PolicyDoc),
         DocKind::Config => schemars::schema_for!(ConfigDoc),
         DocKind::Backend => schemars::schema_for!(BackendDoc),
+        DocKind::Pricing => schemars::schema_for!(PricingDoc),
     };
     let mut schema = schema.to_value();
     for (_, definition, key, synonym) in SYNONYMS.iter().filter(|(of, ..)| *of == kind) {

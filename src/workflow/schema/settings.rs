@@ -309,13 +309,16 @@ pub struct ConfigDoc {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelDoc {
-    /// Who serves it: `openai` also stands for any server that speaks its protocol.
+    /// Who serves it: `openai` and `anthropic` also stand for any server that speaks their protocol.
     pub provider: Provider,
     /// The provider's own name for it.
     pub model: String,
-    /// Base URL, up to and with `/v1`.
+    /// Base URL, up to and with `/v1`. Default: the provider's own; Azure has none.
     #[serde(default)]
     pub base_url: Option<Url>,
+    /// Azure's `api-version`. Default: 2024-10-21 below `/openai/deployments/`, none elsewhere.
+    #[serde(default)]
+    pub api_version: Option<String>,
     /// Where the key is: `env://NAME`, never the key itself.
     #[serde(default)]
     pub api_key: Option<SecretRef>,
@@ -333,9 +336,35 @@ pub struct ModelDoc {
     /// Whether it can call functions. Default: true.
     #[serde(default)]
     pub tools: Option<bool>,
-    /// For people and for choosing.
+    /// How much it is to think before it answers, where it can. Default: as the provider has it.
+    #[serde(default)]
+    pub reasoning: Option<Effort>,
+    /// For people and for choosing; a LiteLLM proxy is sent them, and routes by them.
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+/// How much a model is to think.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// A little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+}
+
+impl Effort {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 /// Who serves a model.
@@ -344,14 +373,36 @@ pub struct ModelDoc {
 pub enum Provider {
     /// OpenAI, or any server that speaks its protocol.
     Openai,
-    /// Anthropic.
+    /// Anthropic, or any server that speaks its protocol.
     Anthropic,
+    /// OpenAI's models at Azure.
+    Azure,
     /// A LiteLLM proxy.
     Litellm,
     /// OpenRouter.
     Openrouter,
     /// Ollama.
     Ollama,
+    /// vLLM.
+    Vllm,
+    /// LM Studio.
+    Lmstudio,
+}
+
+impl Provider {
+    /// Its name in a document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Azure => "azure",
+            Self::Litellm => "litellm",
+            Self::Openrouter => "openrouter",
+            Self::Ollama => "ollama",
+            Self::Vllm => "vllm",
+            Self::Lmstudio => "lmstudio",
+        }
+    }
 }
 
 /// Money.

@@ -1,42 +1,21 @@
 //! What comes in: events, or one JSON document, put together to a whole answer, or to none.
 
-use super::failure::{Said, said};
-use super::sse::Event;
-use crate::model::chat::{RawCall, StopReason};
-use crate::model::usage::{NanoUsd, Usage};
-use serde_json::Value;
-use std::collections::BTreeSet;
-
-/// A whole answer.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Whole {
-    pub(super) text: String,
-    pub(super) calls: Vec<RawCall>,
-    pub(super) stop: StopReason,
-    pub(super) billed: Option<Billed>,
-}
-
-/// Tokens as the server counted them, and the cost where it named one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Billed {
-    pub(super) usage: Usage,
-    pub(super) cost: Option<NanoUsd>,
-}
-
-/// Why an answer cannot be put together.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Broken {
-    /// The server reported an error where an answer should be.
-    Reported(Said),
-    /// This is not the protocol; an excerpt.
-    Garbled(String),
-}
+use super::super::dialect::{Assemble, Billed, Broken, Heard, Partial, Whole, dollars, named};
+use super::super::failure::{Said, said};
+use super::super::sse::Event;
+use super::REASONING;
+use crate::model::chat::{Reasoning, StopReason};
+use crate::model::usage::Usage;
+use serde_json::{Value, json};
 
 /// Puts an answer together from the pieces of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     text: String,
     refusal: String,
+    thought: String,
+    /// Whether the server called it `reasoning_content`, and so wants it back.
+    wanted_back: bool,
     calls: Vec<Partial>,
     finish: Option<StopReason>,
     done: bool,
@@ -44,44 +23,19 @@ pub(super) struct Assembler {
     billed: Option<Billed>,
 }
 
-/// A call that may still grow.
-#[derive(Debug)]
-struct Partial {
-    index: Option<u64>,
-    id: String,
-    name: String,
-    arguments: String,
-}
-
 impl Assembler {
-    /// Takes one event; new text goes to `heard`. `Ok(true)`: the stream said that it is over.
-    pub(super) fn event(&mut self, event: &Event, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<bool, Broken> {
-        let data = event.data.trim();
-        if data == "[DONE]" {
-            self.done = true;
-        } else if !data.is_empty() {
-            match serde_json::from_str(data) {
-                Ok(chunk) => self.chunk(&chunk, &event.name, heard)?,
-                // Some servers forget the blank line between events.
-                Err(_) if data.contains('\n') => {
-                    for line in data.lines() {
-                        self.event(&Event { name: event.name.clone(), data: line.to_owned() }, heard)?;
-                    }
-                }
-                Err(_) => return Err(Broken::Garbled(data.chars().take(400).collect())),
-            }
+    fn chunk(&mut self, chunk: &Value, name: &str, heard: Heard<'_>) -> Result<(), Broken> {
+        if chunk.get("type").is_some_and(|kind| kind == "message_start") {
+            // Anthropic's protocol: it would never come to an end that is known here.
+            return Err(Broken::garbled(&chunk.to_string()));
         }
-        Ok(self.done)
-    }
-
-    fn chunk(&mut self, chunk: &Value, name: &str, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Broken> {
+        self.billed = billed(chunk).or(self.billed);
         if let Some(said) = said(chunk).filter(|_| name == "error" || chunk.get("choices").is_none()) {
             return Err(Broken::Reported(said));
         }
         if let Some(said) = chunk.get("error").filter(|error| !error.is_null()).and_then(|_| said(chunk)) {
             return Err(Broken::Reported(said));
         }
-        self.billed = billed(chunk).or(self.billed);
         let choices = chunk.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for choice in choices.iter().filter(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0) {
             self.choice(choice, "delta", heard)?;
@@ -89,7 +43,7 @@ impl Assembler {
         Ok(())
     }
 
-    fn choice(&mut self, choice: &Value, part: &str, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Broken> {
+    fn choice(&mut self, choice: &Value, part: &str, heard: Heard<'_>) -> Result<(), Broken> {
         self.begun = true;
         if let Some(said) = choice.get("error").filter(|error| !error.is_null()).and_then(|_| said(choice)) {
             return Err(Broken::Reported(said));
@@ -104,6 +58,12 @@ impl Assembler {
         if let Some(refusal) = delta.get("refusal").and_then(Value::as_str).filter(|text| !text.is_empty()) {
             self.refusal.push_str(refusal);
             heard(refusal);
+        }
+        if let Some(thought) = delta.get(REASONING).and_then(Value::as_str).filter(|text| !text.is_empty()) {
+            self.thought.push_str(thought);
+            self.wanted_back = true;
+        } else if let Some(thought) = delta.get("reasoning").and_then(Value::as_str) {
+            self.thought.push_str(thought);
         }
         for call in delta.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
             self.call(call);
@@ -159,15 +119,33 @@ impl Assembler {
         }
         call.arguments.push_str(&arguments);
     }
+}
 
-    /// What was billed so far: for an answer that will never be whole.
-    pub(super) fn billed(&self) -> Option<Billed> {
+impl Assemble for Assembler {
+    fn event(&mut self, event: &Event, heard: Heard<'_>) -> Result<bool, Broken> {
+        let data = event.data.trim();
+        if data == "[DONE]" {
+            self.done = true;
+        } else if !data.is_empty() {
+            match serde_json::from_str(data) {
+                Ok(chunk) => self.chunk(&chunk, &event.name, heard)?,
+                // Some servers forget the blank line between events.
+                Err(_) if data.contains('\n') => {
+                    for line in data.lines() {
+                        self.event(&Event { name: event.name.clone(), data: line.to_owned() }, heard)?;
+                    }
+                }
+                Err(_) => return Err(Broken::garbled(data)),
+            }
+        }
+        Ok(self.done)
+    }
+
+    fn billed(&self) -> Option<Billed> {
         self.billed
     }
 
-    /// The answer, if it is whole: the server said why it stopped, or that the stream is over. `None`: it was cut.
-    /// `calls_before`: how many calls the conversation has had, for ids that we must make up.
-    pub(super) fn finish(self, calls_before: usize) -> Option<Whole> {
+    fn finish(self: Box<Self>, calls_before: usize) -> Option<Whole> {
         if !self.begun || (self.finish.is_none() && !self.done) {
             return None;
         }
@@ -188,42 +166,26 @@ impl Assembler {
             // LiteLLM and others say `stop` with calls; others say `tool_calls` without any.
             stop = if calls.is_empty() { StopReason::Stop } else { StopReason::ToolCalls };
         }
-        Some(Whole { text, calls, stop, billed: self.billed })
+        let block = self.wanted_back.then(|| json!({"type": REASONING}));
+        let reasoning = if self.thought.is_empty() {
+            Vec::new()
+        } else {
+            vec![Reasoning { dialect: "openai".to_owned(), text: self.thought, block }]
+        };
+        Some(Whole { text, calls, stop, billed: self.billed, reasoning })
     }
-}
-
-/// Gives every call an id of its own, and arguments where the server left them out.
-fn named(calls: Vec<Partial>, calls_before: usize) -> Vec<RawCall> {
-    let mut taken = BTreeSet::new();
-    let mut number = calls_before;
-    let mut named = Vec::new();
-    for call in calls.into_iter().filter(|call| !call.name.is_empty() || !call.arguments.is_empty()) {
-        let mut id = call.id;
-        while id.is_empty() || taken.contains(&id) {
-            number += 1;
-            id = format!("call_{number}");
-        }
-        taken.insert(id.clone());
-        let arguments = if call.arguments.trim().is_empty() { "{}".to_owned() } else { call.arguments };
-        named.push(RawCall { id, name: call.name, arguments });
-    }
-    named
 }
 
 /// Reads an answer that came as one JSON document.
-pub(super) fn document(
-    document: &Value,
-    calls_before: usize,
-    heard: &(dyn Fn(&str) + Send + Sync),
-) -> Result<Whole, Broken> {
-    let garbled = || Broken::Garbled(document.to_string().chars().take(400).collect());
+pub(super) fn document(document: &Value, calls_before: usize, heard: Heard<'_>) -> Result<Whole, Broken> {
+    let garbled = || Broken::garbled(&document.to_string());
     if let Some(said) = said(document).filter(|_| document.get("choices").is_none_or(Value::is_null)) {
         return Err(Broken::Reported(said));
     }
     let choice = document.get("choices").and_then(|choices| choices.get(0)).ok_or_else(garbled)?;
     let mut assembler = Assembler { done: true, billed: billed(document), ..Assembler::default() };
     assembler.choice(choice, "message", heard)?;
-    assembler.finish(calls_before).ok_or_else(garbled)
+    Box::new(assembler).finish(calls_before).ok_or_else(garbled)
 }
 
 /// `content` is text, or a list of parts with text.
@@ -235,7 +197,8 @@ fn content(value: &Value) -> String {
     }
 }
 
-fn billed(chunk: &Value) -> Option<Billed> {
+/// Tokens and cost, where a chunk or a document names them.
+pub(super) fn billed(chunk: &Value) -> Option<Billed> {
     let usage = chunk.get("usage").filter(|usage| usage.is_object())?;
     let count = |path: &str| usage.pointer(path).and_then(Value::as_u64);
     let input = count("/prompt_tokens").or_else(|| count("/input_tokens"));
@@ -256,17 +219,11 @@ fn billed(chunk: &Value) -> Option<Billed> {
     })
 }
 
-/// An amount in US dollars, as a number or as text; negative amounts and nonsense are no amount.
-pub(super) fn dollars(value: &Value) -> Option<NanoUsd> {
-    let usd = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    (usd.is_finite() && usd >= 0.0).then(|| NanoUsd::from_usd(usd))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::sse::Parser;
+    use super::super::super::sse::Parser;
     use super::*;
-    use serde_json::json;
+    use crate::model::usage::NanoUsd;
 
     fn silent(_: &str) {}
 
@@ -283,7 +240,7 @@ mod tests {
     }
 
     fn read(stream: &[u8]) -> Result<Option<Whole>, Broken> {
-        let mut assembler = Assembler::default();
+        let mut assembler = Box::new(Assembler::default());
         for event in Parser::default().push(stream) {
             assembler.event(&event, &silent)?;
         }

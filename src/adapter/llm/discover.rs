@@ -33,13 +33,6 @@ pub fn discover(env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
         (Some(input_per_mtok), Some(output_per_mtok)) => {
             Some(Price { input_per_mtok, output_per_mtok, cache_read_per_mtok: None, cache_write_per_mtok: None })
         }
-        // The default model's published price (2025-04), so that a first run under a budget needs no more than a key.
-        _ if !own && url.is_none() && model == OPENAI_MODEL => Some(Price {
-            input_per_mtok: 2.0,
-            output_per_mtok: 8.0,
-            cache_read_per_mtok: Some(0.5),
-            cache_write_per_mtok: None,
-        }),
         _ => None,
     };
     vec![ModelRef {
@@ -49,8 +42,9 @@ pub fn discover(env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
         base_url: Some(url.unwrap_or_else(|| OPENAI_URL.to_owned())),
         api_key: key.map(|_| format!("env://{key_name}")),
         price,
-        context_window: tokens("CODEFORGE_LLM_CONTEXT_WINDOW", 128_000),
-        max_output: tokens("CODEFORGE_LLM_MAX_OUTPUT", 8192),
+        // Zero: not said. The tables of prices may know.
+        context_window: tokens("CODEFORGE_LLM_CONTEXT_WINDOW", 0),
+        max_output: tokens("CODEFORGE_LLM_MAX_OUTPUT", 0),
         tools: true,
         ..ModelRef::default()
     }]
@@ -102,7 +96,7 @@ mod tests {
             Some(value.to_owned())
         };
         let model = discover(&env).remove(0);
-        assert_eq!((model.context_window, model.max_output), (4096, 8192));
+        assert_eq!((model.context_window, model.max_output), (4096, 0));
         assert_eq!(model.price.map(|price| (price.input_per_mtok, price.output_per_mtok)), Some((2.5, 10.0)));
     }
 }

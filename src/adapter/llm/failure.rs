@@ -1,8 +1,9 @@
 //! What went wrong with one request, and how it is told.
 
-use super::assemble::Billed;
+use super::dialect::{Billed, Dialect};
 use super::retry;
 use crate::model::chat::ModelFault;
+pub(super) use crate::text::mask;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -61,21 +62,35 @@ impl Failure {
             return false;
         }
         let message = self.said.message.to_lowercase();
-        let refused = [
-            "unsupported",
-            "not support",
-            "unrecognized",
-            "unknown",
-            "unexpected",
-            "extra",
-            "not permitted",
-            "not allowed",
-            "invalid field",
-            "instead",
-        ];
-        let says_so = refused.iter().any(|word| message.contains(word)) || self.said.code.contains("unsupported");
-        says_so && (self.said.param == name || message.contains(name))
+        let says_so = REFUSED.iter().any(|word| message.contains(word)) || self.said.code.contains("unsupported");
+        says_so && (self.said.param == name || mentions(&message, name))
     }
+}
+
+/// How servers say that they do not take a field.
+const REFUSED: [&str; 13] = [
+    "unsupported",
+    "not support",
+    "unrecognized",
+    "unknown",
+    "unexpected",
+    "extra",
+    "not permitted",
+    "not allowed",
+    "invalid field",
+    "instead",
+    "deprecated",
+    "no longer",
+    "cannot both",
+];
+
+/// Whether a text holds a name as a word of its own.
+pub(super) fn mentions(text: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (text.get(..at).unwrap_or_default(), text.get(at + name.len()..).unwrap_or_default());
+        !before.ends_with(part) && !after.starts_with(part)
+    })
 }
 
 /// Whose fault a status is, and whether it may pass.
@@ -93,6 +108,8 @@ fn judge(status: u16, said: &Said) -> (ModelFault, bool) {
         425 | 429 => ModelFault::RateLimited,
         409 | 500.. => ModelFault::Unavailable,
         _ if too_long(said) => ModelFault::TooLong,
+        // Anthropic's word for an empty account.
+        400 if said.message.to_lowercase().contains("credit balance is too low") => ModelFault::Payment,
         _ => ModelFault::BadRequest,
     };
     (fault, retry::passes(status))
@@ -101,12 +118,36 @@ fn judge(status: u16, said: &Said) -> (ModelFault, bool) {
 fn too_long(said: &Said) -> bool {
     let message = said.message.to_lowercase();
     said.code == "context_length_exceeded"
-        || ["context length", "context window", "maximum context", "prompt is too long", "input is too long"]
-            .iter()
-            .any(|words| message.contains(words))
+        || [
+            "context length",
+            "context window",
+            "context limit",
+            "maximum context",
+            "prompt is too long",
+            "input is too long",
+        ]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
-/// Finds the error in a body: OpenAI's shape, FastAPI's, and simpler ones.
+/// The status that belongs to a kind of error (Anthropic's words, and OpenAI's), for errors that come in a stream.
+fn status_of(kind: &str) -> Option<u16> {
+    Some(match kind {
+        "invalid_request_error" => 400,
+        "authentication_error" => 401,
+        "billing_error" | "insufficient_quota" => 402,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error" | "rate_limit_exceeded" => 429,
+        "api_error" | "server_error" => 500,
+        "timeout_error" => 504,
+        "overloaded_error" => 529,
+        _ => return None,
+    })
+}
+
+/// Finds the error in a body: OpenAI's shape, Anthropic's, FastAPI's, and simpler ones.
 pub(super) fn said(body: &Value) -> Option<Said> {
     let error = body.get("error").filter(|error| !error.is_null()).unwrap_or(body);
     if let Some(message) = error.as_str() {
@@ -124,22 +165,24 @@ pub(super) fn said(body: &Value) -> Option<Said> {
     let status = code.and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
     let code = code.and_then(Value::as_str).filter(|code| !code.is_empty()).map_or_else(|| text("type"), str::to_owned);
     let status = status.and_then(|status| u16::try_from(status).ok()).filter(|status| (400..600).contains(status));
+    let status = status.or_else(|| status_of(&code)).or_else(|| status_of(&text("type")));
     Some(Said { message, code, param: text("param"), status })
 }
 
 /// What to do about it.
-pub(super) fn advice(fault: ModelFault, status: Option<u16>, key: Option<&str>) -> String {
-    match fault {
+pub(super) fn advice(dialect: &dyn Dialect, failure: &Failure, key: Option<&str>) -> String {
+    let path = format!("/{}", dialect.path().join("/"));
+    match failure.fault {
         ModelFault::Auth => match key {
             Some(key) => format!("The server refused the key in {key}: check that it is valid for this server and model."),
             None => "The server wants a key: give the model an `api_key: env://NAME`, and set NAME.".to_owned(),
         },
         ModelFault::Payment => "The account has no credit left: top it up, or choose another model.".to_owned(),
-        ModelFault::NotFound if status.is_some_and(|status| status < 400) => {
+        ModelFault::NotFound if failure.status.is_some_and(|status| status < 400) => {
             "Redirects are not followed, because the key would go along: write the final address as `base_url`.".to_owned()
         }
         ModelFault::NotFound => {
-            "Check the model's name and that `base_url` ends where `/chat/completions` begins (often `/v1`).".to_owned()
+            format!("Check the model's name and that `base_url` ends where `{path}` begins (often `/v1`).")
         }
         ModelFault::BadRequest => {
             "The server does not take this request: check what the model supports (tools, `max_output`).".to_owned()
@@ -152,7 +195,8 @@ pub(super) fn advice(fault: ModelFault, status: Option<u16>, key: Option<&str>) 
         ModelFault::Network => "Check the address, the network, and the proxy settings.".to_owned(),
         ModelFault::Timeout => "The server is too slow or stuck: try again later, or configure a fallback model.".to_owned(),
         ModelFault::Protocol => {
-            "Is this the address of an OpenAI-compatible server? `base_url` ends where `/chat/completions` begins.".to_owned()
+            let whose = dialect.whose();
+            format!("Is this the address of a server that speaks {whose}'s protocol? `base_url` ends where `{path}` begins.")
         }
         ModelFault::Unmatched => "Record the cassette again.".to_owned(),
     }
@@ -177,17 +221,6 @@ pub(super) fn clean(text: &str, key: Option<&str>, most: usize) -> String {
     short
 }
 
-/// Enough of a key to know it by, and too little to use it: `sk-…3f9a`.
-pub(super) fn mask(key: &str) -> String {
-    let letters: Vec<char> = key.chars().collect();
-    if letters.len() < 20 {
-        return "…".to_owned();
-    }
-    let head: String = letters.iter().take(3).collect();
-    let tail: String = letters.iter().skip(letters.len() - 4).collect();
-    format!("{head}…{tail}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +236,9 @@ mod tests {
         assert_eq!(message(json!({"error": "m"})), row("m", "", None));
         assert_eq!(message(json!({"detail": [{"msg": "x"}]})), row(r#"[{"msg":"x"}]"#, "", None));
         assert_eq!(message(json!({"error": {"odd": 1}})), row(r#"{"odd":1}"#, "", None));
+        let anthropic =
+            json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}, "request_id": "r"});
+        assert_eq!(message(anthropic), row("m", "overloaded_error", Some(529)));
         assert_eq!(message(json!({"choices": []})), None);
     }
 
@@ -215,6 +251,8 @@ mod tests {
         );
         assert!(newer.blames("max_tokens") && !newer.blames("stream_options"));
         assert!(!refused("max_tokens is too large: 9000. At most 4096.").blames("max_tokens"));
+        assert!(refused("Unknown name \"stop\"").blames("stop"));
+        assert!(!refused("Unknown name \"stop_sequences\": stopped, non-stop_words").blames("stop"));
         let long = refused("'max_tokens' is not supported beyond this model's maximum context length");
         assert_eq!((long.fault, long.blames("max_tokens")), (ModelFault::TooLong, false));
     }

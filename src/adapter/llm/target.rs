@@ -1,15 +1,19 @@
 //! Where a request goes, and with which key.
 
-use super::client::KeyLookup;
+use super::dialect::{Dialect, KeyHeader};
 use super::failure::Failure;
 use crate::model::chat::{ModelFault, ModelRef};
 use reqwest::Url;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+
+/// Gives the value of the variable whose name stands in `env://NAME`.
+pub type KeyLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// An address with its credentials.
 pub(super) struct Target {
-    /// `…/chat/completions`, without user information.
+    /// `…/chat/completions` or `…/messages`, without user information.
     pub(super) url: Url,
     /// The address as it may be shown: no user information, no query.
     pub(super) shown: String,
@@ -19,11 +23,14 @@ pub(super) struct Target {
     pub(super) key_name: Option<String>,
     /// User and password of the address itself.
     user: Option<(String, SecretString)>,
+    key_header: KeyHeader,
+    /// What the dialect and the provider want beside the key.
+    further: Vec<(&'static str, String)>,
 }
 
 impl Target {
     /// Reads a model's address and looks its key up.
-    pub(super) fn of(model: &ModelRef, lookup: &KeyLookup) -> Result<Self, Failure> {
+    pub(super) fn of(model: &ModelRef, dialect: &dyn Dialect, lookup: &KeyLookup) -> Result<Self, Failure> {
         let wrong = |what: &str| Failure::new(ModelFault::NotFound, false, what);
         let base = model.base_url.as_deref().ok_or_else(|| wrong("it has no `base_url`"))?;
         // The text is not repeated: what does not parse may hold a password anywhere.
@@ -37,11 +44,11 @@ impl Target {
         let _ = url.set_password(None);
         url.set_fragment(None);
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["chat", "completions"]);
+            path.pop_if_empty().extend(dialect.path());
         }
         let mut shown = url.clone();
         shown.set_query(None);
-        let shown = shown.as_str().trim_end_matches("/chat/completions").to_owned();
+        let shown = shown.as_str().trim_end_matches(&format!("/{}", dialect.path().join("/"))).to_owned();
         let (key, key_name) = match &model.api_key {
             None => (None, None),
             Some(reference) => {
@@ -49,25 +56,38 @@ impl Target {
                 (Some(key), Some(name))
             }
         };
-        Ok(Self { url, shown, key, key_name, user })
+        let (key_header, further) = (dialect.key_header(model), dialect.headers(model));
+        Ok(Self { url, shown, key, key_name, user, key_header, further })
     }
 
-    /// The credentials as headers, marked so that nothing prints them.
+    /// The credentials as headers, marked so that nothing prints them, and what else the provider wants.
     pub(super) fn headers(&self) -> Result<HeaderMap, Failure> {
-        let text = match (&self.key, &self.user) {
-            (Some(key), _) => SecretString::from(format!("Bearer {}", key.expose_secret())),
-            (None, Some((user, password))) => SecretString::from(format!(
-                "Basic {}",
-                base64(format!("{user}:{}", password.expose_secret()).as_bytes())
-            )),
-            (None, None) => return Ok(HeaderMap::new()),
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.further {
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+                let what = format!("the header {name} cannot hold {value:?}");
+                Failure::new(ModelFault::BadRequest, false, what)
+            })?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let (name, text) = match (&self.key, &self.user, self.key_header) {
+            (Some(key), _, KeyHeader::Named(name)) => (HeaderName::from_static(name), key.clone()),
+            (Some(key), _, KeyHeader::Bearer) => {
+                (AUTHORIZATION, SecretString::from(format!("Bearer {}", key.expose_secret())))
+            }
+            (None, Some((user, password)), _) => {
+                let pair = base64(format!("{user}:{}", password.expose_secret()).as_bytes());
+                (AUTHORIZATION, SecretString::from(format!("Basic {pair}")))
+            }
+            (None, None, _) => return Ok(headers),
         };
         let mut value = HeaderValue::from_str(text.expose_secret()).map_err(|_| {
             let name = self.key_name.as_deref().unwrap_or("the address");
             Failure::new(ModelFault::Auth, false, format!("the key in {name} holds characters that no key has"))
         })?;
         value.set_sensitive(true);
-        Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+        headers.insert(name, value);
+        Ok(headers)
     }
 
     /// The key as text, to mask it where a server repeats it.
@@ -130,8 +150,8 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::openai::OpenAi;
     use super::*;
-    use std::sync::Arc;
 
     fn model(base_url: &str, api_key: Option<&str>) -> ModelRef {
         ModelRef {
@@ -150,7 +170,7 @@ mod tests {
 
     fn target(base_url: &str, api_key: Option<&str>) -> Result<Target, Failure> {
         let lookup: KeyLookup = Arc::new(|name| (name == "KEY").then(|| " secret-key\n".to_owned()));
-        Target::of(&model(base_url, api_key), &lookup)
+        Target::of(&model(base_url, api_key), &OpenAi, &lookup)
     }
 
     #[test]
