@@ -2,6 +2,7 @@
 
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
+use crate::model::usage::Price;
 
 /// A group of variables: one provider, its address, its key. A key is used only with the address of its own group.
 struct Group {
@@ -102,12 +103,21 @@ pub fn model(env: &dyn Fn(&str) -> Option<String>) -> Option<ModelRef> {
     let (group, set) = others.iter().find_map(|group| Some((group, group.set(env)?)))?;
     let usual = Some(group.model.to_owned()).filter(|model| !model.is_empty());
     let number = |name: &str| text(env, name).and_then(|value| value.parse().ok()).unwrap_or_default();
+    let dollars = |name: &str| {
+        text(env, name).and_then(|value| value.parse::<f64>().ok()).filter(|price| price.is_finite() && *price >= 0.0)
+    };
+    let price = dollars("CODEFORGE_LLM_PRICE_INPUT").zip(dollars("CODEFORGE_LLM_PRICE_OUTPUT"));
     Some(ModelRef {
         name: "env".to_owned(),
         provider: group.provider.to_owned(),
         model: text(env, "CODEFORGE_MODEL").or(usual)?,
         base_url: Some(set.url),
         api_key: set.key.map(|name| format!("env://{name}")),
+        price: price.map(|(input_per_mtok, output_per_mtok)| Price {
+            input_per_mtok,
+            output_per_mtok,
+            ..Price::default()
+        }),
         // Zero: not said. The tables of prices may know.
         context_window: number("CODEFORGE_LLM_CONTEXT_WINDOW"),
         max_output: number("CODEFORGE_LLM_MAX_OUTPUT"),
@@ -186,6 +196,17 @@ mod tests {
             found(&[("LITELLM_BASE_URL", "http://h:4000"), ("LITELLM_API_KEY", "k"), ("CODEFORGE_MODEL", "team")]),
             row(["litellm", "team", "http://h:4000/v1", "env://LITELLM_API_KEY"])
         );
+        let priced = [
+            ("OLLAMA_HOST", "h"),
+            ("CODEFORGE_MODEL", "m"),
+            ("CODEFORGE_LLM_PRICE_INPUT", "1"),
+            ("CODEFORGE_LLM_PRICE_OUTPUT", "2.5"),
+        ];
+        let price = |set: &[(&str, &str)]| {
+            let env = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            model(&env)?.price.map(|price| (price.input_per_mtok, price.output_per_mtok))
+        };
+        assert_eq!((price(&priced), price(&priced[..3])), (Some((1.0, 2.5)), None));
         // A key without its address goes nowhere.
         assert_eq!(found(&[("LITELLM_API_KEY", "k"), ("CODEFORGE_MODEL", "team")]), None);
         assert_eq!(
