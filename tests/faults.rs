@@ -1,6 +1,7 @@
 //! What goes wrong, and how it ends: exit code, words, number of requests. The real binary, a real repository, a
 //! provider that misbehaves over real HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use common::tls::TlsFront;

@@ -385,10 +385,7 @@ struct Bounds {
 impl Bounds {
     fn of(request: &ChatRequest) -> Self {
         let (input, output) = (agent::upper_bound_tokens(request), request.model.max_output);
-        let plain = Usage { input, output, ..Usage::default() };
-        // Writing to a cache can cost more than not to.
-        let kept = Usage { cache_write: if request.cache_marks.is_empty() { 0 } else { input }, ..plain };
-        let cost = request.model.price.map(|price| price.of(&plain).max(price.of(&kept)));
+        let cost = request.model.price.map(|price| price.at_most(input, output));
         Self { input_tokens: input, max_output: output, cost }
     }
 }

@@ -8,6 +8,7 @@
 mod anthropic;
 pub mod model_server;
 pub mod recorded;
+pub mod stage;
 pub mod tls;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
