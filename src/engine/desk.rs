@@ -18,10 +18,8 @@ use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-/// Questions of one step at once; more of them wait at the desk.
-const AT_ONCE: usize = 16;
 /// Refusals of one step that are noted; a program that tries on is refused all the same.
 const NOTED: usize = 100;
 /// Characters of what a program wrote that are noted.
@@ -55,7 +53,6 @@ pub(super) struct StepDesk {
     words: mpsc::UnboundedSender<Word>,
     secrets: Vec<String>,
     open: AtomicBool,
-    room: Semaphore,
     noted: Mutex<HashSet<String>>,
 }
 
@@ -63,7 +60,6 @@ impl StepDesk {
     /// Ends it: its token is worth nothing from now on.
     pub(super) fn close(&self) {
         self.open.store(false, Ordering::SeqCst);
-        self.room.close();
     }
 
     /// A program's words, fit for a journal.
@@ -91,7 +87,6 @@ impl Desk for StepDesk {
         if !self.knows(token) {
             return Err(Refusal::Unknown);
         }
-        let _place = self.room.acquire().await.map_err(|_| Refusal::Unknown)?;
         let question = Question { model: self.clean(&question.model), ..question };
         let (tell, mut told) = mpsc::unbounded_channel();
         let (reply, mut said) = oneshot::channel();
@@ -163,7 +158,6 @@ impl Session {
             words: self.desks.clone(),
             secrets: self.engine.secrets.clone(),
             open: AtomicBool::new(true),
-            room: Semaphore::new(AT_ONCE),
             noted: Mutex::default(),
         };
         Ok((token, Arc::new(desk)))
@@ -219,7 +213,8 @@ impl Session {
         let found = step.and_then(|step| {
             let questions = lock(&self.questions);
             let open = questions.open.get(&(step, number))?;
-            Some((open.request.clone(), open.heard.clone()))
+            // What was not sent yet need not be paid for.
+            (!open.reply.is_closed()).then(|| (open.request.clone(), open.heard.clone()))
         });
         let Some((request, heard)) = found else {
             let error = ModelError {
@@ -376,3 +371,6 @@ impl Bounds {
         Self { input_tokens: input, max_output: output, cost }
     }
 }
+
+#[cfg(test)]
+mod tests;
