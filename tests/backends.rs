@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::{TestRepo, ok, spoken};
+use common::{Asked, ModelServer, Reply, Rule, TestRepo, ok, spoken};
+use serde_json::json;
 use std::io::{BufRead, BufReader};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// A repository with a workflow, a policy that lets agents write `src/**` only, and a formatter.
 fn repository(steps: &str) -> TestRepo {
@@ -19,7 +20,10 @@ fn repository(steps: &str) -> TestRepo {
             ".codeforge/policies/narrow.yml",
             "name: narrow\nrules:\n  - { tool: \"*\", path: [\"src/**\"], decision: allow }\nprotected_paths: [\".github/**\"]\n",
         ),
-        (".codeforge/workflows/w.yml", &format!("name: w\npolicy: narrow\nsandbox: {{ driver: native }}\ndeliver: commit-local\n{steps}")),
+        (
+            ".codeforge/workflows/w.yml",
+            &format!("name: w\npolicy: narrow\nsandbox: {{ driver: native }}\ndeliver: commit-local\n{steps}"),
+        ),
     ]);
     repo.executable("tool/sort");
     repo.commit("executable");
@@ -77,7 +81,10 @@ fn a_formatter_that_finds_nothing_to_do_has_not_failed() {
 #[test]
 fn a_path_that_the_policy_keeps_is_refused_and_everything_is_rolled_back() {
     for (what, path) in [
-        ("echo x >>src/list.txt; mkdir -p .github/workflows; echo evil >.github/workflows/ci.yml", ".github/workflows/ci.yml"),
+        (
+            "echo x >>src/list.txt; mkdir -p .github/workflows; echo evil >.github/workflows/ci.yml",
+            ".github/workflows/ci.yml",
+        ),
         ("echo x >>src/list.txt; echo x >>docs/guide.md", "docs/guide.md"),
         ("echo x >>src/list.txt; rm docs/guide.md", "docs/guide.md"),
         ("mv docs/guide.md src/guide.md", "docs/guide.md"),
@@ -98,13 +105,8 @@ fn a_path_that_the_policy_keeps_is_refused_and_everything_is_rolled_back() {
 #[test]
 fn a_denied_attempt_is_tried_again_where_attempts_are_left() {
     // The second attempt finds the workspace as it was, and does it right.
-    let repo = repository(
-        "steps:\n  work: { backend: mine, mode: coder, attempts: 2 }\n",
-    );
-    repo.write(
-        ".codeforge/backends/mine.yml",
-        "name: mine\ndialect: none\ncommand: [tool/obey, \"{prompt_file}\"]\n",
-    );
+    let repo = repository("steps:\n  work: { backend: mine, mode: coder, attempts: 2 }\n");
+    repo.write(".codeforge/backends/mine.yml", "name: mine\ndialect: none\ncommand: [tool/obey, \"{prompt_file}\"]\n");
     repo.write(
         "tool/obey",
         "#!/bin/sh\ncat \"$1\"\nif grep -q 'attempt 2' \"$1\" && grep -q 'docs/guide.md' \"$1\"; then echo c >>src/list.txt; \
@@ -225,4 +227,75 @@ fn the_command_line_lists_and_shows_backends() {
     let output = repo.codeforge(&["backends", "show", "aidr"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(ok(&mut repo.codeforge(&["schema", "backend"])).contains("\"dialect\""));
+}
+
+/// Codex, as set-up installed it, on the `PATH`; models at a scripted provider, whose key is a canary.
+#[expect(clippy::disallowed_methods, reason = "set-up installs agents into the home of who runs the tests")]
+fn with_codex(repo: &TestRepo, server: &ModelServer, arguments: &[&str]) -> Command {
+    repo.write(
+        ".codeforge/config.yml",
+        format!(
+            "models:\n  main: {{ provider: openai, model: scripted, base_url: \"{}\", api_key: env://MAIN_KEY, max_output: 500,\n    \
+             price: {{ input_per_mtok: 0.1, output_per_mtok: 0.1 }} }}\nscenarios: {{ default: [main] }}\n",
+            server.url()
+        ),
+    );
+    repo.commit("models");
+    let home = std::env::var("HOME").unwrap();
+    let mut command = repo.codeforge(arguments);
+    command.env("PATH", format!("{home}/.cache/codeforge/peers/codex/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"));
+    command.env("MAIN_KEY", CANARY).env("GITHUB_TOKEN", CANARY);
+    command
+}
+
+const CANARY: &str = "sk-canary-4f1d9c2a7b";
+
+/// Codex is asked to run a command.
+fn codex_runs(asked: &Asked, command: &str) -> Reply {
+    let reply = match asked.tools().contains(&"exec_command") {
+        true => Reply::call("exec_command", json!({ "cmd": command })),
+        false => Reply::call("shell", json!({ "command": ["sh", "-c", command] })),
+    };
+    reply.usage(30_000, 500)
+}
+
+#[test]
+fn a_real_agent_works_through_the_gateway_and_no_key_is_inside() {
+    let repo = repository(
+        "gates: { sorted: { run: \"sort -c src/list.txt\" } }\n\
+         steps:\n  work: { mode: coder, backend: codex, prompt: \"Sort src/list.txt\", gates: [sorted] }\n",
+    );
+    let look = "(env; cat /proc/*/environ | tr '\\0' '\\n'; cat ~/.codex/config.toml) >src/seen.txt 2>/dev/null; \
+                sort -o src/list.txt src/list.txt";
+    let server = ModelServer::start_blocking(vec![
+        Rule::when().turn(0).answer(move |asked| codex_runs(asked, look)),
+        Rule::when().turn(1).reply(Reply::text("Sorted it.").usage(1100, 10)),
+    ]);
+    let output = with_codex(&repo, &server, &["run", "w"]).output().unwrap();
+    assert!(output.status.success(), "{}", spoken(&output));
+    server.finished();
+    assert_eq!(repo.read("src/list.txt"), "a\nb\n");
+    let seen = repo.read("src/seen.txt");
+    assert!(seen.contains("GATEWAY_TOKEN=cf-") && seen.contains("http://127.0.0.1:4141/v1"), "{seen}");
+    assert!(!seen.contains(CANARY) && !seen.contains("MAIN_KEY") && !seen.contains(server.url()), "{seen}");
+    assert_eq!(server.asked()[0].header("authorization"), Some(format!("Bearer {CANARY}").as_str()));
+    let account = account(&repo);
+    assert_eq!(account["spend"]["calls"], 2, "{account:#}");
+    assert_eq!(account["steps"][0]["summary"], "Sorted it.");
+}
+
+#[test]
+fn a_budget_of_a_cent_stops_a_real_agent_and_everything_is_rolled_back() {
+    let repo = repository("steps:\n  work: { mode: coder, backend: codex, prompt: \"Go on for ever\" }\n");
+    let server = ModelServer::start_blocking(vec![
+        Rule::when().answer(|asked| codex_runs(asked, &format!("echo {} >>src/list.txt", asked.turn()))).always(),
+    ]);
+    let output = with_codex(&repo, &server, &["run", "w", "--budget", "0.01"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", spoken(&output));
+    assert!(spoken(&output).contains("budget"), "{}", spoken(&output));
+    assert_eq!(repo.read("src/list.txt"), "b\na\n");
+    assert_eq!(repo.git(&["log", "-1", "--format=%s"]), "models", "nothing was delivered");
+    assert!(!server.asked().is_empty());
+    let cost = account(&repo)["spend"]["cost"].as_u64().unwrap();
+    assert!(cost <= 10_000_000, "{cost} billionths of a dollar");
 }

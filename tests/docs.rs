@@ -136,7 +136,15 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
 #[test]
 fn links_lead_somewhere() {
     let mut missing = Vec::new();
-    for name in ["README.md", "docs/README.md", "docs/quick-start.md", "docs/workflows.md", "docs/runs.md", "docs/sandbox.md", "docs/backends.md"] {
+    for name in [
+        "README.md",
+        "docs/README.md",
+        "docs/quick-start.md",
+        "docs/workflows.md",
+        "docs/runs.md",
+        "docs/sandbox.md",
+        "docs/backends.md",
+    ] {
         let text = page(name);
         let folder = root().join(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

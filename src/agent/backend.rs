@@ -182,7 +182,8 @@ impl Reader {
     }
 
     fn line(&mut self, line: &str) -> String {
-        let value = if self.stream.jsonl { serde_json::from_str::<Value>(line).ok().filter(Value::is_object) } else { None };
+        let value =
+            if self.stream.jsonl { serde_json::from_str::<Value>(line).ok().filter(Value::is_object) } else { None };
         let Some(value) = value else {
             if !line.trim().is_empty() {
                 self.tail.push_back(line.to_owned());
@@ -228,12 +229,7 @@ impl Reader {
         }
         let words = self.last.or(Some(self.text).filter(|text| !text.is_empty()));
         let plain = || cap(&self.tail.into_iter().collect::<Vec<_>>().join("\n"), WORDS);
-        Said {
-            text: words.unwrap_or_else(plain),
-            error: self.error,
-            usage: self.usage,
-            session: self.session,
-        }
+        Said { text: words.unwrap_or_else(plain), error: self.error, usage: self.usage, session: self.session }
     }
 }
 
@@ -256,8 +252,11 @@ mod tests {
             name: "other".into(),
             argv: ["other", "--model", "x/{model}", "{prompt}", "${home}", "{nothing}"].map(str::to_owned).to_vec(),
             env: [("URL".to_owned(), "{base_url}/v1".to_owned()), ("KEY".to_owned(), "{api_key}".to_owned())].into(),
-            files: [("a.json".to_owned(), "{\"ask\": \"{prompt}\"}".to_owned()), ("b.txt".to_owned(), "{prompt}".to_owned())]
-                .into(),
+            files: [
+                ("a.json".to_owned(), "{\"ask\": \"{prompt}\"}".to_owned()),
+                ("b.txt".to_owned(), "{prompt}".to_owned()),
+            ]
+            .into(),
             ..BackendSpec::default()
         }
     }

@@ -104,10 +104,8 @@ impl Session {
             Dialect::None => None,
             _ => Some(self.open_door(step).await?),
         };
-        let guest = Guest {
-            programs: backend.programs.clone(),
-            show: backend.show.iter().map(PathBuf::from).collect(),
-        };
+        let guest =
+            Guest { programs: backend.programs.clone(), show: backend.show.iter().map(PathBuf::from).collect() };
         let loopback = door.as_ref().map(Door::loopback);
         let sandbox = self.guest_sandbox(name, workspace, step.writes, loopback, guest).await.map_err(|error| {
             let missing = matches!(error, SandboxError::Missing(_));
@@ -196,9 +194,9 @@ impl Session {
             let (mut tree, mut files) = look()?;
             let own: Vec<_> = leaves.iter().filter_map(|glob| globset::Glob::new(glob).ok()).collect();
             let own: Vec<_> = own.iter().map(globset::Glob::compile_matcher).collect();
-            let left = files.iter().filter(|file| {
-                file.kind == ChangeKind::Added && own.iter().any(|glob| glob.is_match(&file.path))
-            });
+            let left = files
+                .iter()
+                .filter(|file| file.kind == ChangeKind::Added && own.iter().any(|glob| glob.is_match(&file.path)));
             // What cannot be removed is a change like any other.
             let removed = left.filter(|file| workspace.remove(&file.path).is_ok()).count();
             if removed > 0 {
@@ -255,5 +253,8 @@ fn needs(backend: &BackendSpec, why: &str) -> Trouble {
         "" => String::new(),
         install => format!("; install it: {install}"),
     };
-    Trouble { fault: Fault::Environment, message: format!("backend `{}` cannot be started: {why}{install}", backend.name) }
+    Trouble {
+        fault: Fault::Environment,
+        message: format!("backend `{}` cannot be started: {why}{install}", backend.name),
+    }
 }

@@ -109,7 +109,7 @@ pub struct AgentSpec {
     pub read_only: bool,
     /// The scenario that chose the model.
     pub scenario: String,
-    /// The model and its fallbacks, in order. Never empty.
+    /// The model and its fallbacks, in order. Empty for a plain program only.
     pub models: Vec<ModelRef>,
     /// The output's JSON Schema.
     pub output: Option<OutputSpec>,

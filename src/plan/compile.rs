@@ -376,7 +376,8 @@ impl Compiler<'_> {
             None => DeliverDoc::default(),
         };
         let writes = steps.values().any(|step| step.writes);
-        let by_agents = steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
+        let by_agents =
+            steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
         let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
         if !DELIVERED_NOW.contains(&kind) {

@@ -20,7 +20,9 @@ pub fn render(plan: &Plan, json: bool) -> String {
                 let models: Vec<&str> = spec.models.iter().map(|model| model.name.as_str()).collect();
                 let models = models.join(", else ");
                 match &spec.backend {
-                    Some(backend) if spec.is_plain() => format!("{} `{}`", spec.mode, line(&backend.argv.join(" "), 50)),
+                    Some(backend) if spec.is_plain() => {
+                        format!("{} `{}`", spec.mode, line(&backend.argv.join(" "), 50))
+                    }
                     Some(backend) => format!("{} by {} with {models}", spec.mode, backend.name),
                     None => format!("{} with {models}", spec.mode),
                 }

@@ -49,7 +49,8 @@ impl State {
             );
             let advice = outcome.denied.iter().map(|(path, ruling)| format!("\n- `{path}`: {}", ruling.reason));
             let said = format!("It changed files that may not be changed:{}", advice.collect::<String>());
-            step.denials.extend(outcome.denied.into_iter().map(|(path, ruling)| (format!("{program} `{path}`"), ruling)));
+            step.denials
+                .extend(outcome.denied.into_iter().map(|(path, ruling)| (format!("{program} `{path}`"), ruling)));
             return match last {
                 true => self.fail(index, Ending::Denied, message),
                 false => self.try_backend_again(index, said),

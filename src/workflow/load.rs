@@ -233,8 +233,7 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
     library
 }
 
-const UNKNOWN_HELP: &str =
-    "documents lie in workflows/, modes/, policies/ and backends/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
+const UNKNOWN_HELP: &str = "documents lie in workflows/, modes/, policies/ and backends/ (*.yml), prompts/ (*.j2), schemas/ (*.json) and config.yml";
 const RESERVED_HELP: &str = "give it a name of its own, and name that in `policy:`";
 
 /// A problem of a whole file.

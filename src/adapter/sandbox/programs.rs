@@ -30,10 +30,14 @@ const CREDENTIALS: [&str; 12] = [
 pub(super) struct Shown {
     /// Folders, each at its own place, without those that lie beneath another.
     pub(super) folders: Vec<PathBuf>,
-    /// Folders to look for programs in.
+    /// Folders to look for programs in, before all others.
     pub(super) path: Vec<PathBuf>,
+    /// Folders outside the system's in which programs were found, as `PATH` lists them.
+    pub(super) found_in: Vec<PathBuf>,
     /// Programs that were not found.
     pub(super) missing: Vec<String>,
+    /// Programs that were found where nothing can be shown.
+    pub(super) hidden: Vec<PathBuf>,
 }
 
 impl Shown {
@@ -43,10 +47,28 @@ impl Shown {
         texts.join(":")
     }
 
+    /// The same for all folders, those of programs at the end.
+    pub(super) fn whole_path(&self) -> String {
+        let all: Vec<&str> = self.path.iter().chain(&self.found_in).filter_map(|folder| folder.to_str()).collect();
+        all.join(":")
+    }
+
     /// The first program that is missing, as an error.
     pub(super) fn complete(self) -> Result<Self, SandboxError> {
         match self.missing.first() {
             Some(program) => Err(SandboxError::Missing(program.clone())),
+            None => Ok(self),
+        }
+    }
+
+    /// The first program that cannot be shown, as an error.
+    pub(super) fn visible(self) -> Result<Self, SandboxError> {
+        match self.hidden.first() {
+            Some(program) => Err(SandboxError::Refused(format!(
+                "the program {} lies where nothing can be shown inside (a home folder itself, or a folder that is made \
+                 anew there, such as /tmp); install it elsewhere",
+                program.display()
+            ))),
             None => Ok(self),
         }
     }
@@ -73,13 +95,15 @@ pub(super) fn find(guest: &Guest, host: &Toolchains) -> Result<Shown, SandboxErr
     for program in &guest.programs {
         match search.on_path(program) {
             Some(file) => {
-                if let Some(folder) = file.parent()
-                    && !search.shown.path.iter().any(|known| known == folder)
-                {
-                    search.shown.path.push(folder.to_path_buf());
-                }
                 search.hops = HOPS;
                 search.follow(&file);
+                let Some(folder) = file.parent().filter(|folder| !guard::is_system(folder)) else { continue };
+                if !search.shown.folders.iter().any(|shown| folder.starts_with(shown)) {
+                    search.shown.hidden.push(file.clone());
+                }
+                if !search.shown.path.iter().chain(&search.shown.found_in).any(|known| known == folder) {
+                    search.shown.found_in.push(folder.to_path_buf());
+                }
             }
             None => search.shown.missing.push(program.clone()),
         }
@@ -102,7 +126,8 @@ struct Search<'a> {
 impl Search<'_> {
     /// A folder that the operator named, with `~/` for the home.
     fn named(&self, folder: &Path) -> Result<PathBuf, SandboxError> {
-        let refused = |why: &str| SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display()));
+        let refused =
+            |why: &str| SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display()));
         let full = match (folder.strip_prefix("~"), self.host.home()) {
             (Ok(rest), Some(home)) => home.join(rest),
             (Ok(_), None) => return Err(refused("there is no home folder; write the whole path")),
@@ -162,7 +187,8 @@ impl Search<'_> {
     /// Shows the installation that a file belongs to.
     fn show(&mut self, file: &Path) {
         let Some(folder) = file.parent() else { return };
-        let modules = file.ancestors().filter(|part| part.file_name().is_some_and(|name| name == "node_modules")).last();
+        let modules =
+            file.ancestors().filter(|part| part.file_name().is_some_and(|name| name == "node_modules")).last();
         if let Some(modules) = modules {
             self.add(modules.to_path_buf());
             return;
@@ -215,11 +241,17 @@ fn plain(path: &Path) -> PathBuf {
 /// Whether a folder may be shown: no home as a whole, nothing that holds one, no credentials, no daemon's socket,
 /// nothing that the sandbox makes itself.
 fn allowed(folder: &Path, home: Option<&Path>) -> Result<(), SandboxError> {
-    let refused = |why: String| Err(SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display())));
+    let refused =
+        |why: String| Err(SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display())));
     let real = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     for path in [folder, &real] {
-        if let Some(home) = home.filter(|home| home.starts_with(path) || home.canonicalize().is_ok_and(|home| home.starts_with(path))) {
-            return refused(format!("it is, or holds, the home folder {}; name the program's own folder", home.display()));
+        if let Some(home) =
+            home.filter(|home| home.starts_with(path) || home.canonicalize().is_ok_and(|home| home.starts_with(path)))
+        {
+            return refused(format!(
+                "it is, or holds, the home folder {}; name the program's own folder",
+                home.display()
+            ));
         }
         let parts: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
         if matches!(parts.as_slice(), [_] | [_, "home" | "root" | "Users"] | [_, "home" | "Users", _]) {
@@ -231,7 +263,8 @@ fn allowed(folder: &Path, home: Option<&Path>) -> Result<(), SandboxError> {
         if parts.ends_with(&[".config"]) || parts.ends_with(&[".local"]) {
             return refused("it holds the settings of all programs; name the one that is needed".into());
         }
-        let made = ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", "/var/run", "/workspace", "/source", "/home/agent"];
+        let made =
+            ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", "/var/run", "/workspace", "/source", "/home/agent"];
         if let Some(made) = made.iter().find(|made| path.starts_with(made) || Path::new(made).starts_with(path)) {
             return refused(format!("inside, {made} is made anew; put the program elsewhere"));
         }
@@ -273,7 +306,8 @@ mod tests {
         script(&home.join("lang/node-22/bin/node"), "\x7fELF");
         fs::create_dir_all(home.join("lang/node-22/lib")).unwrap();
 
-        let path = ["venv/bin", "js/node_modules/.bin", "lang/node-22/bin"].map(|it| home.join(it).display().to_string());
+        let path =
+            ["venv/bin", "js/node_modules/.bin", "lang/node-22/bin"].map(|it| home.join(it).display().to_string());
         let host = Toolchains::discover(&path.join(":"), Some(home));
         let guest = |programs: &[&str]| Guest {
             programs: programs.iter().map(|name| (*name).to_owned()).collect(),
@@ -287,6 +321,18 @@ mod tests {
         assert_eq!(shown(&["tool"]), ["lang/python", "venv"]);
         assert_eq!(shown(&["cli"]), ["js/node_modules", "lang/node-22"]);
         assert_eq!(shown(&["sh"]), Vec::<String>::new(), "what every sandbox has is not shown again");
+        let found = find(&guest(&["tool"]), &host).unwrap();
+        assert_eq!(
+            (found.path, found.found_in),
+            (vec![], vec![home.join("venv/bin")]),
+            "the order of PATH is the host's"
+        );
+        // Inside, /tmp is another one.
+        let scratch = tempfile::tempdir_in("/tmp").unwrap();
+        script(&scratch.path().join("tool"), "#!/bin/sh\n");
+        let inside = guest(&[scratch.path().join("tool").to_str().unwrap()]);
+        let hidden = find(&inside, &host).unwrap().complete().unwrap().visible();
+        assert!(matches!(hidden, Err(SandboxError::Refused(why)) if why.contains("/tmp")));
         let missing = find(&guest(&["tool", "nowhere"]), &host).unwrap().complete();
         assert!(matches!(missing, Err(SandboxError::Missing(program)) if program == "nowhere"));
     }
@@ -302,7 +348,9 @@ mod tests {
         let host = Toolchains::discover("/usr/bin", Some(&home));
         let show = |path: &str| find(&Guest { programs: Vec::new(), show: vec![PathBuf::from(path)] }, &host);
         let alias = folder.path().join("alias").display().to_string();
-        for path in ["~", "~/.ssh", "~/.config", "/", "/home", "/root", "/var", "/etc", "/run", "tools", "~/../me", &alias] {
+        for path in
+            ["~", "~/.ssh", "~/.config", "/", "/home", "/root", "/var", "/etc", "/run", "tools", "~/../me", &alias]
+        {
             assert!(matches!(show(path), Err(SandboxError::Refused(_))), "{path}: {:?}", show(path));
         }
         let found = show("~/tools").unwrap();

@@ -5,8 +5,15 @@ use crate::model::chat::{RawCall, Sampling};
 use crate::model::usage::Price;
 
 fn model() -> ModelRef {
-    let price = Price { input_per_mtok: 1.0, output_per_mtok: 2.0, cache_write_per_mtok: Some(1.25), ..Price::default() };
-    ModelRef { name: "sonnet".into(), model: "real".into(), max_output: 1000, price: Some(price), ..ModelRef::default() }
+    let price =
+        Price { input_per_mtok: 1.0, output_per_mtok: 2.0, cache_write_per_mtok: Some(1.25), ..Price::default() };
+    ModelRef {
+        name: "sonnet".into(),
+        model: "real".into(),
+        max_output: 1000,
+        price: Some(price),
+        ..ModelRef::default()
+    }
 }
 
 fn question(max_output: Option<u64>) -> Question {

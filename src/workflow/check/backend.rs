@@ -72,9 +72,11 @@ pub(super) fn text(checker: &mut Checker<'_>, node: &Node, text: &str) {
         }
         let place = |line, column| checker.document.inside(node, line, column, name.chars().count() + 2);
         let before: String = text.chars().take(column).collect();
-        let at = place(before.matches('\n').count() + 1, before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()));
+        let at =
+            place(before.matches('\n').count() + 1, before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()));
         let near = nearest(name, PLACEHOLDERS);
-        let problem = checker.error(codes::UNKNOWN_PLACEHOLDER, at, format!("there is nothing that `{{{name}}}` stands for"));
+        let problem =
+            checker.error(codes::UNKNOWN_PLACEHOLDER, at, format!("there is nothing that `{{{name}}}` stands for"));
         problem.label = near.map(|near| format!("did you mean `{{{near}}}`?"));
         problem.help = Some(format!("placeholders: {}", PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ")));
     }
@@ -97,8 +99,9 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
     for (key, _) in root.get("files").map(Node::entries).unwrap_or_default() {
         let beneath = !key.text.starts_with('/') && key.text.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if !beneath {
-            checker.error(codes::BAD_NAME, key.at, format!("`{}` is no place beneath the home folder", key.text)).help =
-                Some("write `.config/agent/config.json`".into());
+            checker
+                .error(codes::BAD_NAME, key.at, format!("`{}` is no place beneath the home folder", key.text))
+                .help = Some("write `.config/agent/config.json`".into());
         }
     }
     if let Some(stream) = root.get("stream") {
@@ -134,7 +137,8 @@ fn program_texts(checker: &mut Checker<'_>, command: &[Node]) {
                     placeholders(text).into_iter().find(|(_, name)| PLACEHOLDERS.contains(name))
             {
                 let line = text.chars().take(column).filter(|c| *c == '\n').count() + 1;
-                let in_line = text.chars().take(column).collect::<String>().rsplit('\n').next().map_or(0, |t| t.chars().count());
+                let in_line =
+                    text.chars().take(column).collect::<String>().rsplit('\n').next().map_or(0, |t| t.chars().count());
                 let at = checker.document.inside(node, line, in_line, name.len() + 2);
                 let message = format!("`{{{name}}}` would become part of a program's text");
                 checker.error(codes::PLACEHOLDER_IN_SHELL, at, message).help = Some(format!(
@@ -191,8 +195,9 @@ fn pointers(checker: &mut Checker<'_>, stream: &Node) {
 pub(super) fn step(checker: &mut Checker<'_>, name: &str, at: At, node: &Node) -> bool {
     let Some(backend) = node.get("backend") else {
         if let Some(command) = node.key("command") {
-            checker.error(codes::EXCLUSIVE_KEYS, command.at, "`command:` is for a backend: the agent takes none").help =
-                Some("write `backend: exec` beside it, or `run:` instead of it".into());
+            checker
+                .error(codes::EXCLUSIVE_KEYS, command.at, "`command:` is for a backend: the agent takes none")
+                .help = Some("write `backend: exec` beside it, or `run:` instead of it".into());
         }
         return false;
     };
@@ -207,8 +212,9 @@ pub(super) fn step(checker: &mut Checker<'_>, name: &str, at: At, node: &Node) -
                 Some("`backend: exec` takes any command".into());
         }
         None if takes_own => {
-            checker.error(codes::MISSING_KEY, at, format!("step `{name}` does not say which command `{text}` runs")).help =
-                Some("add `command: [ruff, format, .]`, or `run:` for shell text".into());
+            checker
+                .error(codes::MISSING_KEY, at, format!("step `{name}` does not say which command `{text}` runs"))
+                .help = Some("add `command: [ruff, format, .]`, or `run:` for shell text".into());
         }
         _ => {}
     }
@@ -218,8 +224,9 @@ pub(super) fn step(checker: &mut Checker<'_>, name: &str, at: At, node: &Node) -
         checker.error(codes::EXCLUSIVE_KEYS, run.at, "a step has a `command` or a `run`, not both");
     }
     if !facts.plain && node.get("mode").is_none() {
-        checker.error(codes::MISSING_KEY, at, format!("step `{name}` does not say in which mode `{text}` works")).help =
-            Some("add `mode: coder`: the mode's prompt and model are what the backend gets".into());
+        checker
+            .error(codes::MISSING_KEY, at, format!("step `{name}` does not say in which mode `{text}` works"))
+            .help = Some("add `mode: coder`: the mode's prompt and model are what the backend gets".into());
     }
     let command_only: &[&str] = if takes_own { &["mode", "prompt", "scenario", "model"] } else { &[] };
     for key in command_only.iter().chain(&["tools", "output", "max_steps", "max_turns", "stop"]) {

@@ -135,7 +135,12 @@ impl BackendDoc {
             Some(programs) => programs.clone(),
             None if literal => Vec::new(),
             // A program of the repository's own is there, or says itself that it is not.
-            None => argv.first().filter(|first| !first.contains('/') || first.starts_with('/')).cloned().into_iter().collect(),
+            None => argv
+                .first()
+                .filter(|first| !first.contains('/') || first.starts_with('/'))
+                .cloned()
+                .into_iter()
+                .collect(),
         };
         let stream = match &self.stream {
             None | Some(StreamDoc::Word(StreamWord::Text)) => Stream::default(),

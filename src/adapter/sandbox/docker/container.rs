@@ -1,8 +1,8 @@
 //! An open docker sandbox: its containers and the commands in them.
 
+use super::reach;
 use super::{Engine, broken, no_image, status};
 use crate::adapter::sandbox::guard::{self, GitMount, Places};
-use super::reach;
 use crate::adapter::sandbox::output::Gather;
 use crate::adapter::sandbox::programs::Shown;
 use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};
@@ -427,7 +427,7 @@ impl Contained {
         if !command.home_files.is_empty() {
             self.write_home(&container, command).await?;
         }
-        let path = match self.shown.path_text() {
+        let path = match self.shown.whole_path() {
             more if more.is_empty() => PATH.to_owned(),
             more => format!("{PATH}:{more}"),
         };

@@ -91,7 +91,7 @@ impl Native {
             .collect();
         let toolchains = match &order.guest {
             Some(guest) => {
-                let shown = programs::find(guest, &self.toolchains)?.complete()?;
+                let shown = programs::find(guest, &self.toolchains)?.complete()?.visible()?;
                 self.toolchains.clone().with(shown.folders.clone(), &shown.path_text())
             }
             None => self.toolchains.clone(),
