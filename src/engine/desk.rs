@@ -11,7 +11,7 @@ use crate::model::id::{EffectKey, StepId};
 use crate::model::journal::{Effect, Fault, Input, Purpose, Work};
 use crate::model::plan::{PlanStep, StepKind};
 use crate::model::recording::CallPlace;
-use crate::model::usage::{NanoUsd, Usage};
+use crate::model::usage::NanoUsd;
 use crate::port::gateway::{Desk, Question, Refusal};
 use crate::run::State;
 use crate::text;
@@ -19,10 +19,8 @@ use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-/// Questions of one step at once; more of them wait at the desk.
-const AT_ONCE: usize = 16;
 /// Refusals of one step that are noted; a program that tries on is refused all the same.
 const NOTED: usize = 100;
 /// Characters of what a program wrote that are noted.
@@ -56,7 +54,6 @@ pub(super) struct StepDesk {
     words: mpsc::UnboundedSender<Word>,
     secrets: Vec<String>,
     open: AtomicBool,
-    room: Semaphore,
     noted: Mutex<HashSet<String>>,
 }
 
@@ -64,7 +61,6 @@ impl StepDesk {
     /// Ends it: its token is worth nothing from now on.
     pub(super) fn close(&self) {
         self.open.store(false, Ordering::SeqCst);
-        self.room.close();
     }
 
     /// A program's words, fit for a journal.
@@ -92,7 +88,6 @@ impl Desk for StepDesk {
         if !self.knows(token) {
             return Err(Refusal::Unknown);
         }
-        let _place = self.room.acquire().await.map_err(|_| Refusal::Unknown)?;
         let question = Question { model: self.clean(&question.model), ..question };
         let (tell, mut told) = mpsc::unbounded_channel();
         let (reply, mut said) = oneshot::channel();
@@ -164,7 +159,6 @@ impl Session {
             words: self.desks.clone(),
             secrets: self.engine.secrets.clone(),
             open: AtomicBool::new(true),
-            room: Semaphore::new(AT_ONCE),
             noted: Mutex::default(),
         };
         Ok((token, Arc::new(desk)))
@@ -231,7 +225,8 @@ impl Session {
         let found = step.and_then(|step| {
             let questions = lock(&self.questions);
             let open = questions.open.get(&(step, number))?;
-            Some((open.request.clone(), open.heard.clone()))
+            // What was not sent yet need not be paid for.
+            (!open.reply.is_closed()).then(|| (open.request.clone(), open.heard.clone()))
         });
         let Some((request, heard)) = found else {
             let error = ModelError {
@@ -389,3 +384,6 @@ impl Bounds {
         Self { input_tokens: input, max_output: output, cost }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Asks the desk and words what it says.
 pub(super) async fn answer(
@@ -23,6 +23,7 @@ pub(super) async fn answer(
     token: String,
     dialect: Dialect,
     asked: Asked,
+    place: OwnedSemaphorePermit,
 ) -> Response {
     if !asked.stream {
         return match desk.ask(&token, asked.question.clone(), &|_| {}).await {
@@ -36,7 +37,8 @@ pub(super) async fn answer(
     if let Heard::Done(Err(refused)) = first {
         return refusal(dialect, &refused.into());
     }
-    let mut telling = Telling { listening, events, sent: String::new(), ping: shared.times.ping, over: false };
+    let (sent, ping) = (String::new(), shared.times.ping);
+    let mut telling = Telling { listening, events, sent, ping, over: false, _place: place };
     let begun = telling.events.start() + &telling.tell(first);
     let rest = stream::unfold(telling, |mut telling| async move {
         if telling.over {
@@ -124,6 +126,8 @@ struct Telling {
     sent: String,
     ping: Duration,
     over: bool,
+    /// Among the questions at once.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Telling {

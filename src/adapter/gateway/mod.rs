@@ -29,7 +29,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Connections at once, at one listener.
-const CONNECTIONS: usize = 128;
+const CONNECTIONS: usize = 64;
+/// Questions at once, at one listener: each may hold a body of [`request::LARGEST`] bytes. More of them wait.
+const QUESTIONS: usize = 16;
 
 /// How long the gateway waits, and for what.
 #[derive(Debug, Clone)]
@@ -114,6 +116,7 @@ impl Drop for Serving {
 /// Accepts connections for ever. The tasks that serve them end with this one.
 async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, desk: Arc<dyn Desk>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let questions = Arc::new(Semaphore::new(QUESTIONS));
     let mut open = JoinSet::new();
     loop {
         while open.try_join_next().is_some() {}
@@ -128,14 +131,14 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, desk: Ar
             }
         };
         let _ = connection.set_nodelay(true);
-        let (shared, desk) = (Arc::clone(&shared), Arc::clone(&desk));
+        let (shared, desk, questions) = (Arc::clone(&shared), Arc::clone(&desk), Arc::clone(&questions));
         open.spawn(async move {
             let head = shared.times.head;
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let (shared, desk) = (Arc::clone(&shared), Arc::clone(&desk));
+                let (shared, desk, questions) = (Arc::clone(&shared), Arc::clone(&desk), Arc::clone(&questions));
                 async move {
                     let request = request.map(axum::body::Body::new);
-                    Ok::<_, Infallible>(request::respond(&shared, desk, request).await)
+                    Ok::<_, Infallible>(request::respond(&shared, desk, questions, request).await)
                 }
             });
             let served = http1::Builder::new()

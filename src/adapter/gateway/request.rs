@@ -3,12 +3,13 @@
 use super::dialect::{Dialect, Fault, Kind};
 use super::fields::Problem;
 use super::{Shared, answer, anthropic};
-use crate::port::gateway::Desk;
+use crate::port::gateway::{Desk, Refusal};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The largest body, in bytes.
 pub(super) const LARGEST: usize = 8 << 20;
@@ -38,7 +39,12 @@ const ENDPOINTS: [(&str, Method, Endpoint); 7] = [
 ];
 
 /// Answers a request, whatever it is.
-pub(super) async fn respond(shared: &Shared, desk: Arc<dyn Desk>, request: Request<Body>) -> Response {
+pub(super) async fn respond(
+    shared: &Shared,
+    desk: Arc<dyn Desk>,
+    questions: Arc<Semaphore>,
+    request: Request<Body>,
+) -> Response {
     let (head, body) = request.into_parts();
     let dialect = spoken(head.uri.path(), &head.headers);
     let Some(token) = token(&head.headers).filter(|token| desk.knows(token)).map(str::to_owned) else {
@@ -54,6 +60,8 @@ pub(super) async fn respond(shared: &Shared, desk: Arc<dyn Desk>, request: Reque
             return refusal(dialect, &fault);
         }
     };
+    // Before the body is in memory. The semaphore is never closed.
+    let Ok(place) = questions.acquire_owned().await else { return refusal(dialect, &Refusal::Unknown.into()) };
     let asked = match endpoint {
         Endpoint::Root => return document(StatusCode::OK, &json!({"codeforge": "gateway"})),
         Endpoint::Models => return models(shared, &desk.model(&token), head.uri.path(), dialect, &head.headers),
@@ -64,7 +72,7 @@ pub(super) async fn respond(shared: &Shared, desk: Arc<dyn Desk>, request: Reque
     };
     let Endpoint::Ask(dialect) = endpoint else { return document(StatusCode::OK, &anthropic::count(&asked)) };
     match dialect.parse(&asked) {
-        Ok(asked) => answer::answer(shared, desk, token, dialect, asked).await,
+        Ok(asked) => answer::answer(shared, desk, token, dialect, asked, place).await,
         Err(problem) => {
             if let Problem::Refused { what, why } = &problem {
                 desk.refused(&token, what, why).await;
