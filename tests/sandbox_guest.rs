@@ -238,7 +238,8 @@ async fn a_guest_finds_its_programs_and_a_home_of_its_own() {
     let native = Native::new(PathBuf::from(env!("CARGO_BIN_EXE_codeforge")), host.clone());
     let ground_folder = tempfile::tempdir().unwrap();
     let open = |guest: Guest| OpenSandbox { guest: Some(guest), ..ground(ground_folder.path()) };
-    let missing = native.open(&open(Guest { programs: vec!["no-such-agent".into()], show: vec![] })).await.err().unwrap();
+    let missing =
+        native.open(&open(Guest { programs: vec!["no-such-agent".into()], show: vec![] })).await.err().unwrap();
     assert!(matches!(missing, SandboxError::Missing(program) if program == "no-such-agent"));
     let docker = Docker::new(None).showing(host);
     for driver in [&native as &dyn SandboxDriver, &docker] {

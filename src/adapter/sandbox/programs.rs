@@ -102,7 +102,8 @@ struct Search<'a> {
 impl Search<'_> {
     /// A folder that the operator named, with `~/` for the home.
     fn named(&self, folder: &Path) -> Result<PathBuf, SandboxError> {
-        let refused = |why: &str| SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display()));
+        let refused =
+            |why: &str| SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display()));
         let full = match (folder.strip_prefix("~"), self.host.home()) {
             (Ok(rest), Some(home)) => home.join(rest),
             (Ok(_), None) => return Err(refused("there is no home folder; write the whole path")),
@@ -162,7 +163,8 @@ impl Search<'_> {
     /// Shows the installation that a file belongs to.
     fn show(&mut self, file: &Path) {
         let Some(folder) = file.parent() else { return };
-        let modules = file.ancestors().filter(|part| part.file_name().is_some_and(|name| name == "node_modules")).last();
+        let modules =
+            file.ancestors().filter(|part| part.file_name().is_some_and(|name| name == "node_modules")).last();
         if let Some(modules) = modules {
             self.add(modules.to_path_buf());
             return;
@@ -215,11 +217,17 @@ fn plain(path: &Path) -> PathBuf {
 /// Whether a folder may be shown: no home as a whole, nothing that holds one, no credentials, no daemon's socket,
 /// nothing that the sandbox makes itself.
 fn allowed(folder: &Path, home: Option<&Path>) -> Result<(), SandboxError> {
-    let refused = |why: String| Err(SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display())));
+    let refused =
+        |why: String| Err(SandboxError::Refused(format!("the folder {} cannot be shown: {why}", folder.display())));
     let real = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     for path in [folder, &real] {
-        if let Some(home) = home.filter(|home| home.starts_with(path) || home.canonicalize().is_ok_and(|home| home.starts_with(path))) {
-            return refused(format!("it is, or holds, the home folder {}; name the program's own folder", home.display()));
+        if let Some(home) =
+            home.filter(|home| home.starts_with(path) || home.canonicalize().is_ok_and(|home| home.starts_with(path)))
+        {
+            return refused(format!(
+                "it is, or holds, the home folder {}; name the program's own folder",
+                home.display()
+            ));
         }
         let parts: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
         if matches!(parts.as_slice(), [_] | [_, "home" | "root" | "Users"] | [_, "home" | "Users", _]) {
@@ -231,7 +239,8 @@ fn allowed(folder: &Path, home: Option<&Path>) -> Result<(), SandboxError> {
         if parts.ends_with(&[".config"]) || parts.ends_with(&[".local"]) {
             return refused("it holds the settings of all programs; name the one that is needed".into());
         }
-        let made = ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", "/var/run", "/workspace", "/source", "/home/agent"];
+        let made =
+            ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", "/var/run", "/workspace", "/source", "/home/agent"];
         if let Some(made) = made.iter().find(|made| path.starts_with(made) || Path::new(made).starts_with(path)) {
             return refused(format!("inside, {made} is made anew; put the program elsewhere"));
         }
@@ -273,7 +282,8 @@ mod tests {
         script(&home.join("lang/node-22/bin/node"), "\x7fELF");
         fs::create_dir_all(home.join("lang/node-22/lib")).unwrap();
 
-        let path = ["venv/bin", "js/node_modules/.bin", "lang/node-22/bin"].map(|it| home.join(it).display().to_string());
+        let path =
+            ["venv/bin", "js/node_modules/.bin", "lang/node-22/bin"].map(|it| home.join(it).display().to_string());
         let host = Toolchains::discover(&path.join(":"), Some(home));
         let guest = |programs: &[&str]| Guest {
             programs: programs.iter().map(|name| (*name).to_owned()).collect(),
@@ -302,7 +312,9 @@ mod tests {
         let host = Toolchains::discover("/usr/bin", Some(&home));
         let show = |path: &str| find(&Guest { programs: Vec::new(), show: vec![PathBuf::from(path)] }, &host);
         let alias = folder.path().join("alias").display().to_string();
-        for path in ["~", "~/.ssh", "~/.config", "/", "/home", "/root", "/var", "/etc", "/run", "tools", "~/../me", &alias] {
+        for path in
+            ["~", "~/.ssh", "~/.config", "/", "/home", "/root", "/var", "/etc", "/run", "tools", "~/../me", &alias]
+        {
             assert!(matches!(show(path), Err(SandboxError::Refused(_))), "{path}: {:?}", show(path));
         }
         let found = show("~/tools").unwrap();

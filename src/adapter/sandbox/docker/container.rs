@@ -1,8 +1,8 @@
 //! An open docker sandbox: its containers and the commands in them.
 
+use super::reach;
 use super::{Engine, broken, no_image, status};
 use crate::adapter::sandbox::guard::{self, GitMount, Places};
-use super::reach;
 use crate::adapter::sandbox::output::Gather;
 use crate::adapter::sandbox::programs::Shown;
 use crate::model::exec::{Command, DriverKind, ExecOutcome, ExecStatus};

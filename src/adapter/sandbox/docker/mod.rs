@@ -163,7 +163,9 @@ impl SandboxDriver for Docker {
         let most = self.cpus.get_or_try_init(count).await?;
         let mut order = order.clone();
         order.resources.cpus = order.resources.cpus.min(*most);
-        Ok(Box::new(container::Contained::open(client, &self.engine, order, places, image, shown.unwrap_or_default()).await?))
+        Ok(Box::new(
+            container::Contained::open(client, &self.engine, order, places, image, shown.unwrap_or_default()).await?,
+        ))
     }
 
     async fn reap(&self, run: Option<&RunId>) -> Result<usize, SandboxError> {

@@ -20,7 +20,9 @@ pub(super) fn listen(pid: Option<i64>, container: &str, loopback: &Loopback) -> 
         return Err(unavailable("the container's processes are not to be seen from here".into()));
     };
     if !nix::unistd::geteuid().is_root() {
-        return Err(unavailable("entering the container's network needs root; the group `docker` is not enough".into()));
+        return Err(unavailable(
+            "entering the container's network needs root; the group `docker` is not enough".into(),
+        ));
     }
     let network = File::open(format!("/proc/{pid}/ns/net")).map_err(|error| unavailable(error.to_string()))?;
     let port = loopback.port;
@@ -45,7 +47,7 @@ pub(super) fn listen(pid: Option<i64>, container: &str, loopback: &Loopback) -> 
 
 /// Whether a process of this machine is a container's: with a remote daemon the number means somebody else.
 fn is_of(pid: i64, container: &str) -> bool {
-    ["cgroup", "mountinfo"].iter().any(|file| {
-        std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|text| text.contains(container))
-    })
+    ["cgroup", "mountinfo"]
+        .iter()
+        .any(|file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|text| text.contains(container)))
 }

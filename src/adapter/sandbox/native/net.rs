@@ -41,8 +41,7 @@ fn loopback_up() -> io::Result<()> {
     message.extend(UP.to_ne_bytes());
     message.extend(UP.to_ne_bytes());
 
-    let kernel =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let kernel = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     let mut kernel = std::fs::File::from(kernel);
     kernel.write_all(&message)?;
     let mut answer = [0u8; 256];
