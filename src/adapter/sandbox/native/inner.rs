@@ -1,7 +1,7 @@
 //! The first process inside: builds the file tree, gives up every right, starts the command, buries the dead and
 //! reports how the command ended. When it ends, the kernel ends everything else in its process namespace.
 
-use super::spec::{self, Report, Rights};
+use super::spec::{self, Job, Report, Rights};
 use super::{confine, outer, tree};
 use nix::sys::wait::{WaitStatus, waitpid};
 use std::fs::File;
@@ -45,17 +45,19 @@ fn begin(control: &mut File) -> Result<Report, String> {
         write().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
 
-    let (program, arguments) = order.argv.split_first().ok_or("the command is empty")?;
+    // A sandbox that was made ahead waits here. One that is not needed is ended from outside.
+    let job: Job = spec::read_frame(control).map_err(|error| format!("cannot read the command: {error}"))?;
+    let (program, arguments) = job.argv.split_first().ok_or("the command is empty")?;
     #[expect(clippy::disallowed_methods, reason = "the helper's work is to start the command")]
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)
         .env_clear()
-        .envs(order.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&order.cwd)
+        .envs(job.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&job.cwd)
         .stdin(Stdio::null());
-    if let Err(error) = std::env::set_current_dir(&order.cwd) {
-        return Ok(Report::NotStarted(126, format!("{}: {error}", order.cwd.display())));
+    if let Err(error) = std::env::set_current_dir(&job.cwd) {
+        return Ok(Report::NotStarted(126, format!("{}: {error}", job.cwd.display())));
     }
     spec::write_frame(control, &Report::Started(lacks)).map_err(|error| error.to_string())?;
     let child = match command.spawn() {

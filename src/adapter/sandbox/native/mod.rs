@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod confine;
+mod helper;
 mod inner;
 mod net;
 mod outer;
@@ -24,16 +25,15 @@ use crate::model::plan::Resources;
 use crate::port::sandbox::{Home, OpenSandbox, Order, Probe, Sandbox, SandboxDriver, SandboxError};
 use async_trait::async_trait;
 use cgroup::{Group, Hierarchies, Hits};
-use spec::{Outer, Report, Rights};
+use helper::Helper;
+use spec::{Report, Rights};
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 pub use toolchains::Toolchains;
 
@@ -108,6 +108,7 @@ impl Native {
             order: order.clone(),
             places,
             rights,
+            spare: Arc::default(),
             group,
             count: AtomicU64::new(0),
             lacks: Mutex::new(Vec::new()),
@@ -149,7 +150,7 @@ impl SandboxDriver for Native {
         let tried = async {
             let room = self.opened(&order)?;
             let command = Command { argv: vec!["true".into()], timeout_ms: 20_000, ..Command::shell("") };
-            let outcome = room.exec(Order::Operator(command), &|_| {}).await?;
+            let outcome = room.exec(&command, &|_| {}).await?;
             let lacks = room.lacks.lock().map(|lacks| lacks.clone()).unwrap_or_default();
             Ok::<_, SandboxError>((outcome, lacks))
         };
@@ -166,7 +167,7 @@ impl SandboxDriver for Native {
     }
 
     async fn open(&self, order: &OpenSandbox) -> Result<Box<dyn Sandbox>, SandboxError> {
-        Ok(Box::new(self.opened(order)?))
+        Ok(Box::new(Open(Arc::new(self.opened(order)?))))
     }
 
     async fn reap(&self, run: Option<&RunId>) -> Result<usize, SandboxError> {
@@ -175,7 +176,10 @@ impl SandboxDriver for Native {
     }
 }
 
-/// An open sandbox: what each of its commands is given.
+/// An open sandbox.
+struct Open(Arc<Room>);
+
+/// What each command of an open sandbox is given.
 struct Room {
     helper: PathBuf,
     system: plan::System,
@@ -185,6 +189,8 @@ struct Room {
     order: OpenSandbox,
     places: Places,
     rights: Rights,
+    /// A sandbox made ahead; before the group that it is in.
+    spare: Arc<tokio::sync::Mutex<Option<Helper>>>,
     group: Group,
     count: AtomicU64,
     lacks: Mutex<Vec<String>>,
@@ -201,7 +207,7 @@ fn reports(mut bytes: &[u8]) -> Vec<Report> {
 }
 
 #[async_trait]
-impl Sandbox for Room {
+impl Sandbox for Open {
     fn kind(&self) -> DriverKind {
         DriverKind::Native
     }
@@ -212,44 +218,75 @@ impl Sandbox for Room {
         printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
     ) -> Result<ExecOutcome, SandboxError> {
         let command = order.command();
+        let done = self.0.exec(command, printed).await;
+        if done.is_ok() {
+            self.0.make_spare(command);
+        }
+        done
+    }
+
+    async fn close(&self) -> Result<(), SandboxError> {
+        self.0.closed.cancel();
+        drop(self.0.spare.lock().await.take());
+        Ok(())
+    }
+}
+
+impl Room {
+    async fn exec(
+        &self,
+        command: &Command,
+        printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<ExecOutcome, SandboxError> {
         guard::check_command(command)?;
         if self.closed.is_cancelled() {
             return Err(SandboxError::Broken("the sandbox was closed".into()));
         }
-        let started = Instant::now();
+        let begun = Instant::now();
         let inner = plan::inner(self, command)?;
-        let group = self.group.command(self.count.fetch_add(1, Ordering::Relaxed)).map_err(broken)?;
+        let job = spec::frame(&plan::job(self, command)).map_err(broken)?;
+        let spare = self.spare.lock().await.take().filter(|spare| spare.fits(&inner, &self.places));
+        if let Some(spare) = spare
+            && let Some(done) = self.run(spare, &job, command, begun, printed).await?
+        {
+            return Ok(done);
+        }
+        let helper = Helper::start(self, inner)?;
+        self.run(helper, &job, command, begun, printed).await?.ok_or_else(|| {
+            SandboxError::Broken("the sandbox ended without saying why, before its command was begun".into())
+        })
+    }
+
+    /// Makes a sandbox ahead, for a further command like this one, while others are busy elsewhere. Not after a first
+    /// command: most gates have one only.
+    fn make_spare(self: &Arc<Self>, like: &Command) {
+        if self.count.load(Ordering::Relaxed) < 2 || self.order.loopback.is_some() || !like.home_files.is_empty() {
+            return;
+        }
+        // Whoever wants it meanwhile waits for it.
+        let Ok(mut place) = Arc::clone(&self.spare).try_lock_owned() else { return };
+        let (room, like) = (Arc::clone(self), like.clone());
+        tokio::spawn(async move {
+            if place.is_none() && !room.closed.is_cancelled() {
+                let made = plan::inner(&room, &like).and_then(|inner| Helper::start(&room, inner));
+                *place = made.ok().map(Helper::ahead).filter(|_| !room.closed.is_cancelled());
+            }
+        });
+    }
+
+    /// Runs a command in a sandbox that is being made, or waits. `None`: a sandbox that was made ahead failed before
+    /// its command was begun.
+    async fn run(
+        &self,
+        helper: Helper,
+        job: &[u8],
+        command: &Command,
+        begun: Instant,
+        printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<Option<ExecOutcome>, SandboxError> {
+        let Helper { mut child, reported, control, mut read, group, unsent: mut orders, ahead, .. } = helper;
+        orders.extend_from_slice(job);
         let before = self.group.hits();
-        let outer = Outer {
-            rights: self.rights,
-            network: self.order.network,
-            listen: self.order.loopback.as_ref().map(|loopback| loopback.port),
-            cgroups: group.doors(),
-        };
-        let mut orders = spec::frame(&outer).map_err(broken)?;
-        orders.extend(spec::frame(&inner).map_err(broken)?);
-
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(broken)?;
-        ours.set_nonblocking(true).map_err(broken)?;
-        let (reported, control) = tokio::net::UnixStream::from_std(ours).map_err(broken)?.into_split();
-        let (read, write) = std::io::pipe().map_err(broken)?;
-        #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start processes")]
-        let mut helper = tokio::process::Command::new(&self.helper);
-        helper
-            .arg(spec::OUTER)
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::from(write.try_clone().map_err(broken)?))
-            .stderr(Stdio::from(write))
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = helper.spawn().map_err(|error| {
-            SandboxError::Unavailable(format!("cannot start the sandbox's helper {}: {error}", self.helper.display()))
-        })?;
-        drop(helper);
-
-        let mut read = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).map_err(broken)?;
         let mut gather = Gather::new(command.output_cap, printed);
         let (mut control, mut handed) = (Some(control), Vec::new());
         let (mut sent, mut printing, mut reporting) = (0, true, true);
@@ -307,7 +344,11 @@ impl Sandbox for Room {
         drop(group);
 
         let mut ended = None;
-        for report in reports(&heard) {
+        let heard = reports(&heard);
+        if ahead && !timed_out && !closed && !heard.iter().any(Report::is_begun) {
+            return Ok(None);
+        }
+        for report in heard {
             match report {
                 Report::Failed(what) => ended = Some(Err(self.failure(&what))),
                 Report::Listening => {}
@@ -345,16 +386,9 @@ impl Sandbox for Room {
                 )));
             }
         };
-        Ok(ExecOutcome { status, output, dropped, duration_ms: started.elapsed().as_millis() as u64 })
+        Ok(Some(ExecOutcome { status, output, dropped, duration_ms: begun.elapsed().as_millis() as u64 }))
     }
 
-    async fn close(&self) -> Result<(), SandboxError> {
-        self.closed.cancel();
-        Ok(())
-    }
-}
-
-impl Room {
     fn failure(&self, what: &str) -> SandboxError {
         if what.starts_with("cannot make namespaces") || what.contains("uid_map") {
             return SandboxError::Unavailable(format!(
@@ -366,8 +400,8 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.closed.cancel();
+        self.0.closed.cancel();
     }
 }

@@ -1,6 +1,6 @@
 //! What is shown inside a native sandbox, decided before it is made.
 
-use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Made, Rights};
+use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Job, Made, Rights};
 use super::{INSIDE, Room, Toolchains};
 use crate::adapter::sandbox::guard::{self, GitMount};
 use crate::model::exec::Command;
@@ -93,7 +93,7 @@ pub(super) fn system(toolchains: &Toolchains, network: bool) -> System {
     System { binds, made }
 }
 
-/// The whole order for one command.
+/// What is built for one command.
 pub(super) fn inner(room: &Room, command: &Command) -> Result<Inner, SandboxError> {
     let (order, places) = (&room.order, &room.places);
     let (user, group) = match room.rights {
@@ -136,8 +136,6 @@ pub(super) fn inner(room: &Room, command: &Command) -> Result<Inner, SandboxErro
         Home::Kept(home) => binds.push(shown(home.clone(), "/home/agent", true)),
         Home::Over(home) => binds.push(shown(home.clone(), HOME_BELOW, false)),
     }
-    let mut env = guard::environment(&room.toolchains.path, "/home/agent", &room.toolchains.env, &order.env);
-    env.extend(command.env.clone());
     let limits = &order.resources;
     let (memory_limited, pids_limited) = room.limited;
     Ok(Inner {
@@ -157,8 +155,12 @@ pub(super) fn inner(room: &Room, command: &Command) -> Result<Inner, SandboxErro
         processes: (!pids_limited).then_some(u64::from(limits.pids)),
         data: (!memory_limited).then_some(limits.memory),
         home_files: command.home_files.iter().map(|(path, text)| (PathBuf::from(path), text.clone())).collect(),
-        argv: command.argv.clone(),
-        cwd: Path::new("/workspace").join(&command.cwd),
-        env: env.into_iter().collect(),
     })
+}
+
+/// What is run in it.
+pub(super) fn job(room: &Room, command: &Command) -> Job {
+    let mut env = guard::environment(&room.toolchains.path, "/home/agent", &room.toolchains.env, &room.order.env);
+    env.extend(command.env.clone());
+    Job { argv: command.argv.clone(), cwd: Path::new("/workspace").join(&command.cwd), env: env.into_iter().collect() }
 }

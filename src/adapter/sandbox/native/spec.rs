@@ -34,7 +34,7 @@ pub(super) struct Outer {
 }
 
 /// A mount of the host's.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Bind {
     /// On the host, without symbolic links.
     pub(super) from: PathBuf,
@@ -44,7 +44,7 @@ pub(super) struct Bind {
 }
 
 /// Something small that is made inside, not taken from the host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Made {
     /// A symbolic link: where, and its target.
     Link(PathBuf, PathBuf),
@@ -52,8 +52,8 @@ pub(super) enum Made {
     File(PathBuf, String),
 }
 
-/// For the first process inside.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// For the first process inside: what it builds, before it is told what to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Inner {
     pub(super) rights: Rights,
     pub(super) binds: Vec<Bind>,
@@ -76,6 +76,11 @@ pub(super) struct Inner {
     pub(super) data: Option<u64>,
     /// Files to write into the home folder: path beneath it, text.
     pub(super) home_files: Vec<(PathBuf, String)>,
+}
+
+/// For the first process inside, once all is built: the command.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Job {
     pub(super) argv: Vec<String>,
     pub(super) cwd: PathBuf,
     pub(super) env: Vec<(String, String)>,
@@ -110,6 +115,13 @@ pub(super) enum Report {
     Exited(i32),
     /// This signal ended it.
     Signaled(i32),
+}
+
+impl Report {
+    /// Whether it says that the command was begun, or could not be.
+    pub(super) fn is_begun(&self) -> bool {
+        !matches!(self, Self::Failed(_) | Self::Listening)
+    }
 }
 
 /// One frame's bytes.
