@@ -23,6 +23,13 @@ fn faults() -> Vec<Row> {
         (error(400, "prompt is too long: 210000 tokens > 200000 maximum"), ModelFault::TooLong, 1, "context_window"),
         (error(400, "Your credit balance is too low to access the API."), ModelFault::Payment, 1, "top it up"),
         (error(400, "messages: nonsense"), ModelFault::BadRequest, 1, "does not take this request"),
+        (
+            error(400, "Invalid model name passed in model=nope."),
+            ModelFault::NotFound,
+            1,
+            "model=nope. Check the model",
+        ),
+        (error(401, "Not allowed to access model due to tags configuration."), ModelFault::NotFound, 1, "due to tags"),
         (Reply::status(401), ModelFault::Auth, 1, "refused the key in TEST_KEY (sk-…3f9a)"),
         (Reply::status(402), ModelFault::Payment, 1, "top it up"),
         (Reply::status(403), ModelFault::Auth, 1, "TEST_KEY"),

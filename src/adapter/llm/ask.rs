@@ -323,6 +323,7 @@ fn told(
         Some(format!("{name} ({})", mask(secret?)))
     });
     let what = clean(&failure.what, secret, 300);
+    let what = what.trim_end_matches('.');
     let mut message = match target {
         Some(target) => format!("model `{}` ({} at {}): {what}", model.name, model.model, target.shown),
         None => format!("model `{}`: {what}", model.name),

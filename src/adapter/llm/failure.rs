@@ -97,6 +97,7 @@ pub(super) fn mentions(text: &str, name: &str) -> bool {
 fn judge(status: u16, said: &Said) -> (ModelFault, bool) {
     let fault = match status {
         300..=399 | 404 => ModelFault::NotFound,
+        400 | 401 if no_such_model(said) => ModelFault::NotFound,
         401 | 403 => ModelFault::Auth,
         402 => ModelFault::Payment,
         408 => ModelFault::Timeout,
@@ -113,6 +114,13 @@ fn judge(status: u16, said: &Said) -> (ModelFault, bool) {
         _ => ModelFault::BadRequest,
     };
     (fault, retry::passes(status))
+}
+
+/// How others than 404 say that there is no such model: LiteLLM, for a name and for tags that lead nowhere, and OpenAI.
+fn no_such_model(said: &Said) -> bool {
+    let message = said.message.to_lowercase();
+    said.code == "model_not_found"
+        || ["invalid model name", "due to tags configuration"].iter().any(|words| message.contains(words))
 }
 
 fn too_long(said: &Said) -> bool {
