@@ -21,11 +21,8 @@ fn count(body: &[u8], text: &[u8]) -> usize {
 async fn answer(State(script): State<Arc<(usize, String)>>, body: Bytes) -> impl IntoResponse {
     let (turns, command) = &*script;
     let turn = count(&body, br#""role":"assistant""#);
-    let (name, arguments) = if turn < *turns {
-        ("shell", json!({ "command": command }))
-    } else {
-        ("finish", json!({ "summary": "done" }))
-    };
+    let (name, arguments) =
+        if turn < *turns { ("shell", json!({ "command": command })) } else { ("finish", json!({ "summary": "done" })) };
     let call = json!({"index": 0, "id": format!("call_{turn}"), "type": "function",
         "function": {"name": name, "arguments": arguments.to_string()}});
     let chunk = |delta: serde_json::Value, reason: serde_json::Value| {
