@@ -175,8 +175,9 @@ impl Session {
         let spec = state.agent_spec(index)?;
         let estimated: u64 = question.messages.iter().map(agent::estimate_message).sum();
         let Some(model) = state.model_for_question(&step, estimated) else {
-            let _ = reply.send(Err(Refusal::Failed(503, "no model is left to ask".into())));
-            return None;
+            let why = "no model of its scenario is left to ask".to_owned();
+            let _ = reply.send(Err(Refusal::Failed(503, why.clone())));
+            return Some(Input::AskRefused { step, what: "an answer".into(), why });
         };
         let chosen = spec.model(model)?;
         if !chosen.tools && !question.tools.is_empty() {

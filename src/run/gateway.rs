@@ -66,6 +66,9 @@ impl State {
             }
             Input::AskRefused { step, what, why } => {
                 let Some(index) = self.index(&step) else { return };
+                if self.choose(index, &Purpose::Gateway(0)).is_none() {
+                    self.steps[index].no_model = Some(why.clone());
+                }
                 let denials = &mut self.steps[index].denials;
                 if denials.len() < LISTED {
                     denials.push((format!("gateway `{what}`"), ruling(why)));
