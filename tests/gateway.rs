@@ -513,7 +513,7 @@ print("all done")
         Rule::when().tool_result("sorted").reply(Reply::text("It is sorted.").usage(1000, 100)),
         Rule::when().user("responses?").reply(Reply::text("From responses.").usage(1000, 100)),
         Rule::when().user("messages?").reply(Reply::text("From messages.").usage(1000, 100)),
-        Rule::when().user("fail").reply(Reply::error(401, &format!("bad key {KEY}"), None)),
+        Rule::when().user("fail").reply(Reply::error(400, &format!("bad key {KEY}"), None)),
         Rule::when()
             .user("parallel")
             .times(4)
