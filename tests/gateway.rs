@@ -1,6 +1,6 @@
 //! The gateway over real HTTP: with a desk that the test holds in its hands, and with a run's own.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 mod common;
 
 use async_trait::async_trait;

@@ -1,6 +1,6 @@
 //! Models over real HTTP: a scripted provider and all its faults.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::expect_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::adapter::cassette::Player;

@@ -46,8 +46,8 @@ fn asked(history: &[Processor], turns: &[Turn]) -> ChatRequest {
 }
 
 fn results(request: &ChatRequest) -> Vec<&str> {
-    let text = |message| if let &Message::Tool { ref text, .. } = message { Some(text.as_str()) } else { None };
-    request.messages.iter().filter_map(text).collect()
+    let of = request.messages.iter();
+    of.filter_map(|message| if let Message::Tool { text, .. } = message { Some(text.as_str()) } else { None }).collect()
 }
 
 /// Shell turns until the next cut is due.
