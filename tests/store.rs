@@ -316,7 +316,7 @@ mod compliance {
         store.remember(&[a.clone(), b.clone()], &["never.was".into()]).await.unwrap();
         assert_eq!(home.open().await.experience().await.unwrap(), [b, a], "the newest first");
         let again = entry("ffffffff.a", 3, "three");
-        store.remember(&[again.clone()], &["ffffffff.b".into()]).await.unwrap();
+        store.remember(std::slice::from_ref(&again), &["ffffffff.b".into()]).await.unwrap();
         assert_eq!(store.experience().await.unwrap(), [again]);
     }
 
