@@ -1,7 +1,8 @@
-//! A model that answers at once, for `scripts/bench/turns.py` and `scripts/bench/gateway.py`.
+//! A model that answers at once, for `scripts/bench/turns.py`.
 //!
 //! `instant_model TURNS [COMMAND]` serves chat completions on a free port of 127.0.0.1 and prints its address: so many
-//! answers call `shell` with the command (`true`), the next one calls `finish`. Each answer is written in one piece.
+//! answers call `shell` with the command (`true`), or `read_file` for `read:PATH`; the next one calls `finish`. Each answer
+//! is written in one piece.
 
 use axum::Router;
 use axum::body::Bytes;

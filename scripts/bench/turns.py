@@ -16,7 +16,7 @@ policy: { rules: [{ tool: "*", decision: allow }], default: allow, limits: { max
 sandbox: { driver: DRIVER }
 steps:
   work: { mode: coder, prompt: "Say true." }
-deliver: { as: none }
+deliver: { as: none, if_no_changes: ok }
 """
 
 
@@ -34,8 +34,8 @@ def repository(driver):
     return folder
 
 
-def run(folder, turns):
-    server = subprocess.Popen([model, str(turns)], stdout=subprocess.PIPE, text=True)
+def run(folder, turns, call="true"):
+    server = subprocess.Popen([model, str(turns), call], stdout=subprocess.PIPE, text=True)
     try:
         address = server.stdout.readline().strip()
         env = clean | {"CODEFORGE_LLM_BASE_URL": address, "CODEFORGE_MODEL": "instant", "CODEFORGE_LLM_PRICE_INPUT": "0.1",
@@ -67,6 +67,11 @@ for driver in ("native", "none"):
     whole = [run(folder, TURNS) for _ in range(RUNS)]
     turn = (statistics.median(whole) - none) / TURNS
     print(f"{driver}: {turn:.2f} ms a turn ({statistics.median(whole):.0f} ms for {TURNS} turns, {none:.0f} ms for none)", flush=True)
+
+read = [run(folder, TURNS, "read:src/file1.txt") for _ in range(RUNS)]
+none = statistics.median(run(folder, 0) for _ in range(RUNS))
+print(f"a file read instead of a command: {(statistics.median(read) - none) / TURNS:.2f} ms a turn: request, answer, two "
+      "durable commits, no process and no checkpoint", flush=True)
 
 shell = median(lambda: subprocess.run(["sh", "-c", "true"], check=True), 100)
 bwrap = median(lambda: subprocess.run(["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all",
