@@ -3,6 +3,7 @@
 use super::{line, numbers};
 use crate::model::plan::{Plan, StepKind};
 use crate::model::quality::Quality;
+use serde::Serialize;
 use std::fmt::Write;
 
 /// The plan for people, or whole as JSON.
@@ -67,9 +68,14 @@ pub fn render(plan: &Plan, json: bool) -> String {
     let _ = writeln!(out, "  at most     {}", if held.is_empty() { "no limit".to_owned() } else { held.join(" · ") });
     let _ = writeln!(out, "  policy      {}", plan.policy.name);
     let image = plan.sandbox.image.as_ref().map(|image| format!(", image {}", line(image, 60))).unwrap_or_default();
-    let _ = writeln!(out, "  sandbox     {:?}, {:?}{image}", plan.sandbox.driver, plan.sandbox.exec_mode);
-    let _ = writeln!(out, "  delivers    {:?}, when {:?}", plan.deliver.kind, plan.deliver.when);
+    let _ = writeln!(out, "  sandbox     {}, {}{image}", word(&plan.sandbox.driver), word(&plan.sandbox.exec_mode));
+    let _ = writeln!(out, "  delivers    {}, when {}", word(&plan.deliver.kind), word(&plan.deliver.when));
     out
+}
+
+/// A choice as the workflow language writes it.
+fn word(choice: &impl Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// What is done for a better answer, in a few words.

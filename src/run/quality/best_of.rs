@@ -186,12 +186,12 @@ impl State {
         self.find_best(index, &best);
     }
 
-    /// What is left of the run's and the step's budget, whichever is less; `None`: neither has one.
+    /// What is left of the run's budget (its own, or what shared ones leave it) and of the step's, whichever is less;
+    /// `None`: neither has one.
     fn money_left(&self, index: usize) -> Option<NanoUsd> {
-        let left = |cap: f64, gone: NanoUsd| NanoUsd(NanoUsd::from_usd(cap).0.saturating_sub(gone.0));
-        let run = self.plan.limits.max_cost_usd.map(|cap| left(cap, self.spend.cost.plus(self.reserved)));
+        let run = self.budget().map(|cap| cap.minus(self.spend.cost.plus(self.reserved)));
         let step = self.plan_step(index).and_then(|step| step.limits.max_cost_per_step_usd);
-        let step = step.map(|cap| left(cap, self.steps[index].spend.cost));
+        let step = step.map(|cap| NanoUsd::from_usd(cap).minus(self.steps[index].spend.cost));
         run.into_iter().chain(step).min()
     }
 
