@@ -288,6 +288,8 @@ fn a_run_learns_from_the_one_before_it_until_that_is_forgotten() {
     assert_eq!(recalled[0]["entries"][0]["id"], format!("{first}.code"));
     assert!(recalled[0]["entries"][0]["score"].as_f64().unwrap() >= 0.6);
 
+    ok(&mut repo.codeforge(&["replay", &second]));
+
     learn(&repo, &server, OTHER);
     assert!(!first_prompt(&server).contains("Earlier runs"), "another task altogether");
 
@@ -304,6 +306,20 @@ fn a_run_learns_from_the_one_before_it_until_that_is_forgotten() {
     assert!(!first_prompt(&server).contains("Earlier runs"), "{}", first_prompt(&server));
     ok(&mut repo.codeforge(&["experience", "forget", "--all"]));
     assert!(pool(&repo).is_empty());
+}
+
+#[test]
+fn steps_that_begin_together_and_are_shown_earlier_runs_replay() {
+    let repo = learning_repo("experience: { enabled: true }\n");
+    let look = "needs: [code], mode: coder, writes: false, prompt: \"{{ inputs.task }}\"";
+    let together = LEARN.replace("deliver:", &format!("  one: {{ {look} }}\n  two: {{ {look} }}\ndeliver:"));
+    assert_ne!(together, LEARN);
+    repo.write(".codeforge/workflows/learn.yml", together);
+    let server = ModelServer::start_blocking(vec![coder()]);
+    learn(&repo, &server, TASK);
+    let run = learn(&repo, &server, LIKE_IT);
+    assert!(first_prompt(&server).contains("Earlier runs"));
+    ok(&mut repo.codeforge(&["replay", &run]));
 }
 
 #[test]

@@ -55,7 +55,9 @@ pub fn refold(rows: &[Row]) -> Result<Refolded, String> {
                 None => differs(row.seq, format!("recorded is {}; this version does nothing here", shown(effect))),
             },
             RowBody::Input(input) => {
-                if let Some(wanted) = due.pop_front() {
+                // What a step is shown of earlier runs is written between the intents of one moment.
+                let between = matches!(input, Input::Recalled { .. });
+                if let Some(wanted) = due.pop_front_if(|_| !between) {
                     let kind = input.kind();
                     differs(
                         row.seq,
