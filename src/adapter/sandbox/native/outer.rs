@@ -25,10 +25,6 @@ pub(super) fn run() -> ExitCode {
 
 fn begin(control: &mut File) -> Result<(), String> {
     let order: Outer = spec::read_frame(control).map_err(|error| format!("cannot read the order: {error}"))?;
-    for procs in &order.cgroups {
-        // 0 is the writer itself; what it starts is counted with it.
-        std::fs::write(procs, "0").map_err(|error| format!("cannot join {}: {error}", procs.display()))?;
-    }
     let mut flags =
         CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !order.network {
