@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
         Ok(world) => world,
         Err(message) => return fail(&message),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the async runtime cannot be started: {error}")),
     };
