@@ -5,12 +5,16 @@
 //! moves once, stays, and is told over a socket to start a helper, whose own sockets come along as descriptors.
 
 use super::cgroup::{Group, Hits};
+use super::fork::{self, Forked};
+use super::outer;
 use super::spec::{self, Report};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, pidfd_open};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, Stdio};
 
 /// A lane, on the driver's side. Dropping it ends whatever is in it.
 pub(super) struct Lane {
@@ -70,33 +74,64 @@ impl Drop for Lane {
     }
 }
 
-/// Runs as the process that waits in a lane.
-pub(super) fn run() -> ExitCode {
-    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(70) };
-    let mut socket = File::from(socket);
-    let Ok(doors) = spec::read_frame::<Vec<PathBuf>>(&mut socket) else { return ExitCode::from(70) };
+/// A helper that was started: its number, and what tells that it ended.
+type Started = (Pid, OwnedFd);
+
+/// Runs as the process that waits in a lane, or as a copy of it that became a helper; an exit code.
+pub(super) fn run() -> u8 {
+    let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return 70 };
+    match wait(File::from(socket)) {
+        None => 0,
+        Some((control, output)) => match become_helper(control.as_fd(), output.as_fd()) {
+            Ok(()) => {
+                drop((control, output));
+                outer::run()
+            }
+            Err(_) => 70,
+        },
+    }
+}
+
+/// Starts helpers until the driver hangs up. `Some`: this is a helper now, with its socket and where it prints to, and
+/// nothing else of the launcher's.
+fn wait(mut socket: File) -> Option<(File, OwnedFd)> {
+    let doors = spec::read_frame::<Vec<PathBuf>>(&mut socket).ok()?;
     // 0 is the writer itself; what it starts is counted with it.
     let joined = doors.iter().try_for_each(|door| {
         std::fs::write(door, "0").map_err(|error| format!("cannot join {}: {error}", door.display()))
     });
-    let mut helpers: Vec<(Child, OwnedFd)> = Vec::new();
+    let mut helpers: Vec<Started> = Vec::new();
     while let Some((mut control, output)) = next(&socket, &mut helpers) {
-        let started = joined.clone().and_then(|()| {
-            let control = control.try_clone().map_err(|error| error.to_string())?;
-            start(control, output).map_err(|error| format!("cannot start the sandbox's helper: {error}"))
-        });
+        let started = match joined.clone().and_then(|()| fork::fork()) {
+            Ok(Forked::Child) => return Some((control, output)),
+            Ok(Forked::Parent(child)) => watched(child).map_err(|error| error.to_string()),
+            Err(what) => Err(what),
+        };
         match started {
             Ok(helper) => helpers.push(helper),
             Err(what) => {
-                let _ = spec::write_frame(&mut control, &Report::Failed(what));
+                let failed = Report::Failed(format!("cannot start the sandbox's helper: {what}"));
+                let _ = spec::write_frame(&mut control, &failed);
             }
         }
     }
-    ExitCode::SUCCESS
+    None
+}
+
+fn become_helper(control: BorrowedFd<'_>, output: BorrowedFd<'_>) -> nix::Result<()> {
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    nix::unistd::dup2_stdin(control)?;
+    nix::unistd::dup2_stdout(output)?;
+    nix::unistd::dup2_stderr(output)
+}
+
+fn watched(child: Pid) -> io::Result<Started> {
+    let number = rustix::process::Pid::from_raw(child.as_raw()).ok_or(io::ErrorKind::NotFound)?;
+    Ok((child, pidfd_open(number, PidfdFlags::empty())?))
 }
 
 /// Waits for the next order, and buries helpers meanwhile. `None`: the driver hung up.
-fn next(socket: &File, helpers: &mut Vec<(Child, OwnedFd)>) -> Option<(File, OwnedFd)> {
+fn next(socket: &File, helpers: &mut Vec<Started>) -> Option<(File, OwnedFd)> {
     loop {
         let mut watched = vec![PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         watched.extend(helpers.iter().map(|(_, ended)| PollFd::new(ended.as_fd(), PollFlags::POLLIN)));
@@ -107,7 +142,7 @@ fn next(socket: &File, helpers: &mut Vec<(Child, OwnedFd)>) -> Option<(File, Own
         }
         let ordered = watched.first().and_then(PollFd::revents) != Some(PollFlags::empty());
         drop(watched);
-        helpers.retain_mut(|(child, _)| matches!(child.try_wait(), Ok(None)));
+        helpers.retain(|(child, _)| matches!(waitpid(*child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)));
         if ordered {
             return receive(socket);
         }
@@ -130,14 +165,4 @@ fn receive(socket: &File) -> Option<(File, OwnedFd)> {
         (1, Some(control), Some(output)) => Some((File::from(control), output)),
         _ => None,
     }
-}
-
-fn start(control: File, output: OwnedFd) -> io::Result<(Child, OwnedFd)> {
-    #[expect(clippy::disallowed_methods, reason = "the helper is this binary again")]
-    let mut helper = std::process::Command::new("/proc/self/exe");
-    helper.arg(spec::OUTER).env_clear().process_group(0);
-    helper.stdin(OwnedFd::from(control)).stdout(output.try_clone()?).stderr(output);
-    let child = helper.spawn()?;
-    let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-    Ok((child, ended))
 }

@@ -1,12 +1,14 @@
 //! The native driver: namespaces, Landlock, seccomp, limits; no daemon, nothing installed.
 //!
-//! Each command gets a sandbox of its own, because one is cheap: the driver starts this same binary again
-//! (`outer`), which makes the namespaces and starts itself once more as their first process (`inner`), which builds
-//! the file tree, gives up all rights and starts the command. A socket carries the order in and the report out; when
-//! the driver shuts it, or dies, everything inside is killed.
+//! Each command gets a sandbox of its own, because one is cheap. The driver starts this same binary again, once for each
+//! command at a time: the launcher (`lane`), which joins the control group and waits. For a command it makes a copy of
+//! itself (`outer`), which makes the namespaces and copies itself once more as their first process (`inner`), which builds
+//! the file tree, gives up all rights and starts the command. A socket carries the order in and the report out; when the
+//! driver shuts it, or dies, everything inside is killed.
 
 mod cgroup;
 mod confine;
+mod fork;
 mod helper;
 mod inner;
 mod lane;
@@ -48,19 +50,12 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Whether this process is the driver's helper: `main` asks before anything else, while there is only one thread.
 pub fn is_reentry() -> bool {
-    std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| [spec::LAUNCHER, spec::OUTER, spec::INNER].iter().any(|name| first == *name))
+    std::env::args_os().nth(1).is_some_and(|first| first == spec::LAUNCHER)
 }
 
 /// Runs the helper to its end.
 pub fn reentry() -> ExitCode {
-    let first = std::env::args_os().nth(1).unwrap_or_default();
-    match first.to_str() {
-        Some(spec::INNER) => inner::run(),
-        Some(spec::LAUNCHER) => lane::run(),
-        _ => outer::run(),
-    }
+    ExitCode::from(lane::run())
 }
 
 /// The driver.

@@ -7,10 +7,6 @@ use std::path::PathBuf;
 
 /// The first argument that makes this binary the process that waits in a lane.
 pub(super) const LAUNCHER: &str = "__sandbox-launcher";
-/// The first argument that makes this binary the outer helper.
-pub(super) const OUTER: &str = "__sandbox-outer";
-/// The first argument that makes this binary the first process inside.
-pub(super) const INNER: &str = "__sandbox-inner";
 
 /// A frame longer than this is no frame of ours.
 const LONGEST: u32 = 64 << 20;
