@@ -198,6 +198,11 @@ impl Inner {
 }
 
 impl Memory {
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear();
+    }
+
     fn id(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -302,7 +307,9 @@ impl ForgeServer {
         let run = |arguments: &[&str]| {
             let mut command = git();
             for role in ["AUTHOR", "COMMITTER"] {
-                command.env(format!("GIT_{role}_NAME"), who).env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
+                command
+                    .env(format!("GIT_{role}_NAME"), who)
+                    .env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
             }
             ok(command.current_dir(work.path()).args(arguments)).trim().to_owned()
         };
