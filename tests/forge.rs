@@ -19,8 +19,9 @@ use codeforge::port::forge::{
     Forge, ForgeAt, ForgeError, LineSide, NewReview, Protection, Remark, Status, Sticky, Thread,
 };
 use codeforge::port::repository::{OpenWorkspace, Repository, Workspace};
-use common::forge_server::{BOT, Fault, ForgeServer, TOKEN, holds};
+use common::forge_server::{BOT, Fault, ForgeServer, TOKEN, holds, judge};
 use common::{TestRepo, spoken};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -872,4 +873,23 @@ async fn a_report_and_a_refused_token_end_as_they_should() {
     let output = laptop(&server, &repo, ForgeKind::Github).args(["--deliver", "report"]).output().unwrap();
     assert!(output.status.success() && spoken(&output).contains("report.md"), "{}", spoken(&output));
     assert!(server.memory().changes.is_empty());
+}
+
+#[test]
+fn a_request_that_the_description_does_not_allow_is_noticed() {
+    let github = |method, path, query, body| judge(ForgeKind::Github, method, path, query, &body);
+    let pulls = "/repos/acme/widgets/pulls";
+    assert_eq!(github("POST", pulls, "", json!({ "title": "t", "head": "h", "base": "b" })), None);
+    for (method, path, query, body) in [
+        ("POST", pulls, "", json!({ "title": "t", "head": "h" })),
+        ("POST", pulls, "", json!({ "title": "t", "head": "h", "base": "b", "bogus": 1 })),
+        ("PUT", pulls, "", Value::Null),
+        ("GET", pulls, "branch=x", Value::Null),
+        ("GET", pulls, "state=everything", Value::Null),
+        ("POST", "/repos/acme/widgets/statuses/abc", "", json!({ "state": "passed" })),
+    ] {
+        assert!(github(method, path, query, body.clone()).is_some(), "{method} {path}?{query} {body}");
+    }
+    let remark = json!({ "body": "b", "position": { "position_type": "nope" } });
+    assert!(judge(ForgeKind::Gitlab, "POST", "/api/v4/projects/1/merge_requests/1/discussions", "", &remark).is_some());
 }
