@@ -6,7 +6,6 @@ use super::{Format, forge, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, publish};
 use crate::model::account::{Ending, Spend};
 use crate::model::diagnostic::{Diagnostic, Severity};
-use crate::model::event::Event;
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
@@ -241,7 +240,7 @@ pub(super) async fn start(
 pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Context<'_>) -> Result<Engine, CliError> {
     let store = cx.world.store(repository.state_dir()).await?;
     let models = cx.world.chat(tape).map_err(CliError::usage)?;
-    let outlet = forge::outlet(&*repository, Event::default(), cx).await?;
+    let outlet = forge::outlet(&*repository, cx).await?;
     Ok(Engine {
         store,
         repository,
