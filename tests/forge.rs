@@ -191,6 +191,7 @@ both! {
     a_comment_stays_one => one_comment;
     a_forged_mark_is_not_ours => forged_marks;
     remarks_stand_at_their_lines => remarks;
+    what_stands_on_a_change_goes_to_it_or_nowhere => on_a_change;
     a_changes_own_branch_is_pushed_to_at_the_pinned_commit_only => own_branch;
     access_is_what_the_forge_clearly_says => access;
     errors_name_whose_fault_it_is => errors;
@@ -389,6 +390,14 @@ async fn forged_marks(kind: ForgeKind) {
     server.comment_by(BOT, &thread, "quoted:\n<!-- codeforge:review -->");
     let (forge, _) = adapter(&server.at());
     assert!(forge.stick(&sticky).await.unwrap().created);
+    // Where the forge does not say who we are, only a signature tells.
+    for whoami in ["/graphql", "/user"] {
+        let post = if kind == ForgeKind::Github { "POST" } else { "GET" };
+        server.fail(Fault::status(post, whoami, 403).times(2));
+    }
+    let (nobody, _) = adapter(&server.at());
+    assert!(matches!(nobody.stick(&sticky).await, Err(ForgeError::Unsupported(_))));
+    server.memory().clear_faults();
     // With a key, a mark without a signature is nobody's: another workflow of the same account may have made it.
     let signed = ForgeAt { marker_key: Some("key".to_owned().into()), ..server.at() };
     let (forge, _) = adapter(&signed);
@@ -512,6 +521,28 @@ async fn remarks(kind: ForgeKind) {
     story.server.commit_by("ann", "topic", "main", &[("src/a.txt", Some("other\n"))]);
     assert!(matches!(story.publish(DeliverKind::Review).await, Err(PublishError::Moved(_))));
     assert_eq!(story.writes(), writes);
+}
+
+async fn on_a_change(kind: ForgeKind) {
+    let mut story = Story::about_new(kind).await;
+    story.write("src/a.txt", "one\nTWO, mended\nthree\n");
+    // From a fork, or nobody says from where: nothing of it gets onto a branch of ours.
+    let known = story.event.clone();
+    for id in [Some(2), None] {
+        story.event.change.as_mut().unwrap().head.repository_id = id;
+        for form in [DeliverKind::PullRequest, DeliverKind::Branch] {
+            assert!(matches!(story.publish(form).await, Err(PublishError::Refused(_))), "{kind:?} {form:?}");
+        }
+    }
+    story.event = known;
+    story.publish(DeliverKind::PullRequest).await.unwrap();
+    assert_eq!(story.server.memory().changes.last().unwrap().base, "topic", "on top of what it mends");
+    // Pushed to between: nothing is written.
+    let (tip, writes) = (story.server.tip(BRANCH), story.writes());
+    story.server.commit_by("ann", "topic", "main", &[("c.txt", Some("c\n"))]);
+    story.write("src/a.txt", "one\nTWO, mended again\nthree\n");
+    assert!(matches!(story.publish(DeliverKind::PullRequest).await, Err(PublishError::Moved(_))), "{kind:?}");
+    assert_eq!((story.server.tip(BRANCH), story.writes()), (tip, writes));
 }
 
 async fn own_branch(kind: ForgeKind) {

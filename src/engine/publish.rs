@@ -309,10 +309,40 @@ impl Work<'_> {
         )))
     }
 
+    /// What stands on a fork's commits does not get into the repository by us: they would lie on a branch of ours.
+    fn not_from_a_fork(&self) -> Result<(), PublishError> {
+        match &self.publication.event.change {
+            Some(change) if change.is_fork() => Err(PublishError::Refused(format!(
+                "nothing was pushed: change {} comes from a fork, or nobody says that it does not. Deliver `comment` or \
+                 `patch` for forks",
+                change.number
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What stands on a change's head is wanted only as long as that is its head.
+    async fn still_wanted(&self) -> Result<(), PublishError> {
+        let p = self.publication;
+        let Some(change) = p.event.change.as_ref().filter(|change| change.head.sha == p.base.commit) else {
+            return Ok(());
+        };
+        let now = self.forge.change(change.number).await?;
+        if now.change.head.sha != change.head.sha || now.change.is_fork() {
+            return Err(PublishError::Moved(format!(
+                "nothing was pushed: change {} was pushed to after the run began; start the run again",
+                change.number
+            )));
+        }
+        Ok(())
+    }
+
     async fn branch(&self) -> Result<Published, PublishError> {
         if self.is_empty() {
             return Ok(nothing());
         }
+        self.not_from_a_fork()?;
+        self.still_wanted().await?;
         let branch = self.our_branch()?;
         self.not_the_default(branch).await?;
         Ok(match self.push_ours(branch).await? {
@@ -341,8 +371,10 @@ impl Work<'_> {
             return Ok(nothing());
         }
         let p = self.publication;
+        self.not_from_a_fork()?;
         let branch = self.our_branch()?;
         let default = self.not_the_default(branch).await?;
+        self.still_wanted().await?;
         let target = match (p.target, &p.event.change) {
             (Some(target), _) => target.to_owned(),
             // What stands on a change's head goes to that change's branch.

@@ -3,7 +3,7 @@
 use super::http::{Answer, Ask, Failed, Http, Kind, address, bearer, read, with};
 use super::lines::{Lines, suggestion};
 use super::remote::GitRemote;
-use super::{Jitter, Marks, Settings, ours, parse};
+use super::{Jitter, Marks, Settings, parse};
 use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
@@ -245,23 +245,25 @@ impl Github {
 
     async fn sticky(&self, sticky: &Sticky<'_>) -> Result<Option<CommentInfo>, ForgeError> {
         let own = self.own().await?;
+        self.marks.can_know(own)?;
         let comments = self.comments(sticky.thread).await?;
-        Ok(comments.into_iter().find(|comment| {
-            ours(own, comment.author.as_deref()) && self.marks.is(sticky.thread, sticky.key, &comment.body)
-        }))
+        Ok(comments
+            .into_iter()
+            .find(|comment| self.marks.is((own, comment.author.as_deref()), sticky.thread, sticky.key, &comment.body)))
     }
 
     /// The keys among `keys` whose remark of ours stands already.
     async fn standing(&self, number: u64, remarks: &[Remark]) -> Result<BTreeSet<String>, ForgeError> {
         let own = self.own().await?;
+        self.marks.can_know(own)?;
         let number_text = number.to_string();
         let url = self.url(&["pulls", &number_text, "comments"], &[("per_page", "100")])?;
         let there: Vec<CommentWire> = self.http.all(reading(url, "reading the review's remarks", READ_CHANGES)).await?;
         let thread = Thread::Change(number);
         let is_there = |key: &str| {
             there.iter().any(|comment| {
-                ours(own, comment.user.as_ref().map(|user| user.login.as_str()))
-                    && self.marks.is(thread, key, comment.body.as_deref().unwrap_or_default())
+                let author = comment.user.as_ref().map(|user| user.login.as_str());
+                self.marks.is((own, author), thread, key, comment.body.as_deref().unwrap_or_default())
             })
         };
         Ok(remarks.iter().filter(|remark| is_there(&remark.key)).map(|remark| remark.key.clone()).collect())
@@ -285,8 +287,9 @@ impl Github {
                 let author = first.pointer("/author/login").and_then(Value::as_str);
                 let author = author.map(|author| author.trim_end_matches("[bot]"));
                 let open = node.get("isResolved").and_then(Value::as_bool) == Some(false);
-                let meant = keys.iter().any(|key| self.marks.is(Thread::Change(number), key, body));
-                if let (true, true, true, Some(id)) = (open, meant, ours(own.as_deref(), author), node.get("id")) {
+                let by = (own.as_deref(), author);
+                let ours = keys.iter().any(|key| self.marks.is(by, Thread::Change(number), key, body));
+                if let (true, true, Some(id)) = (open, ours, node.get("id")) {
                     self.graphql(RESOLVE, json!({ "id": id }), "resolving a thread", Kind::Again).await?;
                     resolved += 1;
                 }

@@ -3,7 +3,7 @@
 use super::http::{Answer, Ask, Failed, Http, Kind, address, bearer, read, secret_header};
 use super::lines::{Lines, Place, suggestion};
 use super::remote::GitRemote;
-use super::{Jitter, Marks, Settings, ours, parse};
+use super::{Jitter, Marks, Settings, parse};
 use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
@@ -267,10 +267,11 @@ impl Gitlab {
 
     async fn sticky(&self, sticky: &Sticky<'_>) -> Result<Option<CommentInfo>, ForgeError> {
         let own = self.own().await?;
+        self.marks.can_know(own)?;
         let comments = self.comments(sticky.thread).await?;
-        Ok(comments.into_iter().find(|comment| {
-            ours(own, comment.author.as_deref()) && self.marks.is(sticky.thread, sticky.key, &comment.body)
-        }))
+        Ok(comments
+            .into_iter()
+            .find(|comment| self.marks.is((own, comment.author.as_deref()), sticky.thread, sticky.key, &comment.body)))
     }
 
     async fn files(&self, number: u64) -> Result<Vec<FileWire>, ForgeError> {
@@ -286,11 +287,12 @@ impl Gitlab {
     /// Our thread of a key, and whether it is resolved.
     async fn our_thread(&self, number: u64, key: &str) -> Result<Option<(String, bool)>, ForgeError> {
         let own = self.own().await?;
+        self.marks.can_know(own)?;
         let thread = Thread::Change(number);
         let found = self.discussions(number).await?.into_iter().find_map(|discussion| {
             let first = discussion.notes.first()?;
             let author = first.author.as_ref().map(|user| user.username.as_str());
-            let is = ours(own, author) && self.marks.is(thread, key, &first.body);
+            let is = self.marks.is((own, author), thread, key, &first.body);
             is.then(|| (discussion.id.clone(), first.resolved || !first.resolvable))
         });
         Ok(found)

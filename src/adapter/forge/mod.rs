@@ -108,14 +108,27 @@ impl Marks {
         format!("{}\n{body}", text::marker(key, &self.place(thread), self.secret.as_deref()))
     }
 
-    fn is(&self, thread: Thread, key: &str, body: &str) -> bool {
-        text::is_marked(body, key, &self.place(thread), self.secret.as_deref())
+    /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.
+    fn is(&self, by: (Option<&str>, Option<&str>), thread: Thread, key: &str, body: &str) -> bool {
+        let ours = match by {
+            (Some(own), Some(author)) => own.eq_ignore_ascii_case(author),
+            (Some(_), None) => false,
+            (None, _) => self.secret.is_some(),
+        };
+        ours && text::is_marked(body, key, &self.place(thread), self.secret.as_deref())
     }
-}
 
-/// Whether an account is ours. Who we are is not known everywhere: then nothing is.
-fn ours(own: Option<&str>, author: Option<&str>) -> bool {
-    matches!((own, author), (Some(own), Some(author)) if own.eq_ignore_ascii_case(author))
+    /// What is to be found again must be known again: without that, every run would make another one.
+    fn can_know(&self, own: Option<&str>) -> Result<(), ForgeError> {
+        if own.is_some() || self.secret.is_some() {
+            return Ok(());
+        }
+        Err(ForgeError::Unsupported(
+            "the forge does not say whose the token is, so our comments could not be told from others'; set \
+             CODEFORGE_MARKER_KEY to a long random text, by which they are signed"
+                .into(),
+        ))
+    }
 }
 
 /// Reads an address.
