@@ -13,6 +13,7 @@ mod github;
 mod gitlab;
 mod repository;
 
+#[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use contract::judge;
 
 use super::{TestRepo, git, ok};
