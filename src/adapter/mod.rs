@@ -4,6 +4,7 @@ pub mod cassette;
 pub mod catalog;
 pub mod clock;
 pub mod fake;
+pub mod forge;
 pub mod gateway;
 pub mod git;
 pub mod llm;

@@ -2,6 +2,7 @@
 //! that all its adapters run.
 
 pub mod clock;
+pub mod forge;
 pub mod gateway;
 pub mod model;
 pub mod repository;

@@ -1,6 +1,7 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
 use super::clock::Clock;
+use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
 use super::model::{Catalog, ChatModel};
 use super::repository::{Repository, RepositoryError};
@@ -70,6 +71,12 @@ pub trait World: Send + Sync {
     /// # Errors
     /// What keeps a client from being made, in words.
     fn catalog(&self) -> Result<Arc<dyn Catalog>, String>;
+
+    /// A forge.
+    ///
+    /// # Errors
+    /// [`ForgeError::Unsupported`] for an address that no token is sent to.
+    fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;
