@@ -6,6 +6,7 @@ use crate::model::account::Ending;
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use crate::model::ci::CiJob;
+use crate::port::checkout::Checkout;
 use crate::port::ci::CiError;
 use crate::port::clock::Clock;
 use crate::port::gateway::Gateway;
@@ -177,6 +178,10 @@ impl World for RealWorld {
 
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
         git::open(at)
+    }
+
+    fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError> {
+        git::checkout(at)
     }
 
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {

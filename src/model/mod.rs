@@ -10,6 +10,7 @@ pub mod budget;
 pub mod catalog;
 pub mod chat;
 pub mod ci;
+pub mod coverage;
 pub mod delivery;
 pub mod diagnostic;
 pub mod event;

@@ -1,5 +1,6 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
+use super::checkout::Checkout;
 use super::ci::CiError;
 use super::clock::Clock;
 use super::gateway::Gateway;
@@ -34,6 +35,12 @@ pub trait World: Send + Sync {
     /// # Errors
     /// [`RepositoryError::NotARepository`].
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
+
+    /// The checkout that `at` lies in, for a CI job.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`].
+    fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError>;
 
     /// Makes a folder a repository, with all its files in one commit.
     ///
