@@ -1,6 +1,6 @@
 //! Parts that several reports share: tables of steps, gates, denials, findings, coverage, files.
 
-use super::markdown::{Document, block, code, prose};
+use super::markdown::{Document, block, code, plain, prose};
 use super::{Facts, cost_line, coverage_line, sign, sorted};
 use crate::model::account::{Account, Ending, StepAccount, StepStatus};
 use crate::model::coverage::{Covered, Shown};
@@ -284,8 +284,8 @@ pub(super) fn failures(document: &mut Document, account: &Account) {
             "gates' output",
             format!(
                 "<details><summary>What gate {} printed at the end ({})</summary>\n\n{}\n</details>",
-                prose(&story.last.gate, 60),
-                prose(&story.of, 60),
+                plain(&story.last.gate, 60),
+                plain(&story.of, 60),
                 block(&story.last.output, 40, 240)
             ),
         );
