@@ -99,7 +99,7 @@ fn remember(account: &Account, findings: &[Finding], facts: &Facts) -> String {
         let mut safe = String::with_capacity(text.len());
         for c in text.chars() {
             match c {
-                '<' | '>' | '&' | '@' | '`' | '#' => {
+                c if "<>&@`#".contains(c) || c.is_control() => {
                     safe.push_str(&format!("\\u{:04x}", u32::from(c)));
                 }
                 '-' if safe.ends_with('-') => safe.push_str("\\u002d"),

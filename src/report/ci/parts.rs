@@ -193,11 +193,17 @@ pub(super) fn denials(account: &Account) -> Vec<(&str, usize, &Ruling)> {
     all
 }
 
+/// Where a rule stands; of a built-in policy its name too.
+pub(super) fn rule(ruling: &Ruling) -> String {
+    let place = ruling.by.place();
+    if ruling.by.file.starts_with('.') { place } else { format!("{}, {place}", ruling.by.policy) }
+}
+
 /// A table of denials.
 pub(super) fn denial_table(document: &mut Document, account: &Account) {
     let table = document.table(&["denied", "times", "rule", "why"]);
     for (call, times, ruling) in denials(account) {
-        let cells = [code(call, 100), times.to_string(), code(&ruling.by.place(), 100), prose(&ruling.reason, 160)];
+        let cells = [code(call, 100), times.to_string(), code(&rule(ruling), 120), prose(&ruling.reason, 160)];
         document.row(table, rank::WHY, "denials", &cells);
     }
 }
