@@ -11,6 +11,7 @@ pub mod costs;
 pub mod demo;
 pub mod error;
 pub mod experience;
+pub mod forge;
 pub mod models;
 pub mod modes;
 pub mod policies;

@@ -51,8 +51,6 @@ pub struct Request {
     pub outside: bool,
     /// The trigger's key; empty for a run by hand.
     pub key: String,
-    /// True: whoever asks can hand over through a forge (`pull_request`, `comment`, …) by itself, after the run.
-    pub forge: bool,
     /// Overrides what an empty change means.
     pub if_no_changes: Option<IfNoChanges>,
     /// Lets models without a price run under a dollar cap (answers from a cassette cost nothing).
@@ -443,13 +441,7 @@ impl Compiler<'_> {
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
         let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
-        if !DELIVERED_NOW.contains(&kind) && !self.request.forge {
-            let at = self.workflow.at(&["deliver", "as"]);
-            let name = serde_json::to_value(kind).ok();
-            let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
-            self.error(codes::NOT_YET, at, format!("this version cannot deliver as `{name}`"));
-            self.help("give --deliver none, patch, commit-local or branch");
-        }
+        let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
         DeliverSpec {
             kind,
             when: own.when.unwrap_or(DeliverWhen::GatesPassed),
@@ -460,6 +452,9 @@ impl Compiler<'_> {
                 Some(choice) => choice == IfNoChanges::Fail,
                 None => by_agents,
             },
+            draft: own.draft.or(config_draft).unwrap_or(true),
+            labels: own.labels.as_slice().to_vec(),
+            reviewers: own.reviewers.as_slice().to_vec(),
         }
     }
 
@@ -563,10 +558,6 @@ impl Compiler<'_> {
         }
     }
 }
-
-/// What this version can deliver.
-const DELIVERED_NOW: [DeliverKind; 4] =
-    [DeliverKind::None, DeliverKind::Patch, DeliverKind::CommitLocal, DeliverKind::Branch];
 
 fn goto(jump: &GotoDoc) -> Goto {
     Goto { target: StepId::from(jump.goto.as_str()), max_iterations: jump.max_iterations.unwrap_or(1) }

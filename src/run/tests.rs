@@ -126,6 +126,9 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            draft: true,
+            labels: vec![],
+            reviewers: vec![],
         },
         max_parallel: 4,
         protected_paths: vec![],
@@ -324,6 +327,7 @@ impl Play {
                     branch: None,
                     changes: ChangeSet::default(),
                     changed: true,
+                    published: None,
                 },
             },
         };
