@@ -10,7 +10,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
     }
     let ["repos", "acme", "widgets", rest @ ..] = path.as_slice() else { return not_found() };
     match (call.method.as_str(), rest) {
-        ("GET", []) => (200, json!({ "id": 1, "full_name": "acme/widgets", "default_branch": "main", "permissions": { "push": true } })),
+        ("GET", []) => (
+            200,
+            json!({ "id": 1, "full_name": "acme/widgets", "default_branch": "main", "permissions": { "push": true } }),
+        ),
         ("GET", ["pulls"]) => pulls(inner, call),
         ("POST", ["pulls"]) => open(inner, call),
         ("GET", ["pulls", number]) => one(inner, number, |inner, change| (200, pull(inner, change))),
@@ -42,7 +45,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("GET", ["pulls", number, "comments"]) => {
             let memory = inner.memory();
             let of = memory.remarks.iter().filter(|remark| remark.change.to_string() == *number);
-            (200, of.map(|remark| json!({ "id": remark.id, "body": remark.body, "user": { "login": remark.author } })).collect())
+            (
+                200,
+                of.map(|remark| json!({ "id": remark.id, "body": remark.body, "user": { "login": remark.author } }))
+                    .collect(),
+            )
         }
         ("POST", ["pulls", number, "reviews"]) => one(inner, number, |inner, change| review(inner, change, call)),
         ("GET", ["issues", number, "comments"]) => {
@@ -168,7 +175,10 @@ fn open(inner: &Inner, call: &Call) -> Said {
     let (head, base) = (call.text("head"), call.text("base"));
     let invalid = |message: &str| (422, json!({ "message": "Validation Failed", "errors": [{ "message": message }] }));
     if inner.tip(&head).is_none() || inner.tip(&base).is_none() {
-        return (422, json!({ "message": "Validation Failed", "errors": [{ "resource": "PullRequest", "field": "head", "code": "invalid" }] }));
+        return (
+            422,
+            json!({ "message": "Validation Failed", "errors": [{ "resource": "PullRequest", "field": "head", "code": "invalid" }] }),
+        );
     }
     let draft = call.body["draft"].as_bool().unwrap_or(false);
     let mut memory = inner.memory();
@@ -207,10 +217,11 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
     for remark in call.body["comments"].as_array().into_iter().flatten() {
         let (path, line) = (remark["path"].as_str().unwrap_or_default(), remark["line"].as_u64().unwrap_or_default());
         let right = remark["side"].as_str() != Some("LEFT");
-        let place = files
-            .iter()
-            .find(|file| file.new == path)
-            .and_then(|file| shown(&file.patch).into_iter().find(|(old, new)| if right { *new == Some(line) } else { *old == Some(line) }));
+        let place = files.iter().find(|file| file.new == path).and_then(|file| {
+            shown(&file.patch)
+                .into_iter()
+                .find(|(old, new)| if right { *new == Some(line) } else { *old == Some(line) })
+        });
         let Some((old, new)) = place else {
             return (422, json!({ "message": "Unprocessable Entity", "errors": ["Line could not be resolved"] }));
         };
@@ -220,7 +231,15 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
     let mut memory = inner.memory();
     for (path, lines, body) in made {
         let id = memory.id();
-        memory.remarks.push(FakeRemark { id, change: change.number, author: BOT.into(), body, path, lines, resolved: false });
+        memory.remarks.push(FakeRemark {
+            id,
+            change: change.number,
+            author: BOT.into(),
+            body,
+            path,
+            lines,
+            resolved: false,
+        });
     }
     (200, json!({ "id": 1 }))
 }
@@ -271,5 +290,8 @@ fn graphql(inner: &Inner, call: &Call) -> Said {
         })
         .collect();
     let info = json!({ "hasNextPage": after + 1 < all.len(), "endCursor": (after + 1).to_string() });
-    (200, json!({ "data": { "repository": { "pullRequest": { "reviewThreads": { "pageInfo": info, "nodes": nodes } } } } }))
+    (
+        200,
+        json!({ "data": { "repository": { "pullRequest": { "reviewThreads": { "pageInfo": info, "nodes": nodes } } } } }),
+    )
 }

@@ -17,7 +17,9 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let known = name == BOT || inner.memory().members.contains_key(name);
             return (200, if known { json!([user(name)]) } else { json!([]) });
         }
-        ("GET", ["personal_access_tokens", "self"]) => return (200, json!({ "id": 1, "scopes": ["api", "write_repository"] })),
+        ("GET", ["personal_access_tokens", "self"]) => {
+            return (200, json!({ "id": 1, "scopes": ["api", "write_repository"] }));
+        }
         _ => {}
     }
     // The repository by its path, in one segment.
@@ -26,7 +28,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("GET", []) => (200, json!({ "id": 1, "path_with_namespace": "acme/widgets", "default_branch": "main" })),
         ("GET", ["members", "all", id]) => {
             let memory = inner.memory();
-            let role = memory.members.iter().find(|(name, _)| user(name)["id"].to_string() == *id).map(|(_, role)| role.as_str());
+            let role = memory
+                .members
+                .iter()
+                .find(|(name, _)| user(name)["id"].to_string() == *id)
+                .map(|(_, role)| role.as_str());
             match role {
                 None if user(BOT)["id"].to_string() == *id => (200, json!({ "access_level": 30, "state": "active" })),
                 Some("blocked") => (200, json!({ "access_level": 40, "state": "blocked" })),
@@ -58,11 +64,14 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("POST", ["merge_requests"]) => open(inner, call),
         ("GET", ["merge_requests", number]) => one(inner, number, |inner, change| (200, merge(inner, change))),
         ("PUT", ["merge_requests", number]) => {
-            if let Some(change) = inner.memory().changes.iter_mut().find(|change| change.number.to_string() == *number) {
+            if let Some(change) = inner.memory().changes.iter_mut().find(|change| change.number.to_string() == *number)
+            {
                 if call.body.get("description").is_some() {
                     change.body = call.text("description");
                 }
-                let list = |name: &str| call.text(name).split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+                let list = |name: &str| {
+                    call.text(name).split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+                };
                 let gone = list("remove_labels");
                 change.labels.extend(list("add_labels"));
                 change.labels.retain(|label| !gone.contains(label));
@@ -86,7 +95,13 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("POST", [kind @ ("merge_requests" | "issues"), number, "notes"]) => {
             let mut memory = inner.memory();
             let id = memory.id();
-            let made = FakeComment { id, thread: thread(kind, number), author: BOT.into(), body: call.text("body"), reactions: vec![] };
+            let made = FakeComment {
+                id,
+                thread: thread(kind, number),
+                author: BOT.into(),
+                body: call.text("body"),
+                reactions: vec![],
+            };
             memory.comments.push(made.clone());
             (201, note(&made))
         }
@@ -125,7 +140,9 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             });
             (200, remarks.collect())
         }
-        ("POST", ["merge_requests", number, "discussions"]) => one(inner, number, |inner, change| discuss(inner, change, call)),
+        ("POST", ["merge_requests", number, "discussions"]) => {
+            one(inner, number, |inner, change| discuss(inner, change, call))
+        }
         ("PUT", ["merge_requests", _, "discussions", id]) => {
             let mut memory = inner.memory();
             match memory.remarks.iter_mut().find(|remark| format!("d{}", remark.id) == *id) {
@@ -206,7 +223,8 @@ fn open(inner: &Inner, call: &Call) -> Said {
         return (409, json!({ "message": ["Another open merge request already exists for this source branch: !1"] }));
     }
     let ids: Vec<u64> = serde_json::from_value(call.body["reviewer_ids"].clone()).unwrap_or_default();
-    let reviewers = memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect();
+    let reviewers =
+        memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect();
     let number = memory.id();
     let change = FakeChange {
         number,
@@ -246,7 +264,15 @@ fn discuss(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
     let mut memory = inner.memory();
     let id = memory.id();
     let (body, path) = (call.text("body"), file.new.clone());
-    memory.remarks.push(FakeRemark { id, change: change.number, author: BOT.into(), body, path, lines, resolved: false });
+    memory.remarks.push(FakeRemark {
+        id,
+        change: change.number,
+        author: BOT.into(),
+        body,
+        path,
+        lines,
+        resolved: false,
+    });
     (201, json!({ "id": format!("d{id}"), "notes": [] }))
 }
 

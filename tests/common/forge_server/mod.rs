@@ -302,7 +302,9 @@ impl ForgeServer {
         let run = |arguments: &[&str]| {
             let mut command = git();
             for role in ["AUTHOR", "COMMITTER"] {
-                command.env(format!("GIT_{role}_NAME"), who).env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
+                command
+                    .env(format!("GIT_{role}_NAME"), who)
+                    .env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
             }
             ok(command.current_dir(work.path()).args(arguments)).trim().to_owned()
         };

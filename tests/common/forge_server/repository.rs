@@ -39,19 +39,25 @@ pub(super) async fn serve(
     body: Bytes,
 ) -> Response {
     let given = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let right = ["x-access-token", "oauth2"].iter().any(|user| given == format!("Basic {}", base64(&format!("{user}:{TOKEN}"))));
+    let right = ["x-access-token", "oauth2"]
+        .iter()
+        .any(|user| given == format!("Basic {}", base64(&format!("{user}:{TOKEN}"))));
     if !right {
         let refused = Response::builder().status(401).header("www-authenticate", "Basic realm=\"git\"");
         return refused.body(Body::from("Authentication failed")).unwrap();
     }
-    let protected: Vec<String> = inner.memory().protected.iter().map(|branch| format!("refs/heads/{branch}\n")).collect();
+    let protected: Vec<String> =
+        inner.memory().protected.iter().map(|branch| format!("refs/heads/{branch}\n")).collect();
     std::fs::write(inner.bare().join("protected"), protected.concat()).unwrap();
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let mut command = git();
     command.arg("http-backend").env("GIT_PROJECT_ROOT", inner.folder.path()).env("GIT_HTTP_EXPORT_ALL", "1");
     command.env("PATH_INFO", path).env("QUERY_STRING", query).env("REQUEST_METHOD", method.as_str());
     command.env("CONTENT_TYPE", header("content-type")).env("CONTENT_LENGTH", body.len().to_string());
-    command.env("HTTP_CONTENT_ENCODING", header("content-encoding")).env("REMOTE_USER", "bot").env("REMOTE_ADDR", "127.0.0.1");
+    command
+        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+        .env("REMOTE_USER", "bot")
+        .env("REMOTE_ADDR", "127.0.0.1");
     command.env("GIT_PROTOCOL", header("git-protocol"));
     let output = tokio::task::spawn_blocking(move || {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -83,7 +89,11 @@ fn base64(text: &str) -> String {
     for chunk in text.as_bytes().chunks(3) {
         let bits = chunk.iter().fold(0u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
-            out.push(if place <= chunk.len() { char::from(ALPHABET[((bits >> (18 - 6 * place)) & 63) as usize]) } else { '=' });
+            out.push(if place <= chunk.len() {
+                char::from(ALPHABET[((bits >> (18 - 6 * place)) & 63) as usize])
+            } else {
+                '='
+            });
         }
     }
     out
