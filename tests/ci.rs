@@ -131,23 +131,73 @@ fn events_against_workflows() {
     assert!(!opened.fork);
     assert_eq!((opened.head.as_deref(), opened.base.as_deref(), opened.attempt), (Some(SHA), Some(BASE), 2));
     assert_eq!(opened.run_url.as_deref(), Some("https://github.com/acme/widgets/actions/runs/77"));
-    assert_snapshot!(table(&library, &opened.event, &facts(None, false)), @"");
+    assert_snapshot!(table(&library, &opened.event, &facts(None, false)), @r#"
+    asked: runs on the command mend; this is pull_request
+    by_hand: runs on workflow_dispatch; this is pull_request
+    changes: which files?
+    hooked: runs on webhook; this is pull_request
+    labelled: only when it was labeled; it was opened
+    nightly: runs on schedule; this is pull_request
+    pushes: runs on push; this is pull_request
+    queue: runs on merge_group; this is pull_request
+    releases: runs on push; this is pull_request
+    "#);
     let docs = paths(&["docs/a.md", "src/gen/x.rs"]);
-    assert_snapshot!(table(&library, &opened.event, &facts(Some(&docs), false)), @"");
+    assert_snapshot!(table(&library, &opened.event, &facts(Some(&docs), false)), @r#"
+    asked: runs on the command mend; this is pull_request
+    by_hand: runs on workflow_dispatch; this is pull_request
+    changes: only when a file under src/**, !src/gen/** changes; changed: docs/a.md, src/gen/x.rs
+    hooked: runs on webhook; this is pull_request
+    labelled: only when it was labeled; it was opened
+    nightly: runs on schedule; this is pull_request
+    pushes: runs on push; this is pull_request
+    queue: runs on merge_group; this is pull_request
+    releases: runs on push; this is pull_request
+    "#);
     let source = paths(&["docs/a.md", "src/x.rs"]);
     assert!(table(&library, &opened.event, &facts(Some(&source), false)).contains("changes: runs"));
 
     let mut labelled = pull_request(7, "labeled", SHA, BASE);
     labelled["label"] = json!({ "name": "ai" });
     let labelled = github("pull_request", &labelled, &[]).unwrap();
-    assert_snapshot!(table(&library, &labelled.event, &facts(None, false)), @"");
+    assert_snapshot!(table(&library, &labelled.event, &facts(None, false)), @r#"
+    asked: runs on the command mend; this is pull_request
+    by_hand: runs on workflow_dispatch; this is pull_request
+    changes: only when it was opened, synchronize; it was labeled
+    hooked: runs on webhook; this is pull_request
+    labelled: runs
+    nightly: runs on schedule; this is pull_request
+    pushes: runs on push; this is pull_request
+    queue: runs on merge_group; this is pull_request
+    releases: runs on push; this is pull_request
+    "#);
 
     let main = github("push", &push("main", BASE, SHA), &[]).unwrap();
-    assert_snapshot!(table(&library, &main.event, &facts(None, false)), @"");
+    assert_snapshot!(table(&library, &main.event, &facts(None, false)), @r#"
+    asked: runs on the command mend; this is push
+    by_hand: runs on workflow_dispatch; this is push
+    changes: runs on pull_request; this is push
+    hooked: runs on webhook; this is push
+    labelled: runs on pull_request and issues; this is push
+    nightly: runs on schedule; this is push
+    pushes: runs
+    queue: runs on merge_group; this is push
+    releases: only for tags v*; this is the branch main
+    "#);
     let mut tag = push("main", BASE, SHA);
     tag["ref"] = json!("refs/tags/v1.2");
     let tag = github("push", &tag, &[]).unwrap();
-    assert_snapshot!(table(&library, &tag.event, &facts(None, false)), @"");
+    assert_snapshot!(table(&library, &tag.event, &facts(None, false)), @r#"
+    asked: runs on the command mend; this is push
+    by_hand: runs on workflow_dispatch; this is push
+    changes: runs on pull_request; this is push
+    hooked: runs on webhook; this is push
+    labelled: runs on pull_request and issues; this is push
+    nightly: runs on schedule; this is push
+    pushes: only for branches main; this is the tag v1.2
+    queue: runs on merge_group; this is push
+    releases: runs
+    "#);
 
     // `H` is the repository's own minute: what `init` wrote into the pipeline is what comes back.
     let own = trigger::cron::settled("H 2 * * *", &trigger::cron::seed("acme/widgets", "nightly"));
@@ -163,7 +213,17 @@ fn events_against_workflows() {
     let dispatch =
         json!({ "ref": "refs/heads/main", "inputs": { "task": "Do it", "depth": 3, "workflow": "x", "other": null } });
     let by_hand = github("workflow_dispatch", &dispatch, &[]).unwrap();
-    assert_snapshot!(table(&library, &by_hand.event, &facts(None, false)), @"");
+    assert_snapshot!(table(&library, &by_hand.event, &facts(None, false)), @r#"
+    asked: runs on the command mend; this is workflow_dispatch
+    by_hand: runs {"depth": "3", "task": "Do it"}
+    changes: runs on pull_request; this is workflow_dispatch
+    hooked: runs on webhook; this is workflow_dispatch
+    labelled: runs on pull_request and issues; this is workflow_dispatch
+    nightly: runs on schedule; this is workflow_dispatch
+    pushes: runs on push; this is workflow_dispatch
+    queue: runs on merge_group; this is workflow_dispatch
+    releases: runs on push; this is workflow_dispatch
+    "#);
     let hook = json!({ "action": "deploy_failed", "client_payload": { "why": "quota" } });
     let hook = github("repository_dispatch", &hook, &[]).unwrap();
     assert!(table(&library, &hook.event, &facts(None, false)).contains("hooked: runs"));
@@ -172,7 +232,17 @@ fn events_against_workflows() {
     assert!(table(&library, &group.event, &facts(None, false)).contains("queue: runs"));
 
     let asked = github("issue_comment", &comment("Please:\n/codeforge mend depth=2 the parser", "ann"), &[]).unwrap();
-    assert_snapshot!(table(&library, &asked.event, &facts(None, false)), @"");
+    assert_snapshot!(table(&library, &asked.event, &facts(None, false)), @r#"
+    asked: runs {"depth": "2", "task": "the parser"} if ann may Write
+    by_hand: runs on workflow_dispatch; this is issue_comment
+    changes: runs on pull_request; this is issue_comment
+    hooked: runs on webhook; this is issue_comment
+    labelled: runs on pull_request and issues; this is issue_comment
+    nightly: runs on schedule; this is issue_comment
+    pushes: runs on push; this is issue_comment
+    queue: runs on merge_group; this is issue_comment
+    releases: runs on push; this is issue_comment
+    "#);
 }
 
 #[test]
@@ -593,12 +663,12 @@ async fn one_step_refuses_forks_and_writes_nothing() {
     };
     asked("/codeforge mend it").ends(0, "skipped").says(&[&format!("sha={head}")]);
     asked(&format!("/codeforge mend sha={head} it")).ends(4, "denied").says(&["comes from a fork"]);
-    let written: Vec<String> = forge
-        .asked()
-        .iter()
-        .filter(|asked| asked.method != "GET")
-        .map(|asked| format!("{} {}", asked.method, asked.path))
-        .collect();
+    // A question of GitHub's second API is asked by POST, too.
+    let writes = |asked: &&common::forge_server::Asked| {
+        asked.method != "GET" && !(asked.path.ends_with("/graphql") && !asked.body.to_string().contains("mutation"))
+    };
+    let written: Vec<String> =
+        forge.asked().iter().filter(writes).map(|asked| format!("{} {}", asked.method, asked.path)).collect();
     let written: Vec<&String> = written.iter().filter(|it| !it.ends_with("git-upload-pack")).collect();
     assert!(written.is_empty(), "{written:?}");
 }
@@ -708,4 +778,95 @@ async fn a_provider_that_cannot_be_reached_is_5_or_neutral() {
     let job = || hub.job(&clone, "push", &push("main", &after, &after)).model("http://127.0.0.1:9/v1");
     run(job()).ends(0, "neutral");
     run(job().env("CODEFORGE_ON_UNAVAILABLE", "fail")).ends(5, "unavailable");
+}
+
+/// A company's proxy: it makes tunnels, and remembers where to.
+struct Proxy {
+    url: String,
+    seen: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    async fn start() -> Self {
+        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+        use tokio::net::{TcpListener, TcpStream};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noted = std::sync::Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let noted = std::sync::Arc::clone(&noted);
+                tokio::spawn(async move {
+                    let mut socket = BufReader::new(socket);
+                    let mut first = String::new();
+                    socket.read_line(&mut first).await.unwrap();
+                    let mut line = String::new();
+                    while socket.read_line(&mut line).await.unwrap() > 2 {
+                        line.clear();
+                    }
+                    let Some(place) = first.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()) else {
+                        let _ = socket.write_all(b"HTTP/1.1 405 Only CONNECT\r\ncontent-length: 0\r\n\r\n").await;
+                        return;
+                    };
+                    noted.lock().unwrap().push(place.to_owned());
+                    let mut to = TcpStream::connect(place).await.unwrap();
+                    socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                    let _ = copy_bidirectional(&mut socket, &mut to).await;
+                });
+            }
+        });
+        Self { url, seen, task }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_companys_proxy_and_ca_everything_is_reached() {
+    let server = ModelServer::start(vec![Rule::when().reply(verdict()).times(2)]).await;
+    let forge =
+        ForgeServer::with(ForgeKind::Github, &[(".codeforge/workflows/look.yml", REVIEW), ("src/a.txt", "one\n")])
+            .await;
+    forge.memory().members.insert("ann".into(), "write".into());
+    let clone = clone_of(&forge, "refs/heads/main");
+    let (model, api) = (TlsFront::of(server.url()).await, TlsFront::of(&forge.api()).await);
+    let proxy = Proxy::start().await;
+    let place = |front: &TlsFront| front.url().replace("https://", "").replace("/v1", "");
+    // Two certificates that nobody has heard of, in one file.
+    let bundle = clone.aside().join("ca.pem");
+    let read = |front: &TlsFront| std::fs::read_to_string(front.certificate()).unwrap();
+    std::fs::write(&bundle, format!("{}\n{}", read(&model), read(&api))).unwrap();
+    let server_url = api.url().replace("/v1", "");
+    let command = comment("/codeforge look", "ann");
+    let job = || {
+        on_github(&forge, &clone, "issue_comment", &command)
+            .model(&model.url())
+            .env("GITHUB_SERVER_URL", &server_url)
+            .env("GITHUB_API_URL", &server_url)
+            // A rerun: the trusted branch is fetched.
+            .env("GITHUB_RUN_ATTEMPT", "2")
+            .env("HTTPS_PROXY", &proxy.url)
+            .env("CODEFORGE_EXTRA_CA", bundle.to_str().unwrap())
+    };
+    let run = |job: Job<'_>| tokio::task::block_in_place(|| job.run());
+    run(job()).ends(0, "success");
+    let seen = proxy.seen.lock().unwrap().clone();
+    assert!(seen.contains(&place(&model)), "the model is asked through the proxy: {seen:?}");
+    assert!(seen.iter().filter(|it| **it == place(&api)).count() >= 2, "so are the forge's API and git: {seen:?}");
+    // What NO_PROXY names is reached directly.
+    proxy.seen.lock().unwrap().clear();
+    run(job().env("NO_PROXY", "127.0.0.1")).ends(0, "success");
+    assert!(proxy.seen.lock().unwrap().is_empty());
+    // Without the CA nothing is trusted, and a file that is none is said.
+    run(job().without("CODEFORGE_EXTRA_CA")).ends(5, "unavailable").says(&["certificate"]);
+    std::fs::write(&bundle, "no certificate\n").unwrap();
+    run(job()).says(&["certificate"]);
+    run(job().env("CODEFORGE_EXTRA_CA", "/no/such.pem")).says(&["CODEFORGE_EXTRA_CA", "/no/such.pem"]);
+    server.finished();
 }
