@@ -197,6 +197,7 @@ fn shipped_workflows_compile_where_the_repository_says_how_it_is_checked() {
             inputs: [("task".to_owned(), "x".to_owned())].into(),
             models: vec![env_model()],
             allow_unpriced: true,
+            held: false,
             deliver: Some(codeforge::model::plan::DeliverKind::Patch),
             ..plan::Request::default()
         };

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::error::CliError;
-use super::{Format, sources, tapes, watching};
+use super::{Format, artifacts, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Stop};
 use crate::model::account::{Ending, Spend};
 use crate::model::diagnostic::{Diagnostic, Severity};
@@ -30,6 +30,7 @@ const QUOTED_RUNS: u32 = 1000;
   codeforge run fix -i task=\"parse() drops the last field\"
   codeforge run fix -i task=@issue.md --deliver branch
   codeforge run review --sandbox native --budget 0.50
+  codeforge run fix -i task=x --artifact a.json && codeforge deliver a.json
   codeforge run fix -i task=x --dry-run        # show the plan, its limits and a quote; spend nothing")]
 pub struct Args {
     /// The workflow's name (`codeforge validate` lists what is here)
@@ -61,6 +62,9 @@ pub struct Args {
     /// Record the whole run in this file, for `codeforge replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Hand nothing over: put the change into this file, for `codeforge deliver` or another job
+    #[arg(long, value_name = "FILE")]
+    pub artifact: Option<PathBuf>,
 }
 
 /// Reads a driver's name.
@@ -74,7 +78,7 @@ pub(super) fn driver(text: &str) -> Result<DriverKind, String> {
     }
 }
 
-fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
+pub(super) fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
     match text {
         "none" => Ok(DeliverKind::None),
         "patch" => Ok(DeliverKind::Patch),
@@ -105,6 +109,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let order = Order {
         options: RunOptions { driver: args.sandbox, deliver: args.deliver, budget_usd: args.budget },
         record: args.record.map(|file| cx.world.cwd().join(file)),
+        artifact: args.artifact.as_ref().map(|file| cx.world.cwd().join(file)),
     };
     let request = plan::Request {
         workflow: args.workflow,
@@ -115,6 +120,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         budget_usd: args.budget,
         models: cx.world.models(&tape),
         allow_unpriced: matches!(tape, Tape::Play(_)),
+        held: args.artifact.is_some(),
     };
     let plan = compile(&library, &request, cx)?;
     if args.dry_run {
@@ -130,6 +136,8 @@ pub(super) struct Order {
     pub options: RunOptions,
     /// Where it is recorded.
     pub record: Option<PathBuf>,
+    /// The artifact that it ends in.
+    pub artifact: Option<PathBuf>,
 }
 
 /// Shows a plan and what it would cost; spends nothing.
@@ -207,6 +215,9 @@ pub(super) async fn start(
     if let Some(file) = &order.record {
         tapes::check(file)?;
     }
+    if let Some(file) = &order.artifact {
+        artifacts::check(file)?;
+    }
     let engine = engine(repository, tape, cx).await?;
     let taking_stock = Arc::clone(&engine.repository);
     let base = tokio::task::spawn_blocking(move || taking_stock.base())
@@ -216,6 +227,9 @@ pub(super) async fn start(
     engine.keep_options(&id, &order.options).await.map_err(engine_error)?;
     if let Some(file) = &order.record {
         tapes::promise(&engine, &id, file).await?;
+    }
+    if let Some(file) = &order.artifact {
+        artifacts::promise(&engine, &id, file).await?;
     }
     let watching = watching::watcher(cx);
     let engine = Engine { watch: watching.watch(), ..engine };
@@ -250,6 +264,9 @@ pub(super) async fn conclude(engine: &Engine, outcome: Outcome, cx: &Context<'_>
         CliError::new(Ending::Unavailable, format!("the trajectory of run {run} could not be written: {error}"))
     })?;
     tapes::keep_promise(engine, &run, cx).await?;
+    if !outcome.interrupted {
+        artifacts::keep_promise(engine, &outcome.state, cx).await?;
+    }
     if cx.format == Format::Json {
         let mut value = serde_json::to_value(&account)
             .map_err(|error| CliError::new(Ending::Failed, format!("an internal error: {error}")))?;
@@ -322,7 +339,7 @@ fn read_inputs(given: &[String], cwd: &Path) -> Result<BTreeMap<String, String>,
     Ok(inputs)
 }
 
-fn read_event(file: Option<&Path>, cwd: &Path) -> Result<Value, CliError> {
+pub(super) fn read_event(file: Option<&Path>, cwd: &Path) -> Result<Value, CliError> {
     let Some(file) = file else { return Ok(Value::Null) };
     let text = std::fs::read_to_string(cwd.join(file))
         .map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))?;

@@ -5,6 +5,7 @@
 //! a [`delivery::Delivered`].
 
 pub mod account;
+pub mod artifact;
 pub mod backend;
 pub mod budget;
 pub mod catalog;
@@ -18,6 +19,7 @@ pub mod finding;
 pub mod history;
 pub mod id;
 pub mod journal;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod progress;

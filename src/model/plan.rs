@@ -329,4 +329,12 @@ pub struct DeliverSpec {
     pub body: Option<String>,
     /// Whether an empty change fails the run (exit 1) instead of being a quiet success.
     pub fail_if_no_changes: bool,
+    /// True: the run checks its delivery and writes nothing; another process makes it, out of an artifact.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }

@@ -47,6 +47,8 @@ pub struct Request {
     pub models: Vec<ModelRef>,
     /// Lets models without a price run under a dollar cap (answers from a cassette cost nothing).
     pub allow_unpriced: bool,
+    /// The run ends in an artifact, and another process makes the delivery: of whatever kind.
+    pub held: bool,
 }
 
 pub(super) struct Compiler<'a> {
@@ -391,7 +393,7 @@ impl Compiler<'_> {
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
         let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
-        if !DELIVERED_NOW.contains(&kind) {
+        if !self.request.held && !DELIVERED_NOW.contains(&kind) {
             let at = self.workflow.at(&["deliver", "as"]);
             let name = serde_json::to_value(kind).ok();
             let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
@@ -408,6 +410,7 @@ impl Compiler<'_> {
                 Some(choice) => choice == IfNoChanges::Fail,
                 None => by_agents,
             },
+            held: self.request.held,
         }
     }
 

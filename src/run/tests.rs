@@ -126,6 +126,7 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
         },
         max_parallel: 4,
         protected_paths: vec![],

@@ -84,7 +84,7 @@ fn hide_runs(run: &Path) -> std::io::Result<()> {
 
 /// The paths that a person has changed but not committed must not be in the delivery: it would carry their work, or
 /// lose it.
-fn check_overlap(base: &Base, deltas: &[Delta], what: &str) -> Result<(), RepositoryError> {
+pub(super) fn check_overlap(base: &Base, deltas: &[Delta], what: &str) -> Result<(), RepositoryError> {
     let dirty: BTreeSet<&str> = base.dirty.iter().map(String::as_str).collect();
     let both: Vec<String> =
         deltas.iter().map(|delta| shown(&delta.path)).filter(|path| dirty.contains(path.as_str())).collect();
@@ -98,7 +98,7 @@ fn check_overlap(base: &Base, deltas: &[Delta], what: &str) -> Result<(), Reposi
     )))
 }
 
-fn head_of(base: &Base) -> Result<Option<Oid>, RepositoryError> {
+pub(super) fn head_of(base: &Base) -> Result<Option<Oid>, RepositoryError> {
     base.commit
         .as_ref()
         .map(|commit| Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error)))
@@ -106,7 +106,7 @@ fn head_of(base: &Base) -> Result<Option<Oid>, RepositoryError> {
 }
 
 /// HEAD's tree with the change, and nothing of what was dirty.
-fn tree_on_head(inner: &Inner, head: Option<Oid>, deltas: &[Delta]) -> Result<Oid, RepositoryError> {
+pub(super) fn tree_on_head(inner: &Inner, head: Option<Oid>, deltas: &[Delta]) -> Result<Oid, RepositoryError> {
     let tree = match head {
         Some(commit) => inner
             .user()?

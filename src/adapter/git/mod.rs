@@ -9,6 +9,7 @@ mod copy;
 mod create;
 mod deliver;
 mod diff;
+mod exact;
 mod files;
 mod filters;
 mod guard;
@@ -31,6 +32,7 @@ pub use create::create;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
 use beneath::Sig;
@@ -416,6 +418,24 @@ impl Repository for Repo {
 
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         deliver::deliver(&self.0, base, delivery, patch_to)
+    }
+
+    fn pack(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        exact::pack(&self.0, base, delivery)
+    }
+
+    fn unpack(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        exact::unpack(&self.0, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        let commit =
+            Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error))?;
+        Ok(TreeId(exact::tree_of(&self.0, commit)?.to_string()))
+    }
+
+    fn remote_branch(&self, branch: &str) -> Result<Option<String>, RepositoryError> {
+        exact::remote_branch(&self.0, branch)
     }
 
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

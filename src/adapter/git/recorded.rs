@@ -7,6 +7,7 @@ use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::plan::DeliverKind;
 use crate::model::recording::{BaseFile, FileContent, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
@@ -262,6 +263,23 @@ impl Repository for Recorded {
             changes = diff::change_set(&self.inner.store, from, to, 0)?;
         }
         Ok(Delivered { kind: delivery.kind, patch: None, commit: None, branch: None, changes, changed })
+    }
+
+    fn pack(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        super::exact::pack(&self.inner, base, delivery)
+    }
+
+    fn unpack(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        super::exact::unpack(&self.inner, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        super::Repo(Arc::clone(&self.inner)).committed(commit)
+    }
+
+    fn remote_branch(&self, _: &str) -> Result<Option<String>, RepositoryError> {
+        // A recorded run asks nobody.
+        Ok(None)
     }
 
     fn home(&self, _: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

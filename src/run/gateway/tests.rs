@@ -91,6 +91,7 @@ impl Trial {
                 title: None,
                 body: None,
                 fail_if_no_changes: false,
+                held: false,
             },
             max_parallel: 4,
             protected_paths: vec![],

@@ -116,6 +116,7 @@ fn plan(step: PlanStep) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
         },
         max_parallel: 4,
         protected_paths: vec![],
