@@ -66,6 +66,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         models: cx.world.models(&tape),
         allow_unpriced: true,
         held: false,
+        memory: plan::Memory::default(),
     };
     let plan = compile(&library, &request, cx)?;
     cx.say(&format!(

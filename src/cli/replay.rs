@@ -169,6 +169,7 @@ fn request(args: &Args, recording: &Recording, recorded: &Plan, library: &Librar
         models: models(recorded, library),
         allow_unpriced: true,
         held: false,
+        memory: plan::Memory::default(),
     }
 }
 

@@ -121,6 +121,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         models: cx.world.models(&tape),
         allow_unpriced: matches!(tape, Tape::Play(_)),
         held: args.artifact.is_some(),
+        memory: plan::Memory::default(),
     };
     let plan = compile(&library, &request, cx)?;
     if args.dry_run {

@@ -49,6 +49,8 @@ pub struct Request {
     pub allow_unpriced: bool,
     /// The run ends in an artifact, and another process makes the delivery: of whatever kind.
     pub held: bool,
+    /// Whether what the run leaves is there for later ones.
+    pub memory: super::Memory,
 }
 
 pub(super) struct Compiler<'a> {
@@ -149,6 +151,7 @@ impl Compiler<'_> {
         let deliver = self.deliver(&steps);
         let gates = self.gates(&policy, &deliver);
         self.prices(&limits, &steps);
+        self.forgotten(&limits, &steps);
         let mut steps = steps;
         for step in steps.values_mut() {
             step.gates.retain(|gate| gates.contains_key(gate));

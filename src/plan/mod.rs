@@ -12,7 +12,9 @@ mod inputs;
 mod models;
 mod quality;
 mod shared;
+mod state;
 
 pub use compile::{Request, compile};
 pub use event::event_shape;
 pub use models::{Known, complete, known};
+pub use state::Memory;

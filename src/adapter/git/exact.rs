@@ -90,12 +90,12 @@ pub(super) fn unpack(
         edits.insert(put.path.clone(), new);
     }
     let tree = trees::edit(&inner.store, from, &edits)?;
-    if tree.to_string() != patch.tree.as_str() {
-        return Err(refuse(format!("makes another tree ({tree}) than it says ({})", patch.tree)));
-    }
     let deltas = trees::diff(&inner.store, from, tree)?;
     guard::check(&inner.store, &deltas, protected)?;
     guard::check_whole(&inner.store, &deltas)?;
+    if tree.to_string() != patch.tree.as_str() {
+        return Err(refuse(format!("makes another tree ({tree}) than it says ({})", patch.tree)));
+    }
     Ok(TreeId(tree.to_string()))
 }
 
