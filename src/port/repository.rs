@@ -103,12 +103,6 @@ pub trait Repository: Send + Sync {
     /// [`RepositoryError::Missing`] where the commit is not here.
     fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError>;
 
-    /// The commit that a branch of the remote `origin` is at; `None`: there is no such branch.
-    ///
-    /// # Errors
-    /// [`RepositoryError::Broken`] where there is no such remote, or it cannot be asked without a password.
-    fn remote_branch(&self, branch: &str) -> Result<Option<String>, RepositoryError>;
-
     /// A folder on the host for what a run's `setup` leaves in the home folder, made where it is missing; it is
     /// `owner`'s (user and group), and goes with the run's workspaces.
     ///

@@ -2,7 +2,7 @@
 //! nothing of a workspace runs: objects are read and written one by one.
 
 use super::guard;
-use super::store::{broken, shown};
+use super::store::shown;
 use super::trees::{self, COMMIT, Put as Object};
 use super::{Inner, deliver};
 use crate::model::delivery::Delivery;
@@ -10,7 +10,7 @@ use crate::model::id::TreeId;
 use crate::model::journal::Base;
 use crate::model::patch::{GONE, LARGEST, MOST_FILES, Patch, Put};
 use crate::port::repository::RepositoryError;
-use git2::{Direction, ObjectType, Oid};
+use git2::{ObjectType, Oid};
 use std::collections::BTreeMap;
 
 /// The change of a delivery, on its base's commit: what a person has not committed is not in it.
@@ -97,15 +97,4 @@ pub(super) fn unpack(
         return Err(refuse(format!("makes another tree ({tree}) than it says ({})", patch.tree)));
     }
     Ok(TreeId(tree.to_string()))
-}
-
-/// Where a branch of the remote `origin` is now. Only servers that need no password are asked.
-pub(super) fn remote_branch(inner: &Inner, branch: &str) -> Result<Option<String>, RepositoryError> {
-    let user = inner.user()?;
-    let failed = |error: git2::Error| broken("asking the remote `origin` where its branches are", error);
-    let mut remote = user.find_remote("origin").map_err(failed)?;
-    let connection = remote.connect_auth(Direction::Fetch, None, None).map_err(failed)?;
-    let full = format!("refs/heads/{branch}");
-    let heads = connection.list().map_err(failed)?;
-    Ok(heads.iter().find(|head| head.name() == full).map(|head| head.oid().to_string()))
 }

@@ -5,11 +5,13 @@
 //! a run that keeps its base commit from being collected.
 
 mod beneath;
+mod checkout;
 mod copy;
 mod create;
 mod deliver;
 mod diff;
 mod exact;
+mod fetch;
 mod files;
 mod filters;
 mod guard;
@@ -17,6 +19,7 @@ mod history;
 mod ignores;
 mod overlay;
 mod patch;
+mod pinned;
 mod recorded;
 mod restore;
 mod scan;
@@ -27,6 +30,7 @@ mod trees;
 mod upper;
 mod workspace;
 
+pub use checkout::checkout;
 pub use create::create;
 
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
@@ -72,6 +76,10 @@ pub fn open(at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
 /// # Errors
 /// As [`open`].
 pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, RepositoryError> {
+    Ok(Arc::new(Repo(inner(at, force)?)))
+}
+
+fn inner(at: &Path, force: Force) -> Result<Arc<Inner>, RepositoryError> {
     sys::prepare_libgit2();
     let none: [&OsStr; 0] = [];
     let user = git2::Repository::open_ext(at, RepositoryOpenFlags::empty(), none).map_err(|error| {
@@ -100,7 +108,7 @@ pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, Reposit
     let store = Store::open(&state, &objects)?;
     let git_dir = user.path().to_path_buf();
     let known = Mutex::default();
-    Ok(Arc::new(Repo(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))))
+    Ok(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))
 }
 
 /// What all parts share.
@@ -111,7 +119,7 @@ pub(crate) struct Inner {
     objects: PathBuf,
     store: Store,
     force: Force,
-    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run.
+    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run, or of a CI job.
     head: Option<Oid>,
     known: Mutex<Option<Stock>>,
 }
@@ -261,14 +269,18 @@ impl Inner {
         Ok(format!("refs/codeforge/{}/{}", plain_name("run", run.as_str())?, plain_name("key", key)?))
     }
 
-    /// Keeps HEAD's commit, and so the objects that snapshots share with it, from being collected.
+    /// Keeps the head's commit, and so the objects that snapshots share with it, from being collected.
     fn keep_base(&self, run: &RunId) -> Result<(), RepositoryError> {
         let user = self.user()?;
         let name = self.ref_name(run, "base")?;
         if user.find_reference(&name).is_ok() {
             return Ok(());
         }
-        if let Some(commit) = head_commit(&user)? {
+        let head = match self.head {
+            Some(head) => Some(head),
+            None => head_commit(&user)?,
+        };
+        if let Some(commit) = head {
             user.reference(&name, commit, false, "codeforge: keeps a run's base")
                 .map_err(|error| broken(format!("writing {name}"), error))?;
         }
@@ -432,10 +444,6 @@ impl Repository for Repo {
         let commit =
             Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error))?;
         Ok(TreeId(exact::tree_of(&self.0, commit)?.to_string()))
-    }
-
-    fn remote_branch(&self, branch: &str) -> Result<Option<String>, RepositoryError> {
-        exact::remote_branch(&self.0, branch)
     }
 
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

@@ -277,11 +277,6 @@ impl Repository for Recorded {
         super::Repo(Arc::clone(&self.inner)).committed(commit)
     }
 
-    fn remote_branch(&self, _: &str) -> Result<Option<String>, RepositoryError> {
-        // A recorded run asks nobody.
-        Ok(None)
-    }
-
     fn home(&self, _: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {
         super::Repo(Arc::clone(&self.inner)).home(&self.scratch, owner)
     }
