@@ -22,6 +22,7 @@ pub mod run;
 pub mod runs;
 pub mod schema;
 pub mod sources;
+pub mod state;
 pub mod tapes;
 pub mod validate;
 pub mod watching;
