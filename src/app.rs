@@ -181,7 +181,7 @@ impl World for RealWorld {
     }
 
     fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError> {
-        git::checkout(at)
+        git::checkout(at, Arc::new(variable))
     }
 
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {

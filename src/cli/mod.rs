@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod backends;
+pub mod ci;
 pub mod completions;
 pub mod costs;
 pub mod deliver;
@@ -97,6 +98,8 @@ pub enum Command {
     Validate(validate::Args),
     /// Run a workflow in a repository: the main job
     Run(run::Args),
+    /// The main job in a CI system: reads its environment and event, runs what matches, reports
+    Ci(ci::Args),
     /// The main job on a sample repository with recorded model answers: no key, no account
     Demo(demo::Args),
     /// Deliver what a run made: from an artifact, or from a run here
@@ -133,6 +136,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
     match command {
         Command::Validate(args) => validate::run(args, cx).await,
         Command::Run(args) => run::run(args, cx, stop).await,
+        Command::Ci(args) => ci::run(args, cx, stop).await,
         Command::Demo(args) => demo::run(args, cx, stop).await,
         Command::Deliver(args) => deliver::run(args, cx).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,

@@ -63,6 +63,12 @@ pub trait Checkout: Send + Sync {
     /// [`RepositoryError`].
     fn files(&self, commit: &str, folder: &str, limit: usize, largest: usize) -> Result<Vec<File>, RepositoryError>;
 
+    /// The content of a regular file of a commit; `None`: there is none, or it has more than `largest` bytes.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn file(&self, commit: &str, path: &str, largest: usize) -> Result<Option<Vec<u8>>, RepositoryError>;
+
     /// What of a commit is not worked on as a checkout would have it: files of Git LFS, submodules. In lines for people.
     ///
     /// # Errors

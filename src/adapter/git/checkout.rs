@@ -17,11 +17,14 @@ const LOOKED_AT: usize = 5000;
 ///
 /// # Errors
 /// As [`super::open`].
-pub fn checkout(at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError> {
-    Ok(Arc::new(Found(super::inner(at, super::Force::Best)?)))
+pub fn checkout(at: &Path, env: fetch::Env) -> Result<Arc<dyn Checkout>, RepositoryError> {
+    Ok(Arc::new(Found { inner: super::inner(at, super::Force::Best)?, env }))
 }
 
-struct Found(Arc<Inner>);
+struct Found {
+    inner: Arc<Inner>,
+    env: fetch::Env,
+}
 
 impl Found {
     fn oid(commit: &str) -> Result<Oid, RepositoryError> {
@@ -29,7 +32,7 @@ impl Found {
     }
 
     fn tree(&self, commit: &str) -> Result<Oid, RepositoryError> {
-        let user = self.0.user()?;
+        let user = self.inner.user()?;
         let tree = user.find_commit(Self::oid(commit)?).map(|commit| commit.tree_id());
         tree.map_err(|_| RepositoryError::Missing(format!("the commit {commit} is not in this clone")))
     }
@@ -41,7 +44,7 @@ impl Found {
         folder: &str,
         see: &mut dyn FnMut(&str, &trees::Entry) -> Result<bool, RepositoryError>,
     ) -> Result<bool, RepositoryError> {
-        for entry in trees::read(&self.0.store, tree)? {
+        for entry in trees::read(&self.inner.store, tree)? {
             // A name that is not UTF-8 is none of a file that we know.
             let Ok(name) = std::str::from_utf8(&entry.name) else { continue };
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
@@ -56,21 +59,21 @@ impl Found {
 
 impl Checkout for Found {
     fn root(&self) -> &Path {
-        &self.0.root
+        &self.inner.root
     }
 
     fn head(&self) -> Result<Option<String>, RepositoryError> {
-        Ok(super::head_commit(&self.0.user()?)?.map(|commit| commit.to_string()))
+        Ok(super::head_commit(&self.inner.user()?)?.map(|commit| commit.to_string()))
     }
 
     fn origin(&self) -> Option<String> {
-        let user = self.0.user().ok()?;
+        let user = self.inner.user().ok()?;
         let remote = user.find_remote("origin").ok()?;
         remote.url().ok().map(fetch::bare)
     }
 
     fn origin_branch(&self) -> Option<String> {
-        let user = self.0.user().ok()?;
+        let user = self.inner.user().ok()?;
         let head = user.find_reference("refs/remotes/origin/HEAD").ok()?;
         let target = String::from_utf8_lossy(head.symbolic_target_bytes()?).into_owned();
         target.strip_prefix("refs/remotes/origin/").map(str::to_owned)
@@ -81,7 +84,7 @@ impl Checkout for Found {
         if !git_ref.starts_with("refs/") || !git2::Reference::is_valid_name(git_ref) {
             return Err(broken("reading a ref", format!("`{git_ref}` is no full name of a ref")));
         }
-        let user = self.0.user()?;
+        let user = self.inner.user()?;
         match user.find_reference(git_ref) {
             Ok(found) => Ok(Some(found.peel_to_commit().map_err(failed)?.id().to_string())),
             Err(error) if matches!(error.code(), ErrorCode::NotFound) => Ok(None),
@@ -90,19 +93,19 @@ impl Checkout for Found {
     }
 
     fn has(&self, commit: &str) -> bool {
-        self.tree(commit).is_ok_and(|tree| self.0.store.has(tree))
+        self.tree(commit).is_ok_and(|tree| self.inner.store.has(tree))
     }
 
     fn is_shallow(&self) -> bool {
-        self.0.user().is_ok_and(|user| user.is_shallow())
+        self.inner.user().is_ok_and(|user| user.is_shallow())
     }
 
     fn fetch(&self, order: &Fetch) -> Result<(), FetchError> {
-        fetch::fetch(&self.0.root, &self.0.git_dir, self.is_shallow(), order)
+        fetch::fetch(&self.env, &self.inner.root, &self.inner.git_dir, self.is_shallow(), order)
     }
 
     fn meet(&self, one: &str, other: &str) -> Result<Option<String>, RepositoryError> {
-        let user = self.0.user()?;
+        let user = self.inner.user()?;
         match user.merge_base(Self::oid(one)?, Self::oid(other)?) {
             Ok(found) => Ok(Some(found.to_string())),
             // A parent that a shallow clone does not have is not found either.
@@ -112,12 +115,12 @@ impl Checkout for Found {
     }
 
     fn change(&self, from: &str, to: &str, cap: usize) -> Result<ChangeSet, RepositoryError> {
-        diff::change_set(&self.0.store, self.tree(from)?, self.tree(to)?, cap)
+        diff::change_set(&self.inner.store, self.tree(from)?, self.tree(to)?, cap)
     }
 
     fn files(&self, commit: &str, folder: &str, limit: usize, largest: usize) -> Result<Vec<File>, RepositoryError> {
         let tree = self.tree(commit)?;
-        let Some(entry) = trees::lookup(&self.0.store, tree, folder.as_bytes())? else { return Ok(Vec::new()) };
+        let Some(entry) = trees::lookup(&self.inner.store, tree, folder.as_bytes())? else { return Ok(Vec::new()) };
         if !entry.is_folder() {
             return Ok(Vec::new());
         }
@@ -129,7 +132,7 @@ impl Checkout for Found {
             if files.len() == limit {
                 return Ok(false);
             }
-            let object = self.0.store.read(entry.oid)?;
+            let object = self.inner.store.read(entry.oid)?;
             if object.data().len() > largest {
                 return Err(RepositoryError::Missing(format!(
                     "{path} has {} bytes at {commit}, more than the {largest} that are read",
@@ -146,6 +149,15 @@ impl Checkout for Found {
         Ok(files)
     }
 
+    fn file(&self, commit: &str, path: &str, largest: usize) -> Result<Option<Vec<u8>>, RepositoryError> {
+        let entry = trees::lookup(&self.inner.store, self.tree(commit)?, path.as_bytes())?;
+        let Some(entry) = entry.filter(|entry| !entry.is_folder() && !matches!(entry.mode, COMMIT | LINK)) else {
+            return Ok(None);
+        };
+        let object = self.inner.store.read(entry.oid)?;
+        Ok((object.data().len() <= largest).then(|| object.data().to_vec()))
+    }
+
     fn left_out(&self, commit: &str) -> Result<Vec<String>, RepositoryError> {
         let (mut attributes, mut submodules, mut seen) = (Vec::new(), Vec::new(), 0);
         self.walk(self.tree(commit)?, "", &mut |path, entry| {
@@ -159,7 +171,7 @@ impl Checkout for Found {
         })?;
         let mut told = Vec::new();
         let lfs = attributes.into_iter().any(|oid| {
-            let object = self.0.store.read(oid);
+            let object = self.inner.store.read(oid);
             object.is_ok_and(|object| String::from_utf8_lossy(object.data()).contains("filter=lfs"))
         });
         if lfs {
@@ -176,6 +188,6 @@ impl Checkout for Found {
     }
 
     fn at(&self, commit: &str) -> Result<Arc<dyn Repository>, RepositoryError> {
-        pinned::open(&self.0, Self::oid(commit)?, self.tree(commit)?)
+        pinned::open(&self.inner, Self::oid(commit)?, self.tree(commit)?)
     }
 }

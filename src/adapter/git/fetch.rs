@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// Variables of ours that git may see.
 const PASSED: [&str; 13] = [
@@ -50,11 +51,14 @@ pub(super) fn bare(url: &str) -> String {
     }
 }
 
-pub(super) fn fetch(root: &Path, git_dir: &Path, shallow: bool, order: &Fetch) -> Result<(), FetchError> {
+/// A variable by its name.
+pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+pub(super) fn fetch(env: &Env, root: &Path, git_dir: &Path, shallow: bool, order: &Fetch) -> Result<(), FetchError> {
     let from = order.url.as_deref().unwrap_or("origin");
     let named = order.url.as_deref().map_or("origin".to_owned(), bare);
     let unreachable = |why: String| FetchError::Unreachable(format!("{named} could not be fetched from: {why}"));
-    let mut git = program();
+    let mut git = program(env);
     git.current_dir(root).arg("--git-dir").arg(git_dir);
     for setting in [
         "core.hooksPath=/dev/null",
@@ -98,10 +102,10 @@ pub(super) fn fetch(root: &Path, git_dir: &Path, shallow: bool, order: &Fetch) -
         git.arg(format!("+{}:refs/codeforge/ci/{}", want.what, want.keep_as));
     }
     // Keeps its file until git has read it.
-    let bundle = certificates(order).map_err(&unreachable)?;
+    let bundle = certificates(env, order).map_err(&unreachable)?;
     if let Some(bundle) = &bundle {
         git.env("GIT_SSL_CAINFO", bundle.path());
-    } else if let Some(file) = passed("SSL_CERT_FILE") {
+    } else if let Some(file) = passed(env, "SSL_CERT_FILE") {
         git.env("GIT_SSL_CAINFO", file);
     }
     login(&mut git, order);
@@ -140,11 +144,11 @@ pub(super) fn fetch(root: &Path, git_dir: &Path, shallow: bool, order: &Fetch) -
 }
 
 #[expect(clippy::disallowed_methods, reason = "git is started here, with an environment of our own")]
-fn program() -> Command {
+fn program(env: &Env) -> Command {
     let mut git = Command::new("git");
     git.env_clear();
     for name in PASSED {
-        if let Some(value) = std::env::var_os(name) {
+        if let Some(value) = env(name) {
             git.env(name, value);
         }
     }
@@ -164,9 +168,8 @@ fn program() -> Command {
     git
 }
 
-#[expect(clippy::disallowed_methods, reason = "git's own variable for certificates is set from the machine's")]
-fn passed(name: &str) -> Option<std::ffi::OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+fn passed(env: &Env, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
 }
 
 /// The token, for the address and no other.
@@ -184,10 +187,10 @@ fn login(git: &mut Command, order: &Fetch) {
 }
 
 /// The machine's certificates and the extra ones in one file: git takes no second one.
-fn certificates(order: &Fetch) -> Result<Option<tempfile::NamedTempFile>, String> {
+fn certificates(env: &Env, order: &Fetch) -> Result<Option<tempfile::NamedTempFile>, String> {
     let Some(extra) = &order.extra_ca else { return Ok(None) };
     let own = std::fs::read(extra).map_err(|error| format!("CODEFORGE_EXTRA_CA {}: {error}", extra.display()))?;
-    let machine = passed("SSL_CERT_FILE").map(std::path::PathBuf::from);
+    let machine = passed(env, "SSL_CERT_FILE").map(std::path::PathBuf::from);
     let machine = machine.into_iter().chain(BUNDLES.map(Into::into)).find_map(|file| std::fs::read(file).ok());
     let written = tempfile::NamedTempFile::new().and_then(|mut file| {
         file.write_all(&machine.unwrap_or_default())?;
