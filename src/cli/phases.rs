@@ -44,7 +44,7 @@ pub(super) fn compare(plan: &Plan, taken: &Taken) -> Result<(), CliError> {
     if told.is_empty() { Ok(()) } else { Err(forged(&told)) }
 }
 
-fn forged(told: &[String]) -> CliError {
+pub(super) fn forged(told: &[String]) -> CliError {
     CliError::new(Ending::Denied, format!("the artifact is refused, nothing was written: {}", told.join("; ")))
         .hint("it was edited, or made for another event or under another configuration; run the whole pipeline again")
 }

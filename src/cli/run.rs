@@ -241,7 +241,18 @@ pub(super) async fn start(
 
 /// Puts an engine together for a repository.
 pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Context<'_>) -> Result<Engine, CliError> {
-    let store = cx.world.store(repository.state_dir()).await?;
+    let folder = repository.state_dir().to_path_buf();
+    engine_in(repository, &folder, tape, cx).await
+}
+
+/// The same with the journal's database in another folder.
+pub(super) async fn engine_in(
+    repository: Arc<dyn Repository>,
+    folder: &Path,
+    tape: &Tape,
+    cx: &Context<'_>,
+) -> Result<Engine, CliError> {
+    let store = cx.world.store(folder).await?;
     let models = cx.world.chat(tape).map_err(CliError::usage)?;
     Ok(Engine {
         store,

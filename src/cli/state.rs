@@ -4,14 +4,18 @@
 //! a change does to its copy, no later run sees. Runs about somebody's change may count money, where they are of the
 //! trusted branch; what agents learnt in them is not kept, since a change can be made to teach.
 
-use super::Context;
 use super::error::CliError;
+use super::{Context, run};
+use crate::engine::Engine;
 use crate::model::account::Ending;
 use crate::model::event::{Event, EventKind};
 use crate::plan::Memory;
+use crate::port::repository::Repository;
+use crate::port::world::Tape;
 use crate::workflow::schema::{ConfigDoc, StateStore};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// The variable that names the folder of the store `cache`.
 pub(super) const FOLDER: &str = "CODEFORGE_STATE_DIR";
@@ -31,6 +35,17 @@ pub(super) struct State {
     _copy: Option<tempfile::TempDir>,
 }
 
+impl State {
+    /// An engine that works with it.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub(super) async fn engine(&self, repository: Arc<dyn Repository>, cx: &Context<'_>) -> Result<Engine, CliError> {
+        let folder = self.folder.clone().unwrap_or_else(|| repository.state_dir().to_path_buf());
+        run::engine_in(repository, &folder, &Tape::Off, cx).await
+    }
+}
+
 /// Who a job is, for its state.
 pub(super) struct Who<'a> {
     /// What happened.
@@ -47,7 +62,9 @@ impl Who<'_> {
     /// Why this job must not write, in words; `None`: it may.
     fn may_not_write(&self) -> Option<String> {
         let of = self.event.git_ref.as_deref();
-        let trusted = self.trusted.iter().any(|branch| of == Some(format!("refs/heads/{branch}").as_str()));
+        // A change's own pipeline is the change's, whatever its branch is called.
+        let proposed = self.event.kind == EventKind::PullRequest;
+        let trusted = !proposed && self.trusted.iter().any(|branch| of == Some(&format!("refs/heads/{branch}")));
         // A run by hand in a container is of no ref and about nobody's change.
         let by_hand = of.is_none() && self.event.change.is_none() && self.event.kind == EventKind::Manual;
         if trusted || by_hand {
