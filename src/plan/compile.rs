@@ -148,6 +148,16 @@ impl Compiler<'_> {
         any
     }
 
+    /// The run's variables: the repository's commands, then the workflow's own.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let commands = self.library.config.commands.iter();
+        let commands = commands.map(|(name, text)| {
+            (format!("COMMAND_{}", name.as_str().replace('-', "_").to_uppercase()), text.0.clone())
+        });
+        let own = self.workflow.doc.env.iter().map(|(name, value)| (name.clone(), value.as_text()));
+        commands.chain(own).collect()
+    }
+
     fn plan(&mut self) -> Option<Plan> {
         let doc = &self.workflow.doc;
         // A configuration with errors is not a configuration: nothing may run under half of it.
@@ -192,7 +202,7 @@ impl Compiler<'_> {
             limits,
             warn_at,
             sandbox,
-            env: doc.env.iter().map(|(name, value)| (name.clone(), value.as_text())).collect(),
+            env: self.variables(),
             deliver,
             max_parallel: doc.max_parallel.map_or(DEFAULT_PARALLEL, |n| n as usize),
             protected_paths: protected,

@@ -155,7 +155,28 @@ fn sections(diff: &str) -> HashMap<&str, &str> {
 
 fn header(file: &FileChange) -> String {
     let old = file.from.as_deref().unwrap_or(&file.path);
-    format!("diff --git a/{old} b/{}", file.path)
+    format!("diff --git {} {}", quoted("a/", old), quoted("b/", &file.path))
+}
+
+/// A path as git writes it: what is not plain ASCII in quotes and octal.
+fn quoted(side: &str, path: &str) -> String {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    if path.bytes().all(plain) {
+        return format!("{side}{path}");
+    }
+    let mut out = format!("\"{side}");
+    for byte in path.bytes() {
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\t' => out.push_str("\\t"),
+            byte if plain(byte) => out.push(char::from(byte)),
+            byte => out.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// The first whole hunks of a section within so many bytes, else the first whole lines; nothing where not even the

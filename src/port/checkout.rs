@@ -50,7 +50,7 @@ pub trait Checkout: Send + Sync {
     /// [`RepositoryError`].
     fn meet(&self, one: &str, other: &str) -> Result<Option<String>, RepositoryError>;
 
-    /// The difference of two commits' files; `cap`: bytes of text kept, 0 for all.
+    /// The difference of two commits' files (an empty id: of no commit); `cap`: bytes of text kept, 0 for all.
     ///
     /// # Errors
     /// [`RepositoryError`].

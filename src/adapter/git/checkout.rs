@@ -32,6 +32,9 @@ impl Found {
     }
 
     fn tree(&self, commit: &str) -> Result<Oid, RepositoryError> {
+        if commit.is_empty() {
+            return Ok(self.inner.store.empty_tree());
+        }
         let user = self.inner.user()?;
         let tree = user.find_commit(Self::oid(commit)?).map(|commit| commit.tree_id());
         tree.map_err(|_| RepositoryError::Missing(format!("the commit {commit} is not in this clone")))
@@ -93,7 +96,7 @@ impl Checkout for Found {
     }
 
     fn has(&self, commit: &str) -> bool {
-        self.tree(commit).is_ok_and(|tree| self.inner.store.has(tree))
+        !commit.is_empty() && self.tree(commit).is_ok_and(|tree| self.inner.store.has(tree))
     }
 
     fn is_shallow(&self) -> bool {

@@ -172,7 +172,8 @@ pub async fn planned(
         difference = ci.commits.change(&ci.job, head, &ci.trusted).await?;
         if let Some(difference) = &difference {
             let scope = scope::scope(&difference.changes, scope::ROOM);
-            scope.lay_on(&mut plan.event, Some(&difference.from), &[]);
+            let since = Some(difference.from.as_str()).filter(|from| !from.is_empty());
+            scope.lay_on(&mut plan.event, since, &[]);
         }
     }
     let policy = serde_json::to_vec(&plan.policy).unwrap_or_default();

@@ -17,6 +17,8 @@ use std::sync::Arc;
 /// Files of `.codeforge/` that are read, and bytes of each.
 const FILES: usize = 2000;
 const LARGEST: usize = 2 * 1024 * 1024;
+/// Bytes of a difference that are kept: more than is shown to anybody.
+const DIFFERENCE: usize = 32 * 1024 * 1024;
 /// How far history is fetched, step by step, to find where a change began.
 const DEPTHS: [Depth; 3] = [Depth::Commits(50), Depth::Commits(1000), Depth::Whole];
 
@@ -217,6 +219,10 @@ impl Commits {
                 Some(before) if self.have(before, "base", None).await.is_ok() => {
                     return self.difference(before.clone(), head).await.map(Some);
                 }
+                // Nothing is known of what was there before: all of it is new.
+                _ if job.event.push.as_ref().is_some_and(|push| push.branch.as_deref() == Some(&trusted.branch)) => {
+                    return self.difference(String::new(), head).await.map(Some);
+                }
                 _ => trusted.commit.clone(),
             },
             _ if job.event.change.is_some() || job.event.kind == EventKind::MergeGroup => match &job.base {
@@ -248,7 +254,7 @@ impl Commits {
         let checkout = Arc::clone(&self.checkout);
         let head = head.to_owned();
         blocking(move || {
-            let changes = checkout.change(&from, &head, 0)?;
+            let changes = checkout.change(&from, &head, DIFFERENCE)?;
             Ok(Difference { from, changes })
         })
         .await
@@ -279,7 +285,7 @@ impl Commits {
 /// A difference, and the commit that it starts from.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// The commit.
+    /// The commit; empty: it starts from nothing.
     pub from: String,
     /// The difference, whole.
     pub changes: ChangeSet,

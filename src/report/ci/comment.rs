@@ -99,7 +99,7 @@ fn remember(account: &Account, findings: &[Finding], facts: &Facts) -> String {
         let mut safe = String::with_capacity(text.len());
         for c in text.chars() {
             match c {
-                '<' | '>' | '&' | '@' | '`' => {
+                c if "<>&@`#".contains(c) || c.is_control() => {
                     safe.push_str(&format!("\\u{:04x}", u32::from(c)));
                 }
                 '-' if safe.ends_with('-') => safe.push_str("\\u002d"),
@@ -114,7 +114,8 @@ fn remember(account: &Account, findings: &[Finding], facts: &Facts) -> String {
 
 /// What a comment remembers; `None` where it remembers nothing that can be read.
 pub fn memory(comment: &str) -> Option<Memory> {
-    let at = comment.rfind(MEMORY)? + MEMORY.len();
+    // At the start of a line, where no text of others stands.
+    let at = comment.rfind(&format!("\n{MEMORY}"))? + 1 + MEMORY.len();
     let rest = comment.get(at..)?;
     let text = rest.get(..rest.find("-->")?)?;
     if text.len() > 2 * MEMORY_CAP {

@@ -5,6 +5,7 @@
 //! places it is. It holds while lines are added above, while the file is formatted anew or renamed, and until the line
 //! itself is changed.
 
+use crate::model::account::Account;
 use crate::model::finding::{Finding, Level, Standing};
 use crate::model::id::{StepId, short_hash};
 use crate::text::{clean, invisible};
@@ -39,6 +40,18 @@ pub fn findings<'a>(outputs: impl IntoIterator<Item = (&'a StepId, &'a Value)>, 
     mark(&mut found, tree);
     found.sort_by(|a, b| (&a.file, a.line, b.level).cmp(&(&b.file, b.line, a.level)));
     found
+}
+
+/// What the steps of a run handed over, for [`findings`].
+pub fn outputs(account: &Account) -> impl Iterator<Item = (&StepId, &Value)> {
+    account.steps.iter().filter_map(|step| Some((&step.id, step.output.as_ref()?)))
+}
+
+/// What was done, in the words of the plan that a step handed over (schema `plan`): for [`super::Facts::done`].
+pub fn planned(account: &Account) -> Option<String> {
+    outputs(account)
+        .filter(|(_, output)| output.get("steps").is_some_and(Value::is_array))
+        .find_map(|(_, output)| output.get("summary").and_then(Value::as_str).map(tidy))
 }
 
 fn finding(step: &StepId, value: &Value) -> Option<Finding> {

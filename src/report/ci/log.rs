@@ -263,7 +263,7 @@ fn closing(account: &Account, whole: Option<&str>) -> Vec<String> {
             out.push(format!("gate {gate} after {}: {detail}: {}", story.of, line(last, 200)));
         }
         for (call, times, ruling) in parts::denials(account).into_iter().take(2) {
-            let (place, reason) = (line(&ruling.by.place(), 100), line(&ruling.reason, 100));
+            let (place, reason) = (line(&parts::rule(ruling), 120), line(&ruling.reason, 100));
             out.push(format!("denied ×{times}: {} ({place}: {reason})", line(call, 120)));
         }
         out.push(line(&super::summary::advice(account).replace("**", ""), 400));

@@ -30,6 +30,13 @@ pub fn prose(text: &str, most: usize) -> String {
     out
 }
 
+/// The same, and marks of code are plain characters too: for places where Markdown is not read, within HTML.
+pub fn plain(text: &str, most: usize) -> String {
+    let mut out = String::new();
+    escape(&line(text, most), &mut out);
+    out
+}
+
 fn escape(text: &str, out: &mut String) {
     let mut rest = text.chars().peekable();
     let mut start = out.is_empty();
@@ -73,7 +80,7 @@ fn entity(c: char, out: &mut String) {
 /// Text of others as a code span, on one line; empty text gives `–`.
 pub fn code(text: &str, most: usize) -> String {
     // A mark cannot be escaped within a span.
-    let text = line(text, most).replace('`', "'");
+    let text = line(text, most).replace('`', "'").replace("<!--", "<! --");
     let text = text.trim();
     if text.is_empty() { "–".to_owned() } else { format!("`{text}`") }
 }

@@ -20,7 +20,7 @@ pub use annotations::{Annotation, annotations};
 pub use body::change_body;
 pub use code_quality::code_quality;
 pub use comment::{Memory, memory, sticky_comment};
-pub use findings::{findings, standing};
+pub use findings::{Tree, findings, outputs, planned, standing};
 pub use junit::junit;
 pub use sarif::sarif;
 pub use summary::summary;

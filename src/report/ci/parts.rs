@@ -1,6 +1,6 @@
 //! Parts that several reports share: tables of steps, gates, denials, findings, coverage, files.
 
-use super::markdown::{Document, block, code, prose};
+use super::markdown::{Document, block, code, plain, prose};
 use super::{Facts, cost_line, coverage_line, sign, sorted};
 use crate::model::account::{Account, Ending, StepAccount, StepStatus};
 use crate::model::coverage::{Covered, Shown};
@@ -193,11 +193,17 @@ pub(super) fn denials(account: &Account) -> Vec<(&str, usize, &Ruling)> {
     all
 }
 
+/// Where a rule stands; of a built-in policy its name too.
+pub(super) fn rule(ruling: &Ruling) -> String {
+    let place = ruling.by.place();
+    if ruling.by.file.starts_with('.') { place } else { format!("{}, {place}", ruling.by.policy) }
+}
+
 /// A table of denials.
 pub(super) fn denial_table(document: &mut Document, account: &Account) {
     let table = document.table(&["denied", "times", "rule", "why"]);
     for (call, times, ruling) in denials(account) {
-        let cells = [code(call, 100), times.to_string(), code(&ruling.by.place(), 100), prose(&ruling.reason, 160)];
+        let cells = [code(call, 100), times.to_string(), code(&rule(ruling), 120), prose(&ruling.reason, 160)];
         document.row(table, rank::WHY, "denials", &cells);
     }
 }
@@ -284,8 +290,8 @@ pub(super) fn failures(document: &mut Document, account: &Account) {
             "gates' output",
             format!(
                 "<details><summary>What gate {} printed at the end ({})</summary>\n\n{}\n</details>",
-                prose(&story.last.gate, 60),
-                prose(&story.of, 60),
+                plain(&story.last.gate, 60),
+                plain(&story.of, 60),
                 block(&story.last.output, 40, 240)
             ),
         );

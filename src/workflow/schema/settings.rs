@@ -2,7 +2,8 @@
 
 use super::docs::{DeliverChoice, GateDoc, OutputDoc, ResourcesDoc, SandboxDoc};
 use super::kinds::{
-    Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Span, StopText, ToolGlob, ToolName, Url,
+    Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Shell, Span, StopText, ToolGlob, ToolName,
+    Url,
 };
 use super::memory::{ExperienceDoc, HistoryDoc, ModeExperienceDoc, RecommendDoc};
 use crate::model::exec::ExecMode;
@@ -276,6 +277,10 @@ pub struct ConfigDoc {
     /// The repository's own checks, which workflows and policies refer to by name.
     #[serde(default)]
     pub gates: BTreeMap<Name, GateDoc>,
+    /// The repository's own commands for workflows: the command `lint-fix` reaches every step as the variable
+    /// `COMMAND_LINT_FIX`.
+    #[serde(default)]
+    pub commands: BTreeMap<Name, Shell>,
     /// Money.
     #[serde(default)]
     pub budget: Option<ConfigBudgetDoc>,
