@@ -5,12 +5,13 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use codeforge::model::artifact::{Artifact, Part, Taken, Word};
+use codeforge::model::artifact::Word;
 use codeforge::model::id::TreeId;
 use codeforge::model::journal::Verdict;
-use codeforge::model::patch::{FILE, GONE, LINK, Patch, Put};
-use common::{ModelServer, Reply, Rule, Script, TestRepo, git, ok, spoken};
-use serde_json::{Value, json};
+use codeforge::model::patch::{FILE, LINK, Put};
+use common::artifacts::{edit, read, replace, tree_of, word};
+use common::{ModelServer, Reply, Rule, Script, TestRepo, spoken};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -77,19 +78,6 @@ fn clone(repo: &TestRepo, artifact: &Path) -> TestRepo {
     clone
 }
 
-fn read(file: &Path) -> Taken {
-    Artifact::read(&std::fs::read(file).unwrap()).unwrap().pop().unwrap()
-}
-
-/// What an honest gate's job says of an artifact.
-fn word(taken: &Taken) -> Word {
-    let gates = taken.part.claims.gates.iter();
-    Word {
-        patch: taken.hash(),
-        gates: gates.map(|(name, hash)| (name.clone(), (Verdict::Pass, hash.clone()))).collect(),
-    }
-}
-
 fn deliver(repo: &TestRepo, word: &str, more: &[&str]) -> Output {
     let mut command = repo.codeforge(&["deliver", "a.json"]);
     command.args(more);
@@ -144,54 +132,6 @@ async fn what_one_process_made_another_delivers_without_a_model() {
     assert_eq!(repo.git(&["log", "-1", "--format=%s"]), "Mend: It is mended");
 }
 
-/// Changes an artifact's JSON.
-fn edit(repo: &TestRepo, change: impl FnOnce(&mut Value)) {
-    let file = repo.path().join("a.json");
-    let mut value: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    change(&mut value);
-    std::fs::write(&file, value.to_string()).unwrap();
-}
-
-/// Puts another change in an artifact, with its hash.
-fn replace(repo: &TestRepo, change: impl FnOnce(&mut Patch)) -> Word {
-    let taken = read(&repo.path().join("a.json"));
-    let mut patch = taken.patch.clone().unwrap();
-    change(&mut patch);
-    patch.files.sort_by(|a, b| a.path.cmp(&b.path));
-    let (packed, hash) = Part::packed(Some(&patch.encode()));
-    edit(repo, |value| {
-        value["runs"][0]["patch"] = json!(packed);
-        value["runs"][0]["patch_sha256"] = json!(hash);
-    });
-    Word { patch: hash, ..word(&taken) }
-}
-
-/// The tree that a change makes, as git itself makes it.
-fn tree_of(repo: &TestRepo, patch: &Patch) -> TreeId {
-    use std::io::Write;
-    let index = repo.path().join(".git/other-index");
-    let in_it = |arguments: &[&str]| {
-        let mut command = git();
-        command.current_dir(repo.path()).env("GIT_INDEX_FILE", &index).args(arguments);
-        command
-    };
-    ok(&mut in_it(&["read-tree", "HEAD"]));
-    for put in &patch.files {
-        let path = String::from_utf8(put.path.clone()).unwrap();
-        if put.mode == GONE {
-            ok(&mut in_it(&["rm", "--quiet", "--cached", "--", &path]));
-            continue;
-        }
-        let mut hash = in_it(&["hash-object", "-w", "--stdin"]);
-        let mut child = hash.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&put.content).unwrap();
-        let oid = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-        let entry = format!("{:o},{},{path}", put.mode, oid.trim());
-        ok(&mut in_it(&["update-index", "--add", "--cacheinfo", &entry]));
-    }
-    TreeId(ok(&mut in_it(&["write-tree"])).trim().to_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_artifact_decides_nothing() {
     let repo = project();
@@ -206,7 +146,7 @@ async fn an_artifact_decides_nothing() {
             2,
             "unknown field `verdict`",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["verdict"] = json!("pass"));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["verdict"] = json!("pass"));
                 None
             }),
         ),
@@ -215,7 +155,7 @@ async fn an_artifact_decides_nothing() {
             4,
             "its delivery is `push-to-branch`, and should be `branch`",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["claims"]["kind"] = json!("push-to-branch"));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["claims"]["kind"] = json!("push-to-branch"));
                 None
             }),
         ),
@@ -224,7 +164,7 @@ async fn an_artifact_decides_nothing() {
             4,
             "its branch is `main`, and should be `codeforge/mend`",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["claims"]["branch"] = json!("main"));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["claims"]["branch"] = json!("main"));
                 None
             }),
         ),
@@ -233,7 +173,7 @@ async fn an_artifact_decides_nothing() {
             4,
             "its list of required gates is",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["claims"]["gates"] = json!({}));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["claims"]["gates"] = json!({}));
                 None
             }),
         ),
@@ -242,7 +182,7 @@ async fn an_artifact_decides_nothing() {
             4,
             "its repository is `eve/widgets`, and should be none",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["claims"]["repository"] = json!("eve/widgets"));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["claims"]["repository"] = json!("eve/widgets"));
                 None
             }),
         ),
@@ -251,7 +191,9 @@ async fn an_artifact_decides_nothing() {
             4,
             "its event is `pull_request opened change 7`, and should be `manual`",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["claims"]["event"] = json!("pull_request opened change 7"));
+                edit(&repo.path().join("a.json"), |it| {
+                    it["runs"][0]["claims"]["event"] = json!("pull_request opened change 7")
+                });
                 None
             }),
         ),
@@ -260,7 +202,7 @@ async fn an_artifact_decides_nothing() {
             2,
             "no workflow `mind`",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["claims"]["workflow"] = json!("mind"));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["claims"]["workflow"] = json!("mind"));
                 None
             }),
         ),
@@ -269,7 +211,7 @@ async fn an_artifact_decides_nothing() {
             4,
             "the gate's word is about another change",
             Box::new(|repo| {
-                replace(repo, |patch| patch.files[0].content = b"mended, and more\n".to_vec());
+                replace(&repo.path().join("a.json"), |patch| patch.files[0].content = b"mended, and more\n".to_vec());
                 None
             }),
         ),
@@ -277,19 +219,25 @@ async fn an_artifact_decides_nothing() {
             "another change and its word",
             4,
             "makes another tree",
-            Box::new(|repo| Some(replace(repo, |patch| patch.files[0].content = b"mended, and more\n".to_vec()))),
+            Box::new(|repo| {
+                Some(replace(&repo.path().join("a.json"), |patch| {
+                    patch.files[0].content = b"mended, and more\n".to_vec()
+                }))
+            }),
         ),
         (
             "made on something else",
             4,
             "does not fit",
-            Box::new(|repo| Some(replace(repo, |patch| patch.files[0].old = Some((FILE, "1".repeat(40)))))),
+            Box::new(|repo| {
+                Some(replace(&repo.path().join("a.json"), |patch| patch.files[0].old = Some((FILE, "1".repeat(40)))))
+            }),
         ),
         (
             "made on another tree",
             4,
             "was made on another tree",
-            Box::new(|repo| Some(replace(repo, |patch| patch.base = TreeId("1".repeat(40))))),
+            Box::new(|repo| Some(replace(&repo.path().join("a.json"), |patch| patch.base = TreeId("1".repeat(40))))),
         ),
         (
             "a word for another change",
@@ -341,9 +289,9 @@ async fn an_artifact_decides_nothing() {
             4,
             "`.github/workflows/x.yml` is a protected path",
             Box::new(move |repo| {
-                Some(replace(repo, |patch| {
+                Some(replace(&repo.path().join("a.json"), |patch| {
                     patch.files.push(new(".github/workflows/x.yml", FILE, "on: push\n"));
-                    patch.tree = tree_of(repo, patch);
+                    patch.tree = tree_of(repo.path(), patch);
                 }))
             }),
         ),
@@ -352,9 +300,9 @@ async fn an_artifact_decides_nothing() {
             4,
             "is a symbolic link to `../../etc/passwd`",
             Box::new(move |repo| {
-                Some(replace(repo, |patch| {
+                Some(replace(&repo.path().join("a.json"), |patch| {
                     patch.files.push(new("link", LINK, "../../etc/passwd"));
-                    patch.tree = tree_of(repo, patch);
+                    patch.tree = tree_of(repo.path(), patch);
                 }))
             }),
         ),
@@ -363,20 +311,26 @@ async fn an_artifact_decides_nothing() {
             4,
             "some systems read as `.git`",
             Box::new(move |repo| {
-                Some(replace(repo, |patch| patch.files.push(new("sub/.GIT/config", FILE, "[core]\n"))))
+                Some(replace(&repo.path().join("a.json"), |patch| {
+                    patch.files.push(new("sub/.GIT/config", FILE, "[core]\n"))
+                }))
             }),
         ),
         (
             "a submodule",
             4,
             "is a submodule",
-            Box::new(move |repo| Some(replace(repo, |patch| patch.files.push(new("sub", 0o160_000, ""))))),
+            Box::new(move |repo| {
+                Some(replace(&repo.path().join("a.json"), |patch| patch.files.push(new("sub", 0o160_000, ""))))
+            }),
         ),
         (
             "a way out",
             4,
             "is not a path below",
-            Box::new(move |repo| Some(replace(repo, |patch| patch.files.push(new("../out", FILE, ""))))),
+            Box::new(move |repo| {
+                Some(replace(&repo.path().join("a.json"), |patch| patch.files.push(new("../out", FILE, ""))))
+            }),
         ),
         (
             "cut",
@@ -414,7 +368,7 @@ async fn an_artifact_decides_nothing() {
             2,
             "is not in this repository",
             Box::new(|repo| {
-                edit(repo, |it| it["runs"][0]["commit"] = json!("1".repeat(40)));
+                edit(&repo.path().join("a.json"), |it| it["runs"][0]["commit"] = json!("1".repeat(40)));
                 None
             }),
         ),

@@ -58,7 +58,10 @@ pub(super) async fn work(
     stop: Stop,
     mut parts: Option<&mut Vec<Part>>,
 ) -> Result<Done, CliError> {
-    let starts = ci.decide(cx).await?;
+    let mut starts = ci.decide(cx).await?;
+    if parts.is_some() {
+        starts = phases::asked_for(ci, starts, cx);
+    }
     if starts.is_empty() {
         let why = "nothing here runs on this event";
         say(cx, &format!("skipped: {why}"));

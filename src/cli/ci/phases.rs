@@ -59,6 +59,26 @@ pub(super) fn unlearn(plan: &mut Plan) -> bool {
     any
 }
 
+/// What of an event's workflows runs in phases: of a fork's change only what somebody asked for, by a command that names
+/// the commit. Anybody can open a change.
+pub(super) fn asked_for(ci: &Ci, starts: Vec<Start>, cx: &Context<'_>) -> Vec<Start> {
+    let (kept, left): (Vec<Start>, Vec<Start>) =
+        starts.into_iter().partition(|it| !ci.job.fork || ci.job.event.change.is_none() || it.command.is_some());
+    for start in left {
+        say(
+            cx,
+            &format!(
+                "not `{}`: the change comes from a fork, and runs only for a command that names its commit: `{} NAME \
+                 sha={}`",
+                start.workflow,
+                ci.settings.phrase,
+                ci.job.head.as_deref().unwrap_or("THE-FULL-COMMIT-ID")
+            ),
+        );
+    }
+    kept
+}
+
 async fn agent(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<Done, CliError> {
     let file = file(ci);
     if let Some(folder) = file.parent() {
@@ -93,7 +113,7 @@ struct Match {
 /// # Errors
 /// The artifact is not for this.
 async fn matched(ci: &Ci, cx: &Context<'_>) -> Result<Option<(String, Vec<Match>)>, CliError> {
-    let starts = ci.decide(cx).await?;
+    let starts = asked_for(ci, ci.decide(cx).await?, cx);
     if starts.is_empty() {
         return Ok(None);
     }
