@@ -81,9 +81,9 @@ impl Engine {
         })
     }
 
-    async fn pack(&self, base: &Base, delivery: Delivery) -> Result<Patch, EngineError> {
+    async fn lay_in(&self, base: &Base, delivery: Delivery) -> Result<Patch, EngineError> {
         let (repository, base) = (Arc::clone(&self.repository), base.clone());
-        let packed = tokio::task::spawn_blocking(move || repository.pack(&base, &delivery)).await;
+        let packed = tokio::task::spawn_blocking(move || repository.lay_in(&base, &delivery)).await;
         Ok(packed.map_err(|error| RepositoryError::Broken {
             doing: "putting the change together".into(),
             message: error.to_string(),
@@ -272,7 +272,7 @@ pub fn unpack(
     patch: &Patch,
     secrets: &[String],
 ) -> Result<(TreeId, ChangeSet), RepositoryError> {
-    let tree = repository.unpack(base, patch, &plan.protected_paths)?;
+    let tree = repository.take_out(base, patch, &plan.protected_paths)?;
     let changes = repository.diff(base, &tree, 0)?;
     check_change(plan, &changes, secrets).map_err(|trouble| RepositoryError::Refused(trouble.message))?;
     Ok((tree, changes))

@@ -473,7 +473,7 @@ impl Session {
                 if session.plan.deliver.held {
                     // Whether it could be delivered is known now; who delivers it is another process.
                     if super::artifact::carries(delivery.kind) {
-                        repository.pack(&session.base, &delivery)?;
+                        repository.lay_in(&session.base, &delivery)?;
                     }
                     let (kind, branch) = (delivery.kind, delivery.branch);
                     return Ok(Delivered { kind, patch: None, commit: None, branch, changes, changed: true });

@@ -88,14 +88,14 @@ pub trait Repository: Send + Sync {
     /// # Errors
     /// [`RepositoryError::Refused`] as for [`Repository::deliver`], where there is no commit, and where it is larger than
     /// an artifact may be.
-    fn pack(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError>;
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError>;
 
     /// Puts a change onto the tree `base`, as data: the tree that it makes. Checked as a delivery is: `protected` are
     /// globs that it must not touch. Writes nothing of the user's.
     ///
     /// # Errors
     /// [`RepositoryError::Refused`] where it was made on another tree, does not fit, or touches what it must not.
-    fn unpack(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError>;
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError>;
 
     /// The tree of a commit.
     ///

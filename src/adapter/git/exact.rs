@@ -14,7 +14,7 @@ use git2::{ObjectType, Oid};
 use std::collections::BTreeMap;
 
 /// The change of a delivery, on its base's commit: what a person has not committed is not in it.
-pub(super) fn pack(inner: &Inner, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+pub(super) fn lay_in(inner: &Inner, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
     let Some(head) = deliver::head_of(base)? else {
         return Err(RepositoryError::Refused(
             "no artifact was made: the repository has no commit that another job could start from; commit first".into(),
@@ -64,7 +64,7 @@ pub(super) fn tree_of(inner: &Inner, commit: Oid) -> Result<Oid, RepositoryError
 }
 
 /// Puts a change onto the tree that it was made on, checked as a delivery is. Objects of ours are written, nothing else.
-pub(super) fn unpack(
+pub(super) fn take_out(
     inner: &Inner,
     base: &TreeId,
     patch: &Patch,

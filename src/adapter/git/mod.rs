@@ -432,12 +432,12 @@ impl Repository for Repo {
         deliver::deliver(&self.0, base, delivery, patch_to)
     }
 
-    fn pack(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
-        exact::pack(&self.0, base, delivery)
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        exact::lay_in(&self.0, base, delivery)
     }
 
-    fn unpack(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
-        exact::unpack(&self.0, base, patch, protected)
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        exact::take_out(&self.0, base, patch, protected)
     }
 
     fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {

@@ -107,12 +107,12 @@ impl Repository for Pinned {
         self.repo.deliver(base, delivery, patch_to)
     }
 
-    fn pack(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
-        self.repo.pack(base, delivery)
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        self.repo.lay_in(base, delivery)
     }
 
-    fn unpack(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
-        self.repo.unpack(base, patch, protected)
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        self.repo.take_out(base, patch, protected)
     }
 
     fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {

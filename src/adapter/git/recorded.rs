@@ -265,12 +265,12 @@ impl Repository for Recorded {
         Ok(Delivered { kind: delivery.kind, patch: None, commit: None, branch: None, changes, changed })
     }
 
-    fn pack(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
-        super::exact::pack(&self.inner, base, delivery)
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        super::exact::lay_in(&self.inner, base, delivery)
     }
 
-    fn unpack(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
-        super::exact::unpack(&self.inner, base, patch, protected)
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        super::exact::take_out(&self.inner, base, patch, protected)
     }
 
     fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
