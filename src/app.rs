@@ -1,6 +1,6 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, catalog, ci, clock, gateway, git, llm, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::catalog::Server;
@@ -9,6 +9,7 @@ use crate::model::ci::CiJob;
 use crate::port::checkout::Checkout;
 use crate::port::ci::CiError;
 use crate::port::clock::Clock;
+use crate::port::forge::{Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
 use crate::port::model::{Catalog, ChatModel};
 use crate::port::repository::{Repository, RepositoryError};
@@ -238,6 +239,10 @@ impl World for RealWorld {
 
     fn catalog(&self) -> Result<Arc<dyn Catalog>, String> {
         Ok(Arc::new(catalog::Asker::new(Arc::new(variable))))
+    }
+
+    fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError> {
+        forge::open(at, Arc::clone(&self.clock), Arc::new(bits), forge::Settings::default())
     }
 
     fn random(&self) -> u64 {

@@ -13,6 +13,7 @@ pub mod deliver;
 pub mod demo;
 pub mod error;
 pub mod experience;
+pub mod forge;
 pub mod models;
 pub mod modes;
 pub mod phases;

@@ -72,6 +72,13 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// There was nothing to hand over.
+    pub(super) fn nothing(kind: DeliverKind, told: Vec<String>) -> Self {
+        let (patch, commit, branch, published) = (None, None, None, None);
+        let changes = ChangeSet::default();
+        Self { delivered: Delivered { kind, patch, commit, branch, changes, changed: false, published }, told }
+    }
+
     /// For people.
     pub(super) fn render(&self) -> String {
         let mut lines = self.told.clone();
@@ -178,10 +185,7 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
         cx.say(line);
     }
     let kind = order.plan.deliver.kind;
-    let nothing = |changed, changes| Delivered { kind, patch: None, commit: None, branch: None, changes, changed };
-    let Some(delivery) = ready.delivery else {
-        return Ok(Done { delivered: nothing(false, ChangeSet::default()), told: ready.told });
-    };
+    let Some(delivery) = ready.delivery else { return Ok(Done::nothing(kind, ready.told)) };
     match kind {
         DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal | DeliverKind::Branch => {
             let to = engine.run_folder(&order.taken.part.run).join("change.patch");

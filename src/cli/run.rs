@@ -2,10 +2,11 @@
 
 use super::Context;
 use super::error::CliError;
-use super::{Format, artifacts, sources, tapes, watching};
-use crate::engine::{Engine, EngineError, Outcome, Stop};
+use super::{Format, artifacts, forge, sources, tapes, watching};
+use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, publish};
 use crate::model::account::{Ending, Spend};
 use crate::model::diagnostic::{Diagnostic, Severity};
+use crate::model::event::Event;
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub event: Option<PathBuf>,
     /// What to hand over
-    #[arg(long, value_name = "none|patch|commit-local|branch", value_parser = deliver_kind)]
+    #[arg(long, value_name = "none|patch|commit-local|branch|pull_request|…", value_parser = deliver_kind)]
     pub deliver: Option<DeliverKind>,
     /// The repository (default: the one around the current folder)
     #[arg(long, value_name = "DIR")]
@@ -84,7 +85,15 @@ pub(super) fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
         "patch" => Ok(DeliverKind::Patch),
         "commit-local" => Ok(DeliverKind::CommitLocal),
         "branch" => Ok(DeliverKind::Branch),
-        other => Err(format!("`{other}` cannot be delivered from here; choose none, patch, commit-local or branch")),
+        "pull_request" => Ok(DeliverKind::PullRequest),
+        "push-to-branch" => Ok(DeliverKind::PushToBranch),
+        "comment" => Ok(DeliverKind::Comment),
+        "review" => Ok(DeliverKind::Review),
+        "report" => Ok(DeliverKind::Report),
+        other => Err(format!(
+            "`{other}` is not a delivery; choose none, patch, commit-local, branch, pull_request, push-to-branch, \
+             comment, review or report"
+        )),
     }
 }
 
@@ -220,6 +229,10 @@ pub(super) async fn start(
         artifacts::check(file)?;
     }
     let engine = engine(repository, tape, cx).await?;
+    // Said before anything is spent.
+    if plan.deliver.kind.is_of_a_forge() && matches!(engine.outlet, Outlet::Closed) {
+        return Err(CliError::usage(publish::NO_FORGE));
+    }
     let taking_stock = Arc::clone(&engine.repository);
     let base = tokio::task::spawn_blocking(move || taking_stock.base())
         .await
@@ -254,6 +267,7 @@ pub(super) async fn engine_in(
 ) -> Result<Engine, CliError> {
     let store = cx.world.store(folder).await?;
     let models = cx.world.chat(tape).map_err(CliError::usage)?;
+    let outlet = forge::outlet(&*repository, Event::default(), cx).await?;
     Ok(Engine {
         store,
         repository,
@@ -264,6 +278,7 @@ pub(super) async fn engine_in(
         watch: Arc::new(watching::Nobody),
         owner: cx.world.owner(),
         secrets: cx.world.secrets(),
+        outlet,
     })
 }
 

@@ -56,7 +56,7 @@ impl Engine {
             };
             let delivery = deliver::compose(&state.plan, &facts).map_err(failed)?;
             branch.clone_from(&delivery.branch);
-            patch = Some(self.pack(&state.base, delivery).await?.encode());
+            patch = Some(self.lay_in(&state.base, delivery).await?.encode());
         }
         let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
         let mut account = run::account(state);

@@ -18,6 +18,7 @@ pub mod event;
 pub mod exec;
 pub mod experience;
 pub mod finding;
+pub mod forge;
 pub mod history;
 pub mod id;
 pub mod journal;

@@ -448,13 +448,7 @@ impl Compiler<'_> {
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
         let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
-        if !DELIVERED_NOW.contains(&kind) && !self.request.forge && !self.request.held {
-            let at = self.workflow.at(&["deliver", "as"]);
-            let name = serde_json::to_value(kind).ok();
-            let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
-            self.error(codes::NOT_YET, at, format!("this version cannot deliver as `{name}`"));
-            self.help("give --deliver none, patch, commit-local or branch");
-        }
+        let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
         DeliverSpec {
             kind,
             when: own.when.unwrap_or(DeliverWhen::GatesPassed),
@@ -466,6 +460,9 @@ impl Compiler<'_> {
                 None => by_agents,
             },
             held: self.request.held,
+            draft: own.draft.or(config_draft).unwrap_or(true),
+            labels: own.labels.as_slice().to_vec(),
+            reviewers: own.reviewers.as_slice().to_vec(),
         }
     }
 
@@ -569,10 +566,6 @@ impl Compiler<'_> {
         }
     }
 }
-
-/// What this version can deliver.
-const DELIVERED_NOW: [DeliverKind; 4] =
-    [DeliverKind::None, DeliverKind::Patch, DeliverKind::CommitLocal, DeliverKind::Branch];
 
 fn goto(jump: &GotoDoc) -> Goto {
     Goto { target: StepId::from(jump.goto.as_str()), max_iterations: jump.max_iterations.unwrap_or(1) }

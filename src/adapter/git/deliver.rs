@@ -34,6 +34,7 @@ pub(super) fn deliver(
         branch: None,
         changes: ChangeSet::default(),
         changed,
+        published: None,
     };
     if from == to {
         return Ok(nothing(false));
@@ -163,10 +164,13 @@ fn commit(
         Some(head) => vec![user.find_commit(head).map_err(failed)?],
         None => Vec::new(),
     };
+    user.commit(None, &who, &who, &message(delivery), &tree, &parents.iter().collect::<Vec<_>>()).map_err(failed)
+}
+
+/// A commit's message.
+pub(super) fn message(delivery: &Delivery) -> String {
     let body = delivery.body.trim();
-    let message =
-        if body.is_empty() { format!("{}\n", delivery.title) } else { format!("{}\n\n{body}\n", delivery.title) };
-    user.commit(None, &who, &who, &message, &tree, &parents.iter().collect::<Vec<_>>()).map_err(failed)
+    if body.is_empty() { format!("{}\n", delivery.title) } else { format!("{}\n\n{body}\n", delivery.title) }
 }
 
 fn branch(
@@ -304,7 +308,7 @@ fn in_the_way(
 
 /// Where a workspace is an overlay on the user's folder, that folder must be what it was: else the change was made of
 /// something that nobody has.
-fn unchanged_below(inner: &Inner, base: &Base) -> Result<(), RepositoryError> {
+pub(super) fn unchanged_below(inner: &Inner, base: &Base) -> Result<(), RepositoryError> {
     let on_top = inner.workspace_metas().iter().any(|text| {
         serde_json::from_slice::<super::workspace::Meta>(text)
             .is_ok_and(|meta| meta.made_by == "overlay" && meta.lower == base.tree.as_str())

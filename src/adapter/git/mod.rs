@@ -17,6 +17,7 @@ mod filters;
 mod guard;
 mod history;
 mod ignores;
+mod outgoing;
 mod overlay;
 mod patch;
 mod pinned;
@@ -444,6 +445,31 @@ impl Repository for Repo {
         let commit =
             Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error))?;
         Ok(TreeId(exact::tree_of(&self.0, commit)?.to_string()))
+    }
+
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        outgoing::find(&self.0, self.0.oid(from)?, self.0.oid(to)?, found)
+    }
+
+    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
+        outgoing::commit(&self.0, base, delivery)
+    }
+
+    fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        outgoing::pack(&self.0, commit, known)
+    }
+
+    fn take_pack(&self, pack: &[u8]) -> Result<(), RepositoryError> {
+        outgoing::take_pack(&self.0, pack)
+    }
+
+    fn remote_url(&self, name: &str) -> Result<Option<String>, RepositoryError> {
+        outgoing::remote_url(&self.0, name)
     }
 
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

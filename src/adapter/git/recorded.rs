@@ -2,7 +2,7 @@
 
 use super::store::{broken, shown};
 use super::trees::{self, COMMIT, Put};
-use super::{Inner, diff, guard, head_branch, history, workspace};
+use super::{Inner, diff, guard, head_branch, history, outgoing, workspace};
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, TreeId};
@@ -189,6 +189,10 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(|pair| Some((value(pair.first()?)? * 16 + value(pair.get(1)?)?) as u8)).collect()
 }
 
+fn nothing_leaves() -> RepositoryError {
+    RepositoryError::Refused("a recorded run publishes nothing".to_owned())
+}
+
 struct Recorded {
     inner: Arc<Inner>,
     base: Base,
@@ -262,7 +266,40 @@ impl Repository for Recorded {
             guard::check_whole(&self.inner.store, &deltas)?;
             changes = diff::change_set(&self.inner.store, from, to, 0)?;
         }
-        Ok(Delivered { kind: delivery.kind, patch: None, commit: None, branch: None, changes, changed })
+        Ok(Delivered {
+            kind: delivery.kind,
+            patch: None,
+            commit: None,
+            branch: None,
+            changes,
+            changed,
+            published: None,
+        })
+    }
+
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        outgoing::find(&self.inner, self.inner.oid(from)?, self.inner.oid(to)?, found)
+    }
+
+    fn commit(&self, _: &Base, _: &Delivery) -> Result<String, RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn pack(&self, _: &str, _: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn take_pack(&self, _: &[u8]) -> Result<(), RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn remote_url(&self, _: &str) -> Result<Option<String>, RepositoryError> {
+        Ok(None)
     }
 
     fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {

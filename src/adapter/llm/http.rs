@@ -83,7 +83,7 @@ impl Clients {
     }
 }
 
-fn client(settings: &Settings, secure: bool) -> Result<Client, String> {
+pub(in crate::adapter) fn client(settings: &Settings, secure: bool) -> Result<Client, String> {
     let mut builder = Client::builder()
         // A redirect would take the key to another host.
         .redirect(reqwest::redirect::Policy::none())
@@ -152,7 +152,7 @@ impl Incoming<'_> {
     }
 }
 
-pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(in crate::adapter) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(HeaderValue::as_bytes).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
@@ -176,7 +176,7 @@ pub(super) fn broken_off(what: &str, error: &reqwest::Error) -> Failure {
 }
 
 /// Why a certificate was refused, where that is what happened.
-fn certificate(error: &reqwest::Error) -> Option<String> {
+pub(in crate::adapter) fn certificate(error: &reqwest::Error) -> Option<String> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
@@ -190,7 +190,7 @@ fn certificate(error: &reqwest::Error) -> Option<String> {
 }
 
 /// An error's deepest cause. The outer ones repeat the address, with everything that is in it.
-fn chain(error: &reqwest::Error) -> String {
+pub(in crate::adapter) fn chain(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;
