@@ -123,7 +123,7 @@ impl RealWorld {
 
     /// Deadlines and attempts, as the environment sets them.
     fn settings(&self) -> Result<llm::Settings, String> {
-        let mut settings = llm::Settings::default();
+        let mut settings = llm::Settings { extra_ca: self.extra_ca(), ..llm::Settings::default() };
         let number = |name: &str| -> Result<Option<f64>, String> {
             match variable(name).filter(|text| !text.trim().is_empty()) {
                 None => Ok(None),
@@ -144,6 +144,11 @@ impl RealWorld {
             settings.attempts = (attempts as u32).clamp(1, 20);
         }
         Ok(settings)
+    }
+
+    /// A company's own CA.
+    fn extra_ca(&self) -> Option<PathBuf> {
+        variable("CODEFORGE_EXTRA_CA").filter(|file| !file.trim().is_empty()).map(|file| self.cwd.join(file))
     }
 
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
@@ -242,7 +247,12 @@ impl World for RealWorld {
     }
 
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError> {
-        forge::open(at, Arc::clone(&self.clock), Arc::new(bits), forge::Settings::default())
+        forge::open(
+            at,
+            Arc::clone(&self.clock),
+            Arc::new(bits),
+            forge::Settings { extra_ca: self.extra_ca(), ..forge::Settings::default() },
+        )
     }
 
     fn random(&self) -> u64 {

@@ -111,6 +111,11 @@ pub(super) struct Ready {
     pub told: Vec<String>,
 }
 
+/// Whether a form of delivery is words.
+pub(super) fn speaks(kind: DeliverKind) -> bool {
+    matches!(kind, DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report)
+}
+
 /// Checks everything that can be checked before anything is written.
 ///
 /// # Errors
@@ -127,8 +132,13 @@ pub(super) async fn ready(order: &Order<'_>, engine: &Engine) -> Result<Ready, C
     }
     let (here, committed, base) = stock(engine, commit).await?;
     let Some(patch) = &taken.patch else {
-        let told = Vec::new();
-        return Ok(Ready { delivery: None, base, changes: ChangeSet::default(), told });
+        // Words are published whether or not a file changed; of a run that failed there are none.
+        let mut delivery = None;
+        if speaks(plan.deliver.kind) && part.ending == Ending::Done {
+            let delivering = Delivering { plan, base: &base, taken, words };
+            delivery = Some(delivering.compose(&committed, &committed).map_err(CliError::usage)?);
+        }
+        return Ok(Ready { delivery, base, changes: ChangeSet::default(), told: Vec::new() });
     };
     if plan.deliver.kind != DeliverKind::None {
         checks::admits(words, plan, &taken.hash()).map_err(|why| {

@@ -51,8 +51,6 @@ pub struct Request {
     pub outside: bool,
     /// The trigger's key; empty for a run by hand.
     pub key: String,
-    /// True: whoever asks can hand over through a forge (`pull_request`, `comment`, …) by itself, after the run.
-    pub forge: bool,
     /// Overrides what an empty change means.
     pub if_no_changes: Option<IfNoChanges>,
     /// Lets models without a price run under a dollar cap (answers from a cassette cost nothing).

@@ -119,6 +119,31 @@ impl Repository for Pinned {
         self.repo.committed(commit)
     }
 
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        self.repo.find_in_change(from, to, found)
+    }
+
+    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
+        self.repo.commit(base, delivery)
+    }
+
+    fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        self.repo.pack(commit, known)
+    }
+
+    fn take_pack(&self, pack: &[u8]) -> Result<(), RepositoryError> {
+        self.repo.take_pack(pack)
+    }
+
+    fn remote_url(&self, name: &str) -> Result<Option<String>, RepositoryError> {
+        self.repo.remote_url(name)
+    }
+
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {
         self.repo.home(run, owner)
     }

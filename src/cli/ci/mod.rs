@@ -3,11 +3,11 @@
 //! Everything comes from variables. Configuration is that of the trusted branch, the work is done on the event's
 //! commit, and whatever happens, outputs and an exit code say how it ended.
 
-mod asking;
-mod log;
+pub mod asking;
 pub mod one_step;
 pub mod outputs;
 pub mod phases;
+mod publish;
 pub mod settings;
 pub mod trusted;
 
@@ -19,6 +19,7 @@ use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Conclusion};
 use crate::model::diagnostic::Severity;
 use crate::port::checkout::Checkout;
+use crate::port::forge::Forge;
 use crate::report;
 use crate::text;
 use crate::trigger::{self, Decision, Facts, Start};
@@ -82,6 +83,10 @@ pub struct Ci {
     pub trusted: Trusted,
     /// The configuration.
     pub library: Library,
+    /// The forge, where there is a token for it.
+    pub forge: Option<Arc<dyn Forge>>,
+    /// Our own account there, where that was asked.
+    pub own: Option<String>,
     /// Where reports go.
     pub reports: Reports,
 }
@@ -177,7 +182,7 @@ fn end(done: Result<Done, CliError>, reports: &Reports, mut told: Told, cx: &Con
 /// [`CliError`]; a document of the repository that has errors is one: what it would have decided, nobody knows.
 pub async fn prepare(
     settings: Settings,
-    job: CiJob,
+    mut job: CiJob,
     root: PathBuf,
     reports: Reports,
     told: &mut Told,
@@ -195,9 +200,6 @@ pub async fn prepare(
     say(cx, &format!("configuration: branch `{}` at {short}", trusted.branch));
     if let Some(why) = &trusted.stale {
         say(cx, &format!("WARNING: that is the branch as it was at the checkout; it cannot be fetched now ({why})"));
-    }
-    for gap in &job.gaps {
-        say(cx, &format!("note: {gap}"));
     }
     let library = trusted::library(&commits.checkout, &trusted.commit).await?;
     if told.on_unavailable.is_none() {
@@ -218,7 +220,13 @@ pub async fn prepare(
             if errors.len() == 1 { "an error".to_owned() } else { format!("{} errors", errors.len()) }
         )));
     }
-    Ok(Ci { settings, job, commits, trusted, library, reports })
+    let forge = asking::forge(&job, &settings, &*commits.checkout, cx)?;
+    let mut own = None;
+    asking::resolve(&mut job, &mut own, forge.as_ref(), &library, &settings, cx).await?;
+    for gap in &job.gaps {
+        say(cx, &format!("note: {gap}"));
+    }
+    Ok(Ci { settings, job, commits, trusted, library, forge, own, reports })
 }
 
 impl Ci {
@@ -304,7 +312,7 @@ impl Ci {
     fn ours(&self) -> Vec<String> {
         let bot = self.library.config.forge.as_ref().and_then(|forge| forge.bot.as_ref());
         let named = bot.into_iter().flat_map(|bot| [bot.name.clone(), format!("{}[bot]", bot.name)]);
-        named.chain(["codeforge[bot]".to_owned()]).collect()
+        named.chain(self.own.clone()).chain(["codeforge[bot]".to_owned()]).collect()
     }
 
     fn no_such(&self, name: &str) -> CliError {

@@ -1,13 +1,12 @@
 //! Everything in one job: what matches is run, one after the other; the worst ending is the job's.
 
-use super::log::Printer;
 use super::outputs::{Outputs, Reports};
 use super::trusted::Difference;
-use super::{Ci, Done, Told, asking, blocking, phases, say};
+use super::{Ci, Done, Told, asking, blocking, phases, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::state::State;
-use crate::cli::{Context, run as running};
-use crate::engine::{Engine, Extras, Outcome, Stop};
+use crate::cli::{Context, run as running, watching};
+use crate::engine::{Engine, Extras, Outcome, Outlet, Stop};
 use crate::model::account::{Account, Ending};
 use crate::model::artifact::Part;
 use crate::model::ci::Home;
@@ -19,9 +18,8 @@ use crate::model::plan::{Plan, StepKind};
 use crate::model::recording::RunOptions;
 use crate::plan::{self, scope};
 use crate::port::repository::Repository;
-use crate::port::watch::Watch;
 use crate::port::world::Tape;
-use crate::report::{self, ci as reports};
+use crate::report::{self, ci as reports, ci::log::Reader};
 use crate::text;
 use crate::trigger::{self, Start};
 use std::collections::BTreeMap;
@@ -68,6 +66,9 @@ pub(super) async fn work(
         told.outputs.set("final-message", why);
         return Ok(Done::Skipped);
     }
+    if parts.is_none() && ci.job.fork && ci.job.event.change.is_some() {
+        return Err(from_fork(ci));
+    }
     let head = ci.head().await?;
     let checkout = Arc::clone(&ci.commits.checkout);
     let at = head.clone();
@@ -75,7 +76,7 @@ pub(super) async fn work(
         say(cx, &format!("note: {line}"));
     }
     for start in &starts {
-        asking::access(ci, start, cx).await?;
+        asking::access(ci, start).await?;
     }
     let kept = ci.state(&head, cx)?;
     let mut worst: Option<(Ending, Outputs)> = None;
@@ -104,13 +105,15 @@ pub(super) async fn work(
 
 /// A fork's code must not run beside a token that writes.
 fn refuse_fork(ci: &Ci) -> Result<(), CliError> {
-    let job = &ci.job;
-    // A comment's change is looked up first: most comments are no commands.
-    let Some(change) = job.event.change.as_ref().filter(|_| job.fork && job.event.comment.is_none()) else {
-        return Ok(());
-    };
+    // Most comments are no commands, and nobody wants to hear of those.
+    let refused = ci.job.fork && ci.job.event.change.is_some() && ci.job.event.comment.is_none();
+    if refused { Err(from_fork(ci)) } else { Ok(()) }
+}
+
+fn from_fork(ci: &Ci) -> CliError {
+    let change = ci.job.event.change.clone().unwrap_or_default();
     let from = change.head.repository.as_deref().unwrap_or("a repository that nobody names");
-    Err(CliError::new(
+    CliError::new(
         Ending::Denied,
         format!(
             "change {} comes from a fork ({from}), and one step would run its code in the job that holds the token: \
@@ -119,7 +122,7 @@ fn refuse_fork(ci: &Ci) -> Result<(), CliError> {
         ),
     )
     .hint("run the phases as jobs of their own: `phase: agent`, then `phase: gate`, then `phase: deliver` (docs/ci.md)")
-    .hint("or leave changes from forks out of this job: `if: github.event.pull_request.head.repo.full_name == github.repository`"))
+    .hint("or leave changes from forks out of this job: `if: github.event.pull_request.head.repo.full_name == github.repository`")
 }
 
 /// Which of two endings is the job's.
@@ -297,9 +300,20 @@ async fn one(
         running::look(&plan, &*repository, cx).await?;
         return Ok(None);
     }
-    let printer = Arc::new(Printer::new(ci.job.home, cx.verbosity, cx.world.random(), cx.world.clock()));
+    let wanted = plan.deliver.kind;
+    if parts.is_none() {
+        plan.deliver.kind = publish::held(wanted);
+    }
+    let watching = watching::ci(
+        cx,
+        match ci.job.home {
+            Home::Github => Reader::Github,
+            Home::Gitlab => Reader::Gitlab,
+            Home::Container => Reader::Plain,
+        },
+    );
     let engine = kept.engine(Arc::clone(&repository), cx).await?;
-    let engine = Engine { watch: Arc::clone(&printer) as Arc<dyn Watch>, ..engine };
+    let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
     let id = RunId::from_bits(cx.world.random());
     let options =
@@ -307,7 +321,7 @@ async fn one(
     engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
     let task = plan.inputs.get("task").and_then(|task| task.as_str()).map(str::to_owned);
     let outcome = engine.start(id, plan, base, stop).await.map_err(running::engine_error)?;
-    let account = crate::run::account(&outcome.state);
+    let mut account = crate::run::account(&outcome.state);
     let rows = engine.store.rows(&account.run).await?;
     let trajectory = running::write_trajectory(&engine, &account.run, &rows).map_err(|error| {
         CliError::new(
@@ -315,13 +329,14 @@ async fn one(
             format!("the trajectory of run {} could not be written: {error}", account.run),
         )
     })?;
-    printer.end(&account, Some(&trajectory.display().to_string()));
-    let ending = match (outcome.interrupted, account.ending) {
+    watching.conclude(&account, Some(&trajectory.display().to_string()));
+    let mut ending = match (outcome.interrupted, account.ending) {
         (true, _) => Ending::Cancelled,
         (false, Some(ending)) => ending,
         (false, None) => Ending::Failed,
     };
     let found = findings(ci, &outcome, head, difference.as_ref());
+    let here = parts.is_none();
     if let Some(parts) = parts {
         let extras = Extras { head: event.change.as_ref().map(|_| head.to_owned()), findings: found.clone() };
         parts.push(engine.part(&outcome.state, extras).await.map_err(running::engine_error)?);
@@ -332,6 +347,35 @@ async fn one(
         phrase: ci.settings.phrase.clone(),
         ..reports::Facts::of(&event, task.as_deref())
     };
+    let order = publish::Order {
+        wanted,
+        state: &outcome.state,
+        account: &account.clone(),
+        rows: &rows,
+        event: &event,
+        findings: &found,
+        facts: &facts,
+    };
+    // What the run made and what became of it are two things: reports are written in either case.
+    let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };
+    match published {
+        Ok(None) => {}
+        Ok(Some(published)) => {
+            if let Some(delivered) = &mut account.delivered {
+                delivered.kind = wanted;
+                delivered.changed = true;
+                delivered.branch = published.branch.clone();
+                delivered.commit = published.commit.clone();
+                delivered.published = Some(Box::new(published));
+            }
+        }
+        Err(error) => {
+            ending = if badness(error.ending) > badness(ending) { error.ending } else { ending };
+            account.ending = Some(ending);
+            account.reason = error.message.clone();
+            say(cx, &format!("error: {error}"));
+        }
+    }
     let outputs = leave(ci, &outcome, &account, &found, &facts, reports, cx)?;
     Ok(Some((ending, outputs, account)))
 }
@@ -383,6 +427,8 @@ fn leave(
     outputs.set("run-id", account.run.as_str());
     if let Some(delivered) = &account.delivered {
         outputs.set("branch-name", delivered.branch.clone().unwrap_or_default());
+        let url = delivered.published.as_ref().and_then(|published| published.url.clone());
+        outputs.set("pull-request-url", url.unwrap_or_default());
         let patch = match &delivered.patch {
             Some(file) => std::fs::read_to_string(file).unwrap_or_else(|_| delivered.changes.diff.clone()),
             None => delivered.changes.diff.clone(),

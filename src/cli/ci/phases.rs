@@ -7,7 +7,7 @@
 use super::one_step::{self, Sums, badness, planned};
 use super::outputs::Outputs;
 use super::settings::Phase;
-use super::{Ci, Done, Told, asking, blocking, clean, say};
+use super::{Ci, Done, Told, asking, blocking, clean, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::phases::{self as both, Order};
 use crate::cli::{Context, artifacts, run as running};
@@ -15,6 +15,7 @@ use crate::engine::{Engine, Stop};
 use crate::model::account::Ending;
 use crate::model::artifact::{Taken, Word};
 use crate::model::ci::Home;
+use crate::model::delivery::Delivered;
 use crate::model::event::Event;
 use crate::model::journal::Verdict;
 use crate::model::plan::{DeliverKind, Plan, StepKind};
@@ -218,7 +219,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     let words = Word::read(ci.settings.gate_word.as_deref().unwrap_or_default()).map_err(CliError::usage)?;
     let Some((head, matches)) = matched(ci, cx).await? else { return Ok(skipped(told, cx)) };
     for Match { start, plan, .. } in &matches {
-        asking::access(ci, start, cx).await?;
+        asking::access(ci, start).await?;
         refuse_fork(ci, plan)?;
     }
     let engine = engine(ci, &head, cx).await?;
@@ -232,19 +233,28 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     for Match { taken, plan, event, .. } in &matches {
         let order = order(ci, plan, taken, &words, &head);
         let mut outputs = Outputs::default();
-        let done = match plan.deliver.kind {
-            DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal | DeliverKind::Branch => {
-                both::deliver(&order, &engine, cx).await?
-            }
-            DeliverKind::PushToBranch
-            | DeliverKind::PullRequest
-            | DeliverKind::Comment
-            | DeliverKind::Review
-            | DeliverKind::Report => to_forge(ci, &order, event, &engine, cx).await?,
+        let facts = reports::Facts {
+            head: Some(head.clone()),
+            run_url: ci.job.run_url.clone(),
+            phrase: ci.settings.phrase.clone(),
+            ..reports::Facts::of(event, plan.inputs.get("task").and_then(|task| task.as_str()))
+        };
+        // Where there is a forge a branch goes there: here it would go with the job.
+        let here = match plan.deliver.kind {
+            DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal => true,
+            DeliverKind::Branch => ci.forge.is_none(),
+            _ => false,
+        };
+        let done = if here {
+            both::deliver(&order, &engine, cx).await?
+        } else {
+            to_forge(ci, &order, event, &facts, &engine, cx).await?
         };
         say(cx, done.render().trim_end());
         outputs.set("run-id", taken.part.run.as_str());
         outputs.set("branch-name", done.delivered.branch.clone().unwrap_or_default());
+        let url = done.delivered.published.as_ref().and_then(|it| it.url.clone());
+        outputs.set("pull-request-url", url.unwrap_or_default());
         if let Some(patch) = &done.delivered.patch {
             outputs.set("patch-file", patch.clone());
         }
@@ -252,12 +262,6 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         outputs.set("final-message", text::invisible(&text::clean(&said)));
         told.outputs = outputs;
         sums.add(&taken.part.account);
-        let facts = reports::Facts {
-            head: Some(head.clone()),
-            run_url: ci.job.run_url.clone(),
-            phrase: ci.settings.phrase.clone(),
-            ..reports::Facts::of(event, plan.inputs.get("task").and_then(|task| task.as_str()))
-        };
         let mut account = (*taken.part.account).clone();
         account.delivered = Some(done.delivered);
         ci.reports.summary(&reports::summary(&account, &taken.part.findings, &facts, reports::SUMMARY_CAP))?;
@@ -324,15 +328,35 @@ async fn unmoved(ci: &Ci, head: &str, matches: &[Match]) -> Result<(), CliError>
 
 /// Publishes where a forge is needed.
 async fn to_forge(
-    _ci: &Ci,
+    ci: &Ci,
     order: &Order<'_>,
-    _event: &Event,
-    _engine: &Engine,
-    _cx: &Context<'_>,
+    event: &Event,
+    facts: &reports::Facts,
+    engine: &Engine,
+    cx: &Context<'_>,
 ) -> Result<both::Done, CliError> {
-    Err(CliError::usage(format!(
-        "nothing was written: `{}` delivers through a forge, which this build does not reach in the phase `deliver`",
-        order.plan.workflow
-    ))
-    .hint("deliver `as: branch` or `as: patch`"))
+    let Order { plan, taken, .. } = order;
+    let ready = both::ready(order, engine).await?;
+    for line in &ready.told {
+        say(cx, &format!("WARNING: {line}"));
+    }
+    let kind = plan.deliver.kind;
+    let Some(delivery) = ready.delivery else { return Ok(both::Done::nothing(kind, Vec::new())) };
+    let changed = delivery.base != delivery.tree || both::speaks(kind);
+    let sending = publish::Sending {
+        plan,
+        delivery: &delivery,
+        base: &ready.base,
+        account: &taken.part.account,
+        event,
+        findings: &taken.part.findings,
+        facts,
+    };
+    let published = publish::send(ci, &sending, engine, cx).await?;
+    let (branch, commit, changes) = (published.branch.clone(), published.commit.clone(), ready.changes);
+    let published = Some(Box::new(published));
+    Ok(both::Done {
+        delivered: Delivered { kind, patch: None, commit, branch, changes, changed, published },
+        told: Vec::new(),
+    })
 }
