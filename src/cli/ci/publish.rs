@@ -6,11 +6,11 @@ use crate::cli::error::CliError;
 use crate::deliver;
 use crate::engine::{Engine, publish as outgoing};
 use crate::model::account::{Account, Ending};
-use crate::model::delivery::Published;
+use crate::model::delivery::{Delivery, Published};
 use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::id::TreeId;
-use crate::model::journal::{Row, RowBody, Work};
+use crate::model::journal::{Base, Row, RowBody, Work};
 use crate::model::plan::{DeliverKind, Plan};
 use crate::report::ci as reports;
 use crate::run::State;
@@ -82,21 +82,64 @@ pub(super) async fn publish(
         cost: &order.account.spend.cost.to_string(),
     };
     let delivery = deliver::compose(&plan, &facts).map_err(CliError::usage)?;
-    if order.wanted == DeliverKind::Report {
+    let sending = Sending {
+        plan: &plan,
+        delivery: &delivery,
+        base: &state.base,
+        account: order.account,
+        event: order.event,
+        findings: order.findings,
+        facts: order.facts,
+    };
+    send(ci, &sending, engine, cx).await.map(Some)
+}
+
+/// A delivery that is to be sent.
+pub(super) struct Sending<'a> {
+    /// The plan, with the form that is wanted.
+    pub plan: &'a Plan,
+    /// The delivery.
+    pub delivery: &'a Delivery,
+    /// Where it stands.
+    pub base: &'a Base,
+    /// For what is said about it.
+    pub account: &'a Account,
+    /// What happened.
+    pub event: &'a Event,
+    /// For a review.
+    pub findings: &'a [Finding],
+    /// For what is said about it.
+    pub facts: &'a reports::Facts,
+}
+
+/// Sends a delivery to the forge, or writes its report.
+///
+/// # Errors
+/// It may not be, or cannot be.
+pub(super) async fn send(
+    ci: &Ci,
+    sending: &Sending<'_>,
+    engine: &Engine,
+    cx: &Context<'_>,
+) -> Result<Published, CliError> {
+    let Sending { plan, delivery, account, findings, facts, .. } = sending;
+    let wanted = plan.deliver.kind;
+    let words = matches!(wanted, DeliverKind::Comment | DeliverKind::Review);
+    if wanted == DeliverKind::Report {
         let said = match plan.deliver.body {
             Some(_) => delivery.body.clone(),
-            None => reports::change_body(order.account, order.findings, order.facts, reports::REPORT_CAP),
+            None => reports::change_body(account, findings, facts, reports::REPORT_CAP),
         };
         let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
         let text = crate::text::redact(&format!("# {}\n\n{said}\n", delivery.title), &secrets);
         let file = ci.reports.write("report.md", &text)?;
         let told = vec![format!("the report is {}", file.display())];
-        return Ok(Some(Published { told, ..Published::default() }));
+        return Ok(Published { told, ..Published::default() });
     }
     let Some(forge) = &ci.forge else {
         return Err(CliError::usage(format!(
             "workflow `{}` hands over through the forge, and there is none to speak to",
-            order.account.workflow
+            account.workflow
         ))
         .hint(
             "give the job a token in CODEFORGE_FORGE_TOKEN (the action's input `github-token`) with the right to write",
@@ -106,9 +149,9 @@ pub(super) async fn publish(
     // What the workflow words itself comes before what we would say.
     let body = match plan.deliver.body {
         Some(_) => delivery.body.clone(),
-        None => reports::change_body(order.account, order.findings, order.facts, reports::BODY_CAP),
+        None => reports::change_body(account, findings, facts, reports::BODY_CAP),
     };
-    let sticky = || reports::sticky_comment(order.account, order.findings, order.facts, reports::BODY_CAP);
+    let sticky = || reports::sticky_comment(account, findings, facts, reports::BODY_CAP);
     let comment = match (words, &plan.deliver.body) {
         (true, None) => Some(sticky()),
         (true, Some(_)) => Some(delivery.body.clone()),
@@ -117,10 +160,10 @@ pub(super) async fn publish(
     // Words about a change are known again whatever was pushed meanwhile; a branch belongs to its trigger.
     let key = if words { plan.workflow.clone() } else { format!("{}/{}", plan.workflow, plan.key) };
     let publication = outgoing::Publication {
-        delivery: &delivery,
-        base: &state.base,
-        event: order.event,
-        findings: order.findings,
+        delivery,
+        base: sending.base,
+        event: sending.event,
+        findings,
         body: &body,
         comment: comment.as_deref(),
         key: &key,
@@ -139,7 +182,7 @@ pub(super) async fn publish(
     if let Some(url) = &published.url {
         say(cx, &format!("published: {url}"));
     }
-    Ok(Some(published))
+    Ok(published)
 }
 
 /// The tree that the run's delivery was made of.

@@ -165,6 +165,22 @@ impl Commits {
         self.have(head, "head", self.head_ref.as_deref()).await
     }
 
+    /// Where a ref is now, asked anew; `None`: it is gone.
+    ///
+    /// # Errors
+    /// Nobody can be asked.
+    pub async fn now(&self, git_ref: &str) -> Result<Option<String>, CliError> {
+        let want = Want { what: git_ref.to_owned(), keep_as: "now".to_owned() };
+        match self.fetch(vec![want], Depth::Commits(1)).await {
+            Ok(()) => Ok(self.checkout.resolve("refs/codeforge/ci/now")?),
+            Err(FetchError::NoSuch(_)) => Ok(None),
+            Err(error) => Err(CliError::new(
+                Ending::Unavailable,
+                clean(&format!("nobody can say where {git_ref} is now: {error}")),
+            )),
+        }
+    }
+
     /// Where two commits meet, with as much more history as that takes.
     ///
     /// # Errors

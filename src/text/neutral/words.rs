@@ -90,18 +90,25 @@ fn words(text: &str, next: &str, first: bool, apart: bool, out: &mut String) {
         text = kept;
     }
     let mut before = out.chars().next_back().unwrap_or(' ');
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
+    for (at, letter) in text.char_indices() {
         out.push(letter);
-        if letter == '@' && !before.is_alphanumeric() {
-            match letters.peek() {
-                Some(next) if next.is_alphanumeric() || "_-".contains(*next) => out.push_str(APART),
+        let rest = text.get(at + letter.len_utf8()..).unwrap_or_default();
+        if letter == '@' && !(before.is_alphanumeric() && is_host(rest)) {
+            match rest.chars().next() {
+                Some(next) if next.is_alphanumeric() || "_-".contains(next) => out.push_str(APART),
                 None if !apart && next.is_empty() => out.push_str(APART),
                 _ => {}
             }
         }
         before = letter;
     }
+}
+
+/// Whether what follows an `@` is the host of a mail address.
+fn is_host(text: &str) -> bool {
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '.' || c == '-')).unwrap_or(text.len());
+    let host = text.get(..end).unwrap_or_default().trim_end_matches('.');
+    host.contains('.') && !host.starts_with('.')
 }
 
 /// Plain text as Markdown says it: nothing in it is a mark, but for our own separator.

@@ -69,9 +69,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 if call.body.get("description").is_some() {
                     change.body = call.text("description");
                 }
-                let list = |name: &str| {
-                    call.text(name).split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-                };
+                let list = |name: &str| strings(&call.body[name]);
                 let gone = list("remove_labels");
                 change.labels.extend(list("add_labels"));
                 change.labels.retain(|label| !gone.contains(label));
@@ -178,6 +176,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
     }
 }
 
+fn strings(value: &Value) -> Vec<String> {
+    serde_json::from_value(value.clone()).unwrap_or_default()
+}
+
 fn thread(kind: &str, number: &str) -> String {
     format!("{} {number}", if kind == "issues" { "issue" } else { "change" })
 }
@@ -235,7 +237,7 @@ fn open(inner: &Inner, call: &Call) -> Said {
         head,
         base,
         state: "open",
-        labels: call.text("labels").split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        labels: strings(&call.body["labels"]),
         reviewers,
         fork: false,
     };

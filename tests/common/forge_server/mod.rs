@@ -8,9 +8,12 @@
 //! assert_eq!(forge.changes().len(), 1);
 //! ```
 
+mod contract;
 mod github;
 mod gitlab;
 mod repository;
+
+pub use contract::judge;
 
 use super::{TestRepo, git, ok};
 use axum::Router;
@@ -161,6 +164,8 @@ pub struct Memory {
     pub page: usize,
     faults: Vec<Fault>,
     asked: Vec<Asked>,
+    /// Requests that the forge's published description does not allow.
+    wrong: Vec<String>,
     next: u64,
 }
 
@@ -198,6 +203,11 @@ impl Inner {
 }
 
 impl Memory {
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear();
+    }
+
     fn id(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -360,6 +370,10 @@ impl ForgeServer {
 impl Drop for ForgeServer {
     fn drop(&mut self) {
         self.task.abort();
+        let wrong = std::mem::take(&mut self.inner.memory().wrong);
+        if !std::thread::panicking() {
+            assert!(wrong.is_empty(), "the forge's description does not allow:\n{}", wrong.join("\n"));
+        }
     }
 }
 
@@ -399,7 +413,10 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     if !git {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let (method, path, query) = (method.clone(), path.clone(), query.clone());
-        inner.memory().asked.push(Asked { method, path, query, body: json, headers: parts.headers.clone() });
+        let wrong = contract::judge(inner.kind, &method, &path, &query, &json);
+        let mut memory = inner.memory();
+        memory.wrong.extend(wrong);
+        memory.asked.push(Asked { method, path, query, body: json, headers: parts.headers.clone() });
     }
     let fault = {
         let mut memory = inner.memory();
