@@ -293,6 +293,9 @@ pub struct ConfigDoc {
     /// What is handed over.
     #[serde(default)]
     pub delivery: Option<DeliveryDoc>,
+    /// How CI jobs end.
+    #[serde(default)]
+    pub ci: Option<CiDoc>,
     /// Branches whose configuration is trusted.
     #[serde(default)]
     pub trusted_branches: Vec<String>,
@@ -446,6 +449,25 @@ pub struct ConfigBudgetDoc {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub per_run_tokens: Option<u64>,
+}
+
+/// How CI jobs end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CiDoc {
+    /// What a provider, forge or sandbox that is unavailable after retries means. Default: fail.
+    #[serde(default)]
+    pub on_unavailable: Option<OnUnavailableDoc>,
+}
+
+/// What being unavailable means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnavailableDoc {
+    /// Exit code 5.
+    Fail,
+    /// Neither good nor bad: exit code 0, said loudly.
+    Neutral,
 }
 
 /// The code host.
