@@ -404,3 +404,35 @@ async fn every_mode_works_with_the_tools_it_lists_under_every_policy() {
         assert_eq!(repo.status(), "", "{policy}");
     }
 }
+
+/// What built-in workflows say of themselves on a forge is rendered with and without what may be missing.
+#[test]
+fn bodies_are_rendered_whatever_an_output_leaves_out() {
+    use codeforge::workflow::schema::DeliverChoice;
+    let library = workflow::load(&workflow::builtin(), &|_| None);
+    let finding = json!({ "severity": "high", "file": "a.rs", "what": "It is wrong." });
+    let outputs = [
+        ("review", json!({ "approved": true, "summary": "Good." })),
+        ("review", json!({ "approved": false, "summary": "Bad.", "findings": [finding] })),
+        ("audit", json!({ "summary": "One.", "findings": [finding] })),
+        ("triage", json!({ "kind": "bug", "priority": "high", "summary": "It loses a field." })),
+        (
+            "triage",
+            json!({ "kind": "bug", "priority": "high", "summary": "It.", "where": ["a.rs:1"], "questions": ["Which?"] }),
+        ),
+    ];
+    let mut rendered = 0;
+    for (name, workflow) in &library.workflows {
+        let Some(DeliverChoice::Detailed(deliver)) = &workflow.doc.deliver else { panic!("{name} delivers nothing") };
+        let Some(body) = &deliver.body else { continue };
+        for (step, output) in outputs.iter().filter(|(step, _)| workflow.doc.named_steps().contains_key(*step)) {
+            let context = json!({ "steps": { *step: { "output": output } } });
+            let text = codeforge::template::render(name, &body.0, &context).unwrap();
+            assert!(text.contains(output["summary"].as_str().unwrap()), "{text}");
+            let found = output["findings"].as_array().is_some_and(|found| !found.is_empty());
+            assert_eq!(text.contains("- **high** a.rs: It is wrong."), found, "{text}");
+            rendered += 1;
+        }
+    }
+    assert_eq!(rendered, 5);
+}

@@ -442,7 +442,8 @@ impl Compiler<'_> {
         let by_agents =
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
-        let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
+        let written = if self.request.forge { own.kind } else { own.otherwise.or(own.kind) };
+        let kind = self.request.deliver.or(written).unwrap_or(usual);
         if !DELIVERED_NOW.contains(&kind) && !self.request.forge {
             let at = self.workflow.at(&["deliver", "as"]);
             let name = serde_json::to_value(kind).ok();
