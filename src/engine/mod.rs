@@ -6,11 +6,13 @@
 //! durable, and nothing that has a durable result is performed again.
 
 mod again;
+mod artifact;
 mod backend;
 mod compose;
 mod desk;
 mod drive;
 mod experience;
+mod gates;
 mod gateway;
 mod perform;
 pub mod publish;
@@ -21,7 +23,9 @@ mod session;
 mod tools;
 
 pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
+pub use artifact::{Delivering, Extras, unpack};
 pub use drive::{Outcome, Stop};
+pub use gates::{Gated, NotGated};
 pub use sandboxes::choose;
 
 use crate::model::account::Account;

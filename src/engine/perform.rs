@@ -153,7 +153,10 @@ impl Session {
             }
             Work::Snapshot { after } => self.snapshot(key, &view, after).await,
             Work::Restore { tree } => self.restore(key, &view, tree).await,
-            Work::CheckGate { gate, tree } => self.check_gate(key, &gate, tree).await,
+            Work::CheckGate { gate, tree } => {
+                let from = self.base.tree.clone();
+                self.check_gate(key, &gate, tree, from).await
+            }
             Work::Fork { tree } => {
                 let name = Self::workspace_name(view.step.as_ref());
                 let held = tree.clone();
@@ -189,7 +192,7 @@ impl Session {
         self.blocking(move |session| Ok(session.workspace(&name, &tree)?)).await
     }
 
-    async fn prepare(self: &Arc<Self>, key: EffectKey) -> Result<Input, Trouble> {
+    pub(super) async fn prepare(self: &Arc<Self>, key: EffectKey) -> Result<Input, Trouble> {
         if let Some((name, bytes)) = self.longest_input() {
             return Err(Trouble::user(format!(
                 "the input `{name}` has {bytes} bytes, and a command gets a value of at most {LONGEST_VALUE} as a \
@@ -389,13 +392,20 @@ impl Session {
         Ok(Input::Restored { key, discarded })
     }
 
-    async fn check_gate(self: &Arc<Self>, key: EffectKey, name: &str, tree: TreeId) -> Result<Input, Trouble> {
+    /// Runs one gate on `tree`; `from`: where a gate takes the base's files from.
+    pub(super) async fn check_gate(
+        self: &Arc<Self>,
+        key: EffectKey,
+        name: &str,
+        tree: TreeId,
+        from: TreeId,
+    ) -> Result<Input, Trouble> {
         let Some(definition) = self.plan.gates.get(name).cloned() else {
             return Err(Trouble::bug("a gate that is not in the plan"));
         };
         let mut checks = Vec::new();
         if definition.from_base {
-            let (paths, base, candidate) = (definition.paths.clone(), self.base.tree.clone(), tree.clone());
+            let (paths, base, candidate) = (definition.paths.clone(), from, tree.clone());
             let grafted =
                 self.blocking(move |session| Ok(session.engine.repository.graft(&candidate, &base, &paths)?)).await?;
             if grafted != tree {
@@ -486,35 +496,23 @@ impl Session {
             cost: &view.cost,
         };
         let delivery = deliver::compose(&self.plan, &facts).map_err(Trouble::user)?;
-        let goes_out = self.goes_out()?;
-        let most = self.plan.limits.max_file_changes;
+        let goes_out = if self.plan.deliver.held { None } else { self.goes_out()? };
         let patch_to = self.engine.run_folder(&self.run).join("change.patch");
-        let secrets = self.engine.secrets.clone();
         let (checked, word) = (delivery.clone(), goes_out.is_some());
         let delivered = self
             .blocking(move |session| {
                 let delivery = checked;
                 let repository: &Arc<dyn Repository> = &session.engine.repository;
                 let changes = repository.diff(&delivery.base, &delivery.tree, 0)?;
-                if let Some(most) = most.filter(|most| changes.files.len() > *most as usize) {
-                    return Err(Trouble {
-                        fault: Fault::Denied,
-                        message: format!(
-                            "nothing was delivered: {} files changed, and the policy `{}` allows {most} \
-                             (`limits.max_file_changes`)",
-                            changes.files.len(),
-                            session.plan.policy.name
-                        ),
-                    });
-                }
-                let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-                if crate::text::contains_secret(&changes.diff, &secrets) {
-                    return Err(Trouble {
-                        fault: Fault::Denied,
-                        message: "nothing was delivered: the change contains a secret of this environment, plain or \
-                                  encoded; look at it with `codeforge runs show`, and change the secret"
-                            .to_owned(),
-                    });
+                super::artifact::check_change(&session.plan, &changes, &session.engine.secrets)?;
+                if session.plan.deliver.held {
+                    // Whether it could be delivered is known now; who delivers it is another process.
+                    if super::artifact::carries(delivery.kind) {
+                        repository.lay_in(&session.base, &delivery)?;
+                    }
+                    let (kind, branch) = (delivery.kind, delivery.branch);
+                    let (patch, commit, published) = (None, None, None);
+                    return Ok(Delivered { kind, patch, commit, branch, changes, changed: true, published });
                 }
                 if word {
                     let changed = delivery.base != delivery.tree;

@@ -336,6 +336,9 @@ pub struct DeliverSpec {
     pub body: Option<String>,
     /// Whether an empty change fails the run (exit 1) instead of being a quiet success.
     pub fail_if_no_changes: bool,
+    /// True: the run checks its delivery and writes nothing; another process makes it, out of an artifact.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
     /// Whether a pull or merge request begins as a draft.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub draft: bool,
@@ -354,4 +357,9 @@ fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
 fn is_yes(given: &bool) -> bool {
     *given
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_false(given: &bool) -> bool {
+    !*given
 }

@@ -126,6 +126,7 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
             draft: true,
             labels: vec![],
             reviewers: vec![],

@@ -106,6 +106,7 @@ pub fn plan(steps: Vec<PlanStep>) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
             draft: true,
             labels: vec![],
             reviewers: vec![],

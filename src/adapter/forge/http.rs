@@ -110,6 +110,7 @@ impl Http {
         let shared_settings = crate::adapter::llm::Settings {
             connect: settings.connect,
             system_proxy: settings.system_proxy,
+            extra_ca: settings.extra_ca.clone(),
             ..crate::adapter::llm::Settings::default()
         };
         let client = shared::client(&shared_settings, at.scheme() == "https")

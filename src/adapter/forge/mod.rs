@@ -45,6 +45,8 @@ pub struct Settings {
     pub max_bytes: usize,
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count.
     pub system_proxy: bool,
+    /// Certificates to trust beside the machine's: a PEM file.
+    pub extra_ca: Option<std::path::PathBuf>,
 }
 
 impl Default for Settings {
@@ -61,6 +63,7 @@ impl Default for Settings {
             git_total: Duration::from_secs(600),
             max_bytes: 64 << 20,
             system_proxy: true,
+            extra_ca: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::plan::DeliverKind;
 use crate::model::recording::{BaseFile, FileContent, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
@@ -299,6 +300,18 @@ impl Repository for Recorded {
 
     fn remote_url(&self, _: &str) -> Result<Option<String>, RepositoryError> {
         Ok(None)
+    }
+
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        super::exact::lay_in(&self.inner, base, delivery)
+    }
+
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        super::exact::take_out(&self.inner, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        super::Repo(Arc::clone(&self.inner)).committed(commit)
     }
 
     fn home(&self, _: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

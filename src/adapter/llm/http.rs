@@ -8,6 +8,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response};
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub max_bytes: usize,
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count.
     pub system_proxy: bool,
+    /// Certificates to trust beside the machine's: a PEM file.
+    pub extra_ca: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -51,6 +54,7 @@ impl Default for Settings {
             total: Duration::from_secs(600),
             max_bytes: 16 << 20,
             system_proxy: true,
+            extra_ca: None,
         }
     }
 }
@@ -95,6 +99,8 @@ pub(in crate::adapter) fn client(settings: &Settings, secure: bool) -> Result<Cl
     if !secure {
         // An empty store: nothing is read from the machine for addresses that need no certificates.
         builder = builder.tls_certs_only([]);
+    } else {
+        builder = tls::trusting(builder, settings.extra_ca.as_deref())?;
     }
     builder.build().map_err(|error| chain(&error))
 }
@@ -164,7 +170,8 @@ pub(super) fn broken_off(what: &str, error: &reqwest::Error) -> Failure {
     if let Some(reason) = certificate(error) {
         // It will not be another one in a second.
         let what = format!(
-            "the server's certificate is not trusted: {reason}; where it is your own, name its CA in SSL_CERT_FILE"
+            "the server's certificate is not trusted: {reason}; where it is your own, name its CA in CODEFORGE_EXTRA_CA \
+             (or all that are trusted in SSL_CERT_FILE)"
         );
         return Failure::new(ModelFault::Network, false, what);
     }

@@ -91,6 +91,7 @@ impl Trial {
                 title: None,
                 body: None,
                 fail_if_no_changes: false,
+                held: false,
                 draft: true,
                 labels: vec![],
                 reviewers: vec![],

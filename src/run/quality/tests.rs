@@ -116,6 +116,7 @@ fn plan(step: PlanStep) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
             draft: true,
             labels: vec![],
             reviewers: vec![],
