@@ -1,6 +1,8 @@
 //! `run --artifact` and `deliver`: what one process makes another one delivers, and nothing else than that. Real
 //! repositories, real git, a real sandbox; only the model is scripted.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 
 use codeforge::model::artifact::Word;

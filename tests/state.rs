@@ -1,6 +1,8 @@
 //! What outlives a runner that forgets: limits that count other runs hold where a store keeps them, and are refused where
 //! nothing does, before anything is spent.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 
 use common::hub::{Clone, Hub, Job, Ran, pull_request, push};
