@@ -386,6 +386,7 @@ fn forks_and_what_nobody_says() {
         ("CI_MERGE_REQUEST_IID", "7"),
         ("CI_MERGE_REQUEST_TITLE", "Draft: a change"),
         ("CI_MERGE_REQUEST_LABELS", "ai, bug"),
+        ("CI_COMMIT_REF_NAME", "main"),
         ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "main"),
         ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
         ("CI_MERGE_REQUEST_PROJECT_ID", "1"),

@@ -1,6 +1,8 @@
 //! Forges: one suite that each adapter runs, and what becomes of a delivery when things go wrong. Real HTTP, real git
 //! over it, real repositories; the forge is a fake that remembers (`tests/common/forge_server`).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 
 use codeforge::adapter::fake::FakeClock;
@@ -453,7 +455,7 @@ async fn remarks(kind: ForgeKind) {
     let review = NewReview { number: change.number, commit: &commit, remarks: &remarks, resolved: &[] };
     let done = story.forge.review(&review).await.unwrap();
     assert_eq!((done.made, done.outside), (8, vec!["not-shown".to_owned(), "no-such-file".to_owned()]), "{kind:?}");
-    let there: Vec<(String, (Option<u64>, Option<u64>))> =
+    let there: Vec<(String, _)> =
         story.server.memory().remarks.iter().map(|remark| (remark.path.clone(), remark.lines)).collect();
     // GitHub counts by the side, GitLab wants both numbers of a line that is the same.
     let same = |old, new| match kind {
@@ -873,6 +875,67 @@ async fn a_report_and_a_refused_token_end_as_they_should() {
     let output = laptop(&server, &repo, ForgeKind::Github).args(["--deliver", "report"]).output().unwrap();
     assert!(output.status.success() && spoken(&output).contains("report.md"), "{}", spoken(&output));
     assert!(server.memory().changes.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_while_it_proposes_finds_what_it_did() {
+    let server = ForgeServer::start(ForgeKind::Github).await;
+    let repo = server.clone_of();
+    repo.write(".codeforge/workflows/write.yml", WORKFLOW).write(".codeforge/policies/open.yml", POLICY);
+    repo.commit("a workflow");
+    for late in ["git-receive-pack", "/pulls"] {
+        server.fail(Fault::slow("POST", late, Duration::from_secs(60)));
+        let mut command = laptop(&server, &repo, ForgeKind::Github);
+        command
+            .env("CODEFORGE_FORGE_TOKEN", TOKEN)
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null());
+        let before = server.memory().changes.len();
+        let mut child = command.spawn().unwrap();
+        // The forge did it, and does not say so yet.
+        common::eventually("the forge does it", || match late {
+            "/pulls" => (server.memory().changes.len() > before).then_some(()),
+            _ => holds_branch(&server).then_some(()),
+        })
+        .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let runs = common::ok(&mut repo.codeforge(&["runs", "list", "--format", "json"]));
+        let runs: Value = serde_json::from_str(&runs).unwrap();
+        let run = runs[0]["run"]["id"].as_str().unwrap();
+        let mut resume = repo.codeforge(&["resume", run]);
+        resume.env("CODEFORGE_FORGE", "github").env("CODEFORGE_FORGE_API", server.api());
+        let output = resume.env("CODEFORGE_FORGE_TOKEN", TOKEN).env("NO_PROXY", "*").output().unwrap();
+        assert!(output.status.success(), "{late}: {}", spoken(&output));
+        assert_eq!(server.memory().changes.len(), before + 1, "{late}: one change");
+    }
+    let heads: std::collections::BTreeSet<String> =
+        server.memory().changes.iter().map(|change| change.head.clone()).collect();
+    assert_eq!(heads.len(), 2, "one branch for each run");
+}
+
+fn holds_branch(server: &ForgeServer) -> bool {
+    server.bare().join("refs/heads/codeforge").exists()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comment_goes_where_the_event_says() {
+    let server = ForgeServer::start(ForgeKind::Gitlab).await;
+    let repo = server.clone_of();
+    let workflow = WORKFLOW
+        .replace("deliver: { as: pull_request, draft: false }", "deliver: { as: comment, body: \"Looked, @ann.\" }");
+    let workflow = workflow.replace("printf 'mended\\\\n' > src/a.txt", "true");
+    repo.write(".codeforge/workflows/write.yml", workflow).write(".codeforge/policies/open.yml", POLICY);
+    repo.commit("a workflow");
+    let event = json!({ "kind": "issues", "issue": { "number": 3, "title": "t" } });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), event.to_string()).unwrap();
+    let mut command = laptop(&server, &repo, ForgeKind::Gitlab);
+    let output = command.env("CODEFORGE_FORGE_TOKEN", TOKEN).arg("--event").arg(file.path()).output().unwrap();
+    assert!(output.status.success(), "{}", spoken(&output));
+    let comments = server.memory().comments.clone();
+    assert_eq!(comments.len(), 1, "{}", spoken(&output));
+    assert!(comments[0].thread == "issue 3" && comments[0].body.ends_with("Looked, @&#8203;ann."), "{comments:?}");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use super::Context;
 use super::error::CliError;
 use crate::engine::{Outgoing, Outlet};
 use crate::model::account::Ending;
-use crate::model::event::Event;
 use crate::model::forge::ForgeKind;
 use crate::port::forge::{ForgeAt, ForgeError};
 use crate::port::repository::Repository;
@@ -17,17 +16,18 @@ pub(super) const PREFIX: &str = "codeforge/";
 
 /// The outlet of a run on a laptop. Without a token, or without a known forge, it is closed: only a delivery that
 /// needs one fails then.
-pub(super) async fn outlet(repository: &dyn Repository, event: Event, cx: &Context<'_>) -> Result<Outlet, CliError> {
+pub(super) async fn outlet(repository: &dyn Repository, cx: &Context<'_>) -> Result<Outlet, CliError> {
     let Some(origin) = repository.remote_url("origin")? else { return Ok(Outlet::Closed) };
     let Some(at) = forge_at(&origin, &|name| given(cx.world, name))? else { return Ok(Outlet::Closed) };
     let forge = cx.world.forge(&at)?;
     Ok(Outlet::Forge(Arc::new(Outgoing {
         forge,
-        event,
+        event: None,
         prefix: given(cx.world, "CODEFORGE_BRANCH_PREFIX").unwrap_or_else(|| PREFIX.to_owned()),
         target: given(cx.world, "CODEFORGE_BASE_BRANCH"),
         hosts: Vec::new(),
         push_branches: false,
+        wording: None,
     })))
 }
 

@@ -6,7 +6,6 @@ use super::{Format, artifacts, forge, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, publish};
 use crate::model::account::{Ending, Spend};
 use crate::model::diagnostic::{Diagnostic, Severity};
-use crate::model::event::Event;
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
@@ -267,7 +266,7 @@ pub(super) async fn engine_in(
 ) -> Result<Engine, CliError> {
     let store = cx.world.store(folder).await?;
     let models = cx.world.chat(tape).map_err(CliError::usage)?;
-    let outlet = forge::outlet(&*repository, Event::default(), cx).await?;
+    let outlet = forge::outlet(&*repository, cx).await?;
     Ok(Engine {
         store,
         repository,

@@ -28,8 +28,11 @@ pub use drive::{Outcome, Stop};
 pub use gates::{Gated, NotGated};
 pub use sandboxes::choose;
 
+use crate::model::account::Account;
 use crate::model::budget::Allowance;
+use crate::model::delivery::{ChangeSet, Delivery};
 use crate::model::event::Event;
+use crate::model::finding::Finding;
 use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
 use crate::model::plan::{Plan, StepKind};
@@ -43,6 +46,7 @@ use crate::port::sandbox::{SandboxDriver, SandboxError};
 use crate::port::store::{Claim, Opening, RunHead, Store, StoreError, Summary};
 use crate::port::watch::Watch;
 use crate::run::State;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,8 +92,8 @@ pub enum Outlet {
 pub struct Outgoing {
     /// The forge.
     pub forge: Arc<dyn Forge>,
-    /// What happened.
-    pub event: Event,
+    /// What happened, as the forge told it; `None`: what the journal has of it.
+    pub event: Option<Event>,
     /// What names of our branches begin with.
     pub prefix: String,
     /// The branch that changes go to; `None`: the default branch.
@@ -98,6 +102,34 @@ pub struct Outgoing {
     pub hosts: Vec<String>,
     /// Whether a delivery `branch` is pushed, too. On a laptop it stays there.
     pub push_branches: bool,
+    /// Words of what is published; `None`: the delivery's own.
+    pub wording: Option<Wording>,
+}
+
+/// Makes the words of what is published.
+pub type Wording = Arc<dyn Fn(&Told<'_>) -> Words + Send + Sync>;
+
+/// What words are made of.
+pub struct Told<'a> {
+    /// The run so far.
+    pub account: &'a Account,
+    /// Values for templates: `steps` with their outputs, `inputs`, `event`.
+    pub context: &'a Value,
+    /// What is handed over.
+    pub delivery: &'a Delivery,
+    /// What changed.
+    pub changes: &'a ChangeSet,
+}
+
+/// Words of what is published: Markdown.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// A change's description.
+    pub body: String,
+    /// The comment that there is one of.
+    pub comment: Option<String>,
+    /// What a review remarks.
+    pub findings: Vec<Finding>,
 }
 
 /// Why an engine gave up. Everything acknowledged until then is in the journal, and the run can be resumed.

@@ -4,9 +4,11 @@
 
 use super::publish::{Publication, PublishError};
 use super::session::{LONGEST_VALUE, MAIN, Session};
-use super::{Outgoing, Outlet};
+use super::{Outgoing, Outlet, Told, Words};
+use crate::model::account::Account;
 use crate::model::chat::ChatRequest;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery, Published};
+use crate::model::event::Event;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
 use crate::model::journal::{Effect, Fault, Input, Purpose, Work};
@@ -98,6 +100,8 @@ pub(super) struct View {
     gates: Vec<crate::model::journal::GateResult>,
     cost: String,
     started_ms: i64,
+    /// What was done so far, where that is handed over.
+    account: Option<Account>,
     /// What the step's backend is asked.
     prompt: Option<Result<String, String>>,
 }
@@ -115,6 +119,7 @@ impl Session {
             gates: if delivering { last_gates(state) } else { Vec::new() },
             cost: cost_words(state),
             started_ms: state.started_ms,
+            account: delivering.then(|| crate::run::account(state)),
             prompt: matches!(effect.work, Work::RunBackend).then(|| self.backend_prompt(state, &effect)),
         };
         let session = Arc::clone(self);
@@ -519,7 +524,7 @@ impl Session {
             .await?;
         let delivered = match goes_out {
             None => delivered,
-            Some(out) => self.publish(&out, &delivery, delivered).await?,
+            Some(out) => self.publish(&out, view, &delivery, delivered).await?,
         };
         Ok(Input::DeliveryDone { key, delivered })
     }
@@ -542,6 +547,7 @@ impl Session {
     async fn publish(
         self: &Arc<Self>,
         out: &Out,
+        view: &View,
         delivery: &Delivery,
         delivered: Delivered,
     ) -> Result<Delivered, Trouble> {
@@ -561,13 +567,20 @@ impl Session {
                 let spec = &self.plan.deliver;
                 let run_key = if self.plan.key.is_empty() { self.run.as_str() } else { self.plan.key.as_str() };
                 let key = format!("{}/{run_key}", self.plan.workflow);
+                let event = outgoing.event.clone().unwrap_or_else(|| Event::read(&self.plan.event));
+                let words = match (&outgoing.wording, &view.account) {
+                    (Some(wording), Some(account)) => {
+                        wording(&Told { account, context: &view.context, delivery, changes: &delivered.changes })
+                    }
+                    _ => Words { body: delivery.body.clone(), ..Words::default() },
+                };
                 let publication = Publication {
                     delivery,
                     base: &self.base,
-                    event: &outgoing.event,
-                    findings: &[],
-                    body: &delivery.body,
-                    comment: None,
+                    event: &event,
+                    findings: &words.findings,
+                    body: &words.body,
+                    comment: words.comment.as_deref(),
                     key: &key,
                     draft: spec.draft,
                     labels: &spec.labels,

@@ -47,7 +47,8 @@ pub struct Request {
     pub models: Vec<ModelRef>,
     /// A policy to run under instead of the workflow's own; of limits, required gates and protected paths both hold.
     pub policy: Option<String>,
-    /// True: inputs come from outside of the command line, and are fenced as untrusted.
+    /// True: a CI job or a server asks, not a person at a command line. Inputs are fenced as untrusted, and
+    /// `deliver.otherwise`, the form for a laptop, does not count.
     pub outside: bool,
     /// The trigger's key; empty for a run by hand.
     pub key: String,
@@ -445,7 +446,8 @@ impl Compiler<'_> {
         let by_agents =
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
-        let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
+        let written = if self.request.outside { own.kind } else { own.otherwise.or(own.kind) };
+        let kind = self.request.deliver.or(written).unwrap_or(usual);
         let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
         DeliverSpec {
             kind,

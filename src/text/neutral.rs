@@ -121,8 +121,11 @@ fn pass(source: &str, hosts: &Hosts) -> String {
             }
             Event::End(TagEnd::Image) => pass.images = pass.images.saturating_sub(1),
             Event::Start(Tag::Link { link_type, dest_url, .. }) if opens => {
+                // `<a@b>` may be a mail address, or a mention in disguise.
+                let mail = (link_type == LinkType::Email).then(|| "mailto:".to_owned());
                 let auto = matches!(link_type, LinkType::Autolink | LinkType::Email);
-                pass.links.push(Open { range, inner: None, foreign: hosts.foreign(&dest_url), auto });
+                let foreign = mail.or_else(|| hosts.foreign(&dest_url));
+                pass.links.push(Open { range, inner: None, foreign, auto });
             }
             Event::End(TagEnd::Link) => pass.end_link(source),
             _ => {}
@@ -277,6 +280,7 @@ mod tests {
             ("www.evil.example/key", "(link to `www.evil.example` removed)"),
             ("https://forge.example@evil.example/key", "(link to `evil.example` removed)"),
             ("https://forge.example/a_b?c=@d#e", "https://forge.example/a_b?c=@d#e"),
+            ("x <a@ann>", "x (link to `mailto:` removed)"),
             ("[x](javascript:alert(1))", "x (link to `javascript:` removed)"),
             ("[x](//evil.example/k)", "x (link to `evil.example` removed)"),
             (

@@ -99,7 +99,7 @@ pub(super) async fn resolve(
 ///
 /// # Errors
 /// They may not, or nobody can be asked.
-pub(super) async fn access(ci: &Ci, start: &Start) -> Result<(), CliError> {
+pub async fn access(ci: &Ci, start: &Start) -> Result<(), CliError> {
     let Some(needs) = &start.access else { return Ok(()) };
     let wanted = match needs.access {
         Wanted::Read => Access::Read,

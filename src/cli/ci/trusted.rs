@@ -99,10 +99,10 @@ impl Commits {
         let known = |commit: String, stale: Option<String>| Ok(Trusted { branch: branch.clone(), commit, stale });
         // What happened on the branch itself was its tip then; a rerun comes later.
         let on_it = job.event.change.is_none() && job.event.git_ref.as_deref() == Some(full.as_str());
-        if let Some(commit) = job.event.sha.clone().filter(|_| on_it && job.attempt <= 1 && !job.fork) {
-            if self.checkout.has(&commit) {
-                return known(commit, None);
-            }
+        if let Some(commit) = job.event.sha.clone().filter(|_| on_it && job.attempt <= 1 && !job.fork)
+            && self.checkout.has(&commit)
+        {
+            return known(commit, None);
         }
         if self.from.url.is_none() && self.checkout.origin().is_none() {
             // No forge and no remote: the branch as it is here.
@@ -269,6 +269,9 @@ impl Commits {
         };
         let told = CliError::new(ending, message);
         let gone = matches!(error, FetchError::NoSuch(_));
+        if self.checkout.is_partial() {
+            return told.hint("the clone leaves contents of files out: check out without `filter:`");
+        }
         match self.home {
             _ if gone => told.hint("it was pushed over since; the newer push has a run of its own"),
             Home::Github => told

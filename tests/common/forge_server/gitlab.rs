@@ -28,13 +28,9 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("GET", []) => (200, json!({ "id": 1, "path_with_namespace": "acme/widgets", "default_branch": "main" })),
         ("GET", ["members", "all", id]) => {
             let memory = inner.memory();
-            let role = memory
-                .members
-                .iter()
-                .find(|(name, _)| user(name)["id"].to_string() == *id)
-                .map(|(_, role)| role.as_str());
+            let role = memory.members.iter().find(|(name, _)| number(name) == *id).map(|(_, role)| role.as_str());
             match role {
-                None if user(BOT)["id"].to_string() == *id => (200, json!({ "access_level": 30, "state": "active" })),
+                None if number(BOT) == *id => (200, json!({ "access_level": 30, "state": "active" })),
                 Some("blocked") => (200, json!({ "access_level": 40, "state": "blocked" })),
                 Some(role) => {
                     let level = match role {
@@ -174,6 +170,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         _ => not_found(),
     }
+}
+
+fn number(name: &str) -> String {
+    user(name)["id"].to_string()
 }
 
 fn strings(value: &Value) -> Vec<String> {

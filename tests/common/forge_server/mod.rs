@@ -49,7 +49,7 @@ enum Kind {
     Status(u16, Vec<(&'static str, String)>, Value),
     /// Done, and the connection closed before the answer.
     Lose,
-    /// Answered late.
+    /// Done, and answered late.
     Slow(Duration),
 }
 
@@ -65,7 +65,7 @@ impl Fault {
         Self { method, path: path.to_owned(), kind: Kind::Lose, times: 1 }
     }
 
-    /// The answer takes a while, once.
+    /// The request is carried out, and its answer takes a while, once.
     pub fn slow(method: &'static str, path: &str, time: Duration) -> Self {
         Self { method, path: path.to_owned(), kind: Kind::Slow(time), times: 1 }
     }
@@ -435,14 +435,14 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
         }
         return response;
     }
-    if let Some(Kind::Slow(time)) = &fault {
-        tokio::time::sleep(*time).await;
-    }
     let response = if git {
         repository::serve(&inner, &parts.method, &path, &query, &parts.headers, body).await
     } else {
         api(&inner, &parts.method, &path, &query, &parts.headers, &body)
     };
+    if let Some(Kind::Slow(time)) = &fault {
+        tokio::time::sleep(*time).await;
+    }
     if matches!(fault, Some(Kind::Lose)) {
         // What was done is done; the connection breaks off before the answer is whole.
         let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("scripted"))]);
