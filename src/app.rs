@@ -1,10 +1,13 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, catalog, clock, gateway, git, llm, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, ci, clock, gateway, git, llm, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
+use crate::model::ci::CiJob;
+use crate::port::checkout::Checkout;
+use crate::port::ci::CiError;
 use crate::port::clock::Clock;
 use crate::port::gateway::Gateway;
 use crate::port::model::{Catalog, ChatModel};
@@ -169,8 +172,16 @@ impl World for RealWorld {
         variable(name)
     }
 
+    fn ci(&self) -> Result<CiJob, CiError> {
+        ci::job(&variable, &self.cwd)
+    }
+
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
         git::open(at)
+    }
+
+    fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError> {
+        git::checkout(at, Arc::new(variable))
     }
 
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {

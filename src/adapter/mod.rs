@@ -2,6 +2,7 @@
 
 pub mod cassette;
 pub mod catalog;
+pub mod ci;
 pub mod clock;
 pub mod fake;
 pub mod gateway;

@@ -5,6 +5,7 @@
 //! with [`Context::say`].
 
 pub mod backends;
+pub mod ci;
 pub mod completions;
 pub mod costs;
 pub mod demo;
@@ -93,6 +94,8 @@ pub enum Command {
     Validate(validate::Args),
     /// Run a workflow in a repository: the main job
     Run(run::Args),
+    /// The main job in a CI system: reads its environment and event, runs what matches, reports
+    Ci(ci::Args),
     /// The main job on a sample repository with recorded model answers: no key, no account
     Demo(demo::Args),
     /// Continue a run that was interrupted or killed
@@ -127,6 +130,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
     match command {
         Command::Validate(args) => validate::run(args, cx).await,
         Command::Run(args) => run::run(args, cx, stop).await,
+        Command::Ci(args) => ci::run(args, cx, stop).await,
         Command::Demo(args) => demo::run(args, cx, stop).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,
         Command::Replay(args) => replay::run(args, cx, stop).await,

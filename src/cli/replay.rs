@@ -168,6 +168,7 @@ fn request(args: &Args, recording: &Recording, recorded: &Plan, library: &Librar
         budget_usd: options.budget_usd,
         models: models(recorded, library),
         allow_unpriced: true,
+        ..plan::Request::default()
     }
 }
 

@@ -115,6 +115,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         budget_usd: args.budget,
         models: cx.world.models(&tape),
         allow_unpriced: matches!(tape, Tape::Play(_)),
+        ..plan::Request::default()
     };
     let plan = compile(&library, &request, cx)?;
     if args.dry_run {
@@ -133,7 +134,7 @@ pub(super) struct Order {
 }
 
 /// Shows a plan and what it would cost; spends nothing.
-async fn look(plan: &Plan, repository: &dyn Repository, cx: &Context<'_>) -> Result<(), CliError> {
+pub(super) async fn look(plan: &Plan, repository: &dyn Repository, cx: &Context<'_>) -> Result<(), CliError> {
     let store = cx.world.store(repository.state_dir()).await?;
     let runs = store.runs(QUOTED_RUNS).await?.into_iter();
     let ended = runs.filter(|(head, summary)| head.workflow == plan.workflow && summary.ending.is_some());
@@ -271,7 +272,11 @@ pub(super) async fn conclude(engine: &Engine, outcome: Outcome, cx: &Context<'_>
     }
 }
 
-fn write_trajectory(engine: &Engine, run: &RunId, rows: &[crate::model::journal::Row]) -> std::io::Result<PathBuf> {
+pub(super) fn write_trajectory(
+    engine: &Engine,
+    run: &RunId,
+    rows: &[crate::model::journal::Row],
+) -> std::io::Result<PathBuf> {
     let folder = engine.run_folder(run);
     std::fs::create_dir_all(&folder)?;
     // Runs are nobody's change: the folder ignores itself.

@@ -9,6 +9,8 @@ pub mod backend;
 pub mod budget;
 pub mod catalog;
 pub mod chat;
+pub mod ci;
+pub mod coverage;
 pub mod delivery;
 pub mod diagnostic;
 pub mod event;

@@ -11,6 +11,7 @@ mod event;
 mod inputs;
 mod models;
 mod quality;
+pub mod scope;
 mod shared;
 
 pub use compile::{Request, compile};

@@ -1,6 +1,8 @@
 //! What the engine needs from the world, as small traits. Adapters implement them; each has one compliance suite
 //! that all its adapters run.
 
+pub mod checkout;
+pub mod ci;
 pub mod clock;
 pub mod gateway;
 pub mod model;

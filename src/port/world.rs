@@ -1,5 +1,7 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
+use super::checkout::Checkout;
+use super::ci::CiError;
 use super::clock::Clock;
 use super::gateway::Gateway;
 use super::model::{Catalog, ChatModel};
@@ -8,6 +10,7 @@ use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
+use crate::model::ci::CiJob;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +24,23 @@ pub trait World: Send + Sync {
     /// A variable of the environment; the only way to it.
     fn env(&self, name: &str) -> Option<String>;
 
+    /// The CI job that we are: its environment and its event.
+    ///
+    /// # Errors
+    /// [`CiError`]: what is missing or cannot be understood.
+    fn ci(&self) -> Result<CiJob, CiError>;
+
     /// The repository that `at` lies in.
     ///
     /// # Errors
     /// [`RepositoryError::NotARepository`].
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
+
+    /// The checkout that `at` lies in, for a CI job.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`].
+    fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError>;
 
     /// Makes a folder a repository, with all its files in one commit.
     ///

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 mod anthropic;
+pub mod hub;
 pub mod model_server;
 pub mod recorded;
 pub mod stage;

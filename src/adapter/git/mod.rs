@@ -5,10 +5,12 @@
 //! a run that keeps its base commit from being collected.
 
 mod beneath;
+mod checkout;
 mod copy;
 mod create;
 mod deliver;
 mod diff;
+mod fetch;
 mod files;
 mod filters;
 mod guard;
@@ -16,6 +18,7 @@ mod history;
 mod ignores;
 mod overlay;
 mod patch;
+mod pinned;
 mod recorded;
 mod restore;
 mod scan;
@@ -26,6 +29,7 @@ mod trees;
 mod upper;
 mod workspace;
 
+pub use checkout::checkout;
 pub use create::create;
 
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
@@ -70,6 +74,10 @@ pub fn open(at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
 /// # Errors
 /// As [`open`].
 pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, RepositoryError> {
+    Ok(Arc::new(Repo(inner(at, force)?)))
+}
+
+fn inner(at: &Path, force: Force) -> Result<Arc<Inner>, RepositoryError> {
     sys::prepare_libgit2();
     let none: [&OsStr; 0] = [];
     let user = git2::Repository::open_ext(at, RepositoryOpenFlags::empty(), none).map_err(|error| {
@@ -98,7 +106,7 @@ pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, Reposit
     let store = Store::open(&state, &objects)?;
     let git_dir = user.path().to_path_buf();
     let known = Mutex::default();
-    Ok(Arc::new(Repo(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))))
+    Ok(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))
 }
 
 /// What all parts share.
@@ -109,7 +117,7 @@ pub(crate) struct Inner {
     objects: PathBuf,
     store: Store,
     force: Force,
-    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run.
+    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run, or of a CI job.
     head: Option<Oid>,
     known: Mutex<Option<Stock>>,
 }
@@ -259,14 +267,18 @@ impl Inner {
         Ok(format!("refs/codeforge/{}/{}", plain_name("run", run.as_str())?, plain_name("key", key)?))
     }
 
-    /// Keeps HEAD's commit, and so the objects that snapshots share with it, from being collected.
+    /// Keeps the head's commit, and so the objects that snapshots share with it, from being collected.
     fn keep_base(&self, run: &RunId) -> Result<(), RepositoryError> {
         let user = self.user()?;
         let name = self.ref_name(run, "base")?;
         if user.find_reference(&name).is_ok() {
             return Ok(());
         }
-        if let Some(commit) = head_commit(&user)? {
+        let head = match self.head {
+            Some(head) => Some(head),
+            None => head_commit(&user)?,
+        };
+        if let Some(commit) = head {
             user.reference(&name, commit, false, "codeforge: keeps a run's base")
                 .map_err(|error| broken(format!("writing {name}"), error))?;
         }
