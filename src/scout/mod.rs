@@ -296,6 +296,11 @@ fn kit(draft: &Draft, files: usize, candidates: &[&Candidate]) -> Kit {
     };
     let (tests, lint) = (best(Role::Tests), best(Role::Lint));
     let mut setup: Vec<Found> = best(Role::Setup).into_iter().collect();
+    // These make an environment of their own, and look at no other.
+    let isolated = |found: &Found| found.command.starts_with("tox ") || found.command.starts_with("nox ");
+    if draft.language == Language::Python && tests.as_ref().is_some_and(isolated) {
+        setup.clear();
+    }
     setup.extend(python::more_setup(draft, tests.as_ref(), lint.as_ref(), setup.is_empty()));
     let folder = draft.manifest.rsplit_once('/').map_or("", |(folder, _)| folder);
     Kit {

@@ -119,7 +119,7 @@ pub(super) fn read(tree: &Tree<'_>) -> Option<Draft> {
     for candidate in &mut candidates {
         candidate.language = Some(Language::Python);
     }
-    let image = if manager == "uv" { "ghcr.io/astral-sh/uv:python3.13-bookworm" } else { "python:3.13" };
+    let image = "python:3.13";
     Some(Draft {
         language: Language::Python,
         manifest,
