@@ -18,6 +18,7 @@ pub mod policy;
 pub mod port;
 pub mod report;
 pub mod run;
+pub mod scout;
 pub mod template;
 pub mod text;
 pub mod trigger;

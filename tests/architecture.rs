@@ -11,7 +11,7 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     let stage = vec!["model", "workflow::schema", "template", "text"];
     let mut table: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     table.insert("model", vec![]);
-    for room in ["workflow", "trigger", "plan", "run", "agent", "policy", "gate", "deliver"] {
+    for room in ["workflow", "trigger", "plan", "run", "agent", "policy", "gate", "deliver", "scout"] {
         table.insert(room, stage.clone());
     }
     table.insert("template", vec!["model", "text"]);
@@ -31,16 +31,16 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
         "cli",
         vec![
             "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
-            "policy", "gate", "deliver", "cassette",
+            "policy", "gate", "deliver", "scout", "cassette",
         ],
     );
     table
 }
 
 /// Rooms without effects: neither tokio nor the parts of `std` that reach the world.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "model", "workflow", "trigger", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report",
-    "cassette",
+    "cassette", "scout",
 ];
 const WORLD: [&str; 9] = [
     "tokio",

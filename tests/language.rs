@@ -13,7 +13,7 @@ use codeforge::model::diagnostic::{Diagnostic, Severity};
 use codeforge::report::diagnostics::render;
 use codeforge::workflow::schema::{DocKind, codes, json_schema};
 use codeforge::workflow::{self, Source};
-use codeforge::{plan, report};
+use codeforge::{plan, report, trigger};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -78,12 +78,17 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
     let mut all = Vec::new();
     files(folder, "", &mut all);
     let mut sources = workflow::builtin();
+    let mut pipelines = Vec::new();
     for (name, path) in &all {
         let text = || expand(&std::fs::read_to_string(path).unwrap());
         let place = match name.as_str() {
             "in.yml" => ".codeforge/workflows/in.yml".to_owned(),
             "expected.txt" | "compile.args" | "env.txt" | "now.txt" | "memory.txt" => continue,
             name if name.starts_with("presets/") => continue,
+            name if name.starts_with("github/") => {
+                pipelines.push((format!(".github/workflows/{}", name.trim_start_matches("github/")), text()));
+                continue;
+            }
             name => format!(".codeforge/{name}"),
         };
         sources.push(Source { path: place, text: text(), builtin: false });
@@ -98,6 +103,7 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
     if let Ok(now) = std::fs::read_to_string(folder.join("now.txt")) {
         problems.extend(workflow::stale_prices(&library, now.trim().parse().unwrap()));
     }
+    problems.extend(trigger::firing::never_fires(&library, &pipelines, "acme/widgets"));
     if let Ok(arguments) = std::fs::read_to_string(folder.join("compile.args")) {
         let mut request = plan::Request { workflow: "in".into(), ..plan::Request::default() };
         if folder.join("env.txt").exists() {

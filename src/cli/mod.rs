@@ -14,6 +14,7 @@ pub mod demo;
 pub mod error;
 pub mod experience;
 pub mod forge;
+pub mod init;
 pub mod models;
 pub mod modes;
 pub mod phases;
@@ -95,6 +96,8 @@ pub enum Color {
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Write .codeforge/ and the CI files for the forge that is found
+    Init(init::Args),
     /// Check workflows, modes, policies, backends and configuration
     Validate(validate::Args),
     /// Run a workflow in a repository: the main job
@@ -135,6 +138,7 @@ pub enum Command {
 /// [`CliError`], whose ending is the exit code.
 pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
     match command {
+        Command::Init(args) => init::run(args, cx, stop).await,
         Command::Validate(args) => validate::run(args, cx).await,
         Command::Run(args) => run::run(args, cx, stop).await,
         Command::Ci(args) => ci::run(args, cx, stop).await,

@@ -1,10 +1,11 @@
 //! `codeforge validate`: all problems of all documents at once.
 
 use super::error::CliError;
-use super::{Context, Format, sources};
+use super::{Context, Format, init, sources};
 use crate::model::account::Ending;
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::report::diagnostics;
+use crate::trigger::firing;
 use crate::workflow::{self, Source};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,10 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         library.diagnostics.iter().filter(|problem| checked.contains(&problem.place.file)).cloned().collect();
     let now = cx.world.clock().now_ms();
     problems.extend(workflow::stale_prices(&library, now).into_iter().filter(|it| checked.contains(&it.place.file)));
+    let place = init::Place::find(&root, cx).unwrap_or_default();
+    let silent =
+        firing::never_fires(&library, &init::pipelines(&root), place.repository.as_deref().unwrap_or_default());
+    problems.extend(silent.into_iter().filter(|it| checked.contains(&it.place.file)));
     for age in library.pricing.ages(now).iter().filter(|age| age.builtin && age.is_stale()) {
         cx.say(&super::models::stale(age));
     }

@@ -78,11 +78,31 @@ pub trait Checkout: Send + Sync {
     /// [`RepositoryError`].
     fn left_out(&self, commit: &str) -> Result<Vec<String>, RepositoryError>;
 
+    /// The changes that came in, newest first, at most `limit`: from the commit that is checked out along first parents,
+    /// so that a merged branch is one change. The first commit of all is none.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn changes(&self, limit: usize) -> Result<Vec<CameIn>, RepositoryError>;
+
     /// The repository as if exactly this commit were checked out, with nothing dirty: for runs on it.
     ///
     /// # Errors
     /// [`RepositoryError`].
     fn at(&self, commit: &str) -> Result<Arc<dyn Repository>, RepositoryError>;
+}
+
+/// A change that came in: a merge, or a commit of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CameIn {
+    /// The commit that brought it.
+    pub commit: String,
+    /// The commit before it.
+    pub parent: String,
+    /// The message's first line.
+    pub subject: String,
+    /// The rest of the message.
+    pub body: String,
 }
 
 /// A file of a commit.

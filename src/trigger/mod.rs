@@ -4,6 +4,7 @@
 mod command;
 pub mod cron;
 mod filters;
+pub mod firing;
 mod key;
 
 pub use command::commands;

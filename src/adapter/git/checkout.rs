@@ -4,7 +4,7 @@ use super::store::{broken, shown};
 use super::trees::{self, COMMIT, LINK};
 use super::{Inner, diff, fetch, pinned};
 use crate::model::delivery::ChangeSet;
-use crate::port::checkout::{Checkout, Fetch, FetchError, File};
+use crate::port::checkout::{CameIn, Checkout, Fetch, FetchError, File};
 use crate::port::repository::{Repository, RepositoryError};
 use git2::{ErrorCode, Oid};
 use std::path::Path;
@@ -134,6 +134,31 @@ impl Checkout for Found {
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(broken(format!("looking for where {one} and {other} meet"), error)),
         }
+    }
+
+    fn changes(&self, limit: usize) -> Result<Vec<CameIn>, RepositoryError> {
+        let user = self.inner.user()?;
+        let failed = |error| broken("reading what came in".to_owned(), error);
+        let mut found = Vec::new();
+        let mut at = super::head_commit(&user)?;
+        while let Some(id) = at.filter(|_| found.len() < limit) {
+            let commit = user.find_commit(id).map_err(failed)?;
+            let Ok(parent) = commit.parent_id(0) else { break };
+            // Where a shallow clone is cut off, the commit before is not here.
+            if user.find_commit(parent).is_err() {
+                break;
+            }
+            let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
+            let (subject, body) = message.trim().split_once('\n').unwrap_or((message.trim(), ""));
+            found.push(CameIn {
+                commit: id.to_string(),
+                parent: parent.to_string(),
+                subject: subject.trim().to_owned(),
+                body: body.trim().to_owned(),
+            });
+            at = Some(parent);
+        }
+        Ok(found)
     }
 
     fn change(&self, from: &str, to: &str, cap: usize) -> Result<ChangeSet, RepositoryError> {
