@@ -1,0 +1,5 @@
+const { DefaultArtifactClient } = await import(`${process.env.TEST_ARTIFACT_CLIENT}/lib/artifact.js`)
+const client = new DefaultArtifactClient()
+const { artifact } = await client.getArtifact(process.env.INPUT_NAME)
+await client.downloadArtifact(artifact.id, { path: process.env.INPUT_PATH })
+console.log(`downloaded ${artifact.name}`)
