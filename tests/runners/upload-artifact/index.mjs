@@ -1,5 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
+// The client asks whether this is an Enterprise server, which it serves otherwise; where the test has its forge says nothing.
+process.env.GITHUB_SERVER_URL = 'https://github.com'
 const { DefaultArtifactClient } = await import(`${process.env.TEST_ARTIFACT_CLIENT}/lib/artifact.js`)
 const files = []
 for (const given of process.env.INPUT_PATH.split('\n').map(line => line.trim()).filter(Boolean)) {
