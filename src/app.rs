@@ -1,11 +1,15 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, catalog, clock, gateway, git, llm, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
+use crate::model::ci::CiJob;
+use crate::port::checkout::Checkout;
+use crate::port::ci::CiError;
 use crate::port::clock::Clock;
+use crate::port::forge::{Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
 use crate::port::model::{Catalog, ChatModel};
 use crate::port::repository::{Repository, RepositoryError};
@@ -119,7 +123,7 @@ impl RealWorld {
 
     /// Deadlines and attempts, as the environment sets them.
     fn settings(&self) -> Result<llm::Settings, String> {
-        let mut settings = llm::Settings::default();
+        let mut settings = llm::Settings { extra_ca: self.extra_ca(), ..llm::Settings::default() };
         let number = |name: &str| -> Result<Option<f64>, String> {
             match variable(name).filter(|text| !text.trim().is_empty()) {
                 None => Ok(None),
@@ -140,6 +144,11 @@ impl RealWorld {
             settings.attempts = (attempts as u32).clamp(1, 20);
         }
         Ok(settings)
+    }
+
+    /// A company's own CA.
+    fn extra_ca(&self) -> Option<PathBuf> {
+        variable("CODEFORGE_EXTRA_CA").filter(|file| !file.trim().is_empty()).map(|file| self.cwd.join(file))
     }
 
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
@@ -169,8 +178,16 @@ impl World for RealWorld {
         variable(name)
     }
 
+    fn ci(&self) -> Result<CiJob, CiError> {
+        ci::job(&variable, &self.cwd)
+    }
+
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
         git::open(at)
+    }
+
+    fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError> {
+        git::checkout(at, Arc::new(variable))
     }
 
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
@@ -227,6 +244,15 @@ impl World for RealWorld {
 
     fn catalog(&self) -> Result<Arc<dyn Catalog>, String> {
         Ok(Arc::new(catalog::Asker::new(Arc::new(variable))))
+    }
+
+    fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError> {
+        forge::open(
+            at,
+            Arc::clone(&self.clock),
+            Arc::new(bits),
+            forge::Settings { extra_ca: self.extra_ca(), ..forge::Settings::default() },
+        )
     }
 
     fn random(&self) -> u64 {

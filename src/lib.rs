@@ -20,4 +20,5 @@ pub mod report;
 pub mod run;
 pub mod template;
 pub mod text;
+pub mod trigger;
 pub mod workflow;

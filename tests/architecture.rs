@@ -11,7 +11,7 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     let stage = vec!["model", "workflow::schema", "template", "text"];
     let mut table: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     table.insert("model", vec![]);
-    for room in ["workflow", "plan", "run", "agent", "policy", "gate", "deliver"] {
+    for room in ["workflow", "trigger", "plan", "run", "agent", "policy", "gate", "deliver"] {
         table.insert(room, stage.clone());
     }
     table.insert("template", vec!["model", "text"]);
@@ -30,16 +30,17 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     table.insert(
         "cli",
         vec![
-            "engine", "report", "port", "model", "template", "text", "workflow", "plan", "run", "agent", "policy",
-            "gate", "deliver", "cassette",
+            "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
+            "policy", "gate", "deliver", "cassette",
         ],
     );
     table
 }
 
 /// Rooms without effects: neither tokio nor the parts of `std` that reach the world.
-const PURE: [&str; 12] = [
-    "model", "workflow", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report", "cassette",
+const PURE: [&str; 13] = [
+    "model", "workflow", "trigger", "plan", "run", "agent", "policy", "gate", "deliver", "template", "text", "report",
+    "cassette",
 ];
 const WORLD: [&str; 9] = [
     "tokio",

@@ -245,6 +245,7 @@ impl Fixture {
                 watch: Arc::new(Nobody),
                 owner: sqlite::owner(),
                 secrets: vec![],
+                outlet: codeforge::engine::Outlet::default(),
             };
             let run = RunId::from("test0001");
             let (_stop, stopped) = tokio::sync::watch::channel(false);

@@ -2,8 +2,10 @@
 
 pub mod cassette;
 pub mod catalog;
+pub mod ci;
 pub mod clock;
 pub mod fake;
+pub mod forge;
 pub mod gateway;
 pub mod git;
 pub mod llm;

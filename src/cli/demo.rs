@@ -65,6 +65,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         budget_usd: None,
         models: cx.world.models(&tape),
         allow_unpriced: true,
+        ..plan::Request::default()
     };
     let plan = compile(&library, &request, cx)?;
     cx.say(&format!(

@@ -6,13 +6,16 @@
 //! durable, and nothing that has a durable result is performed again.
 
 mod again;
+mod artifact;
 mod backend;
 mod compose;
 mod desk;
 mod drive;
 mod experience;
+mod gates;
 mod gateway;
 mod perform;
+pub mod publish;
 mod quality;
 mod record;
 mod sandboxes;
@@ -20,15 +23,19 @@ mod session;
 mod tools;
 
 pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
+pub use artifact::{Delivering, Extras, unpack};
 pub use drive::{Outcome, Stop};
+pub use gates::{Gated, NotGated};
 pub use sandboxes::choose;
 
 use crate::model::budget::Allowance;
+use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
 use crate::model::plan::{Plan, StepKind};
 use crate::model::usage::NanoUsd;
 use crate::port::clock::Clock;
+use crate::port::forge::Forge;
 use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
@@ -61,6 +68,36 @@ pub struct Engine {
     pub owner: String,
     /// Values that must never leave: keys and tokens from the environment.
     pub secrets: Vec<String>,
+    /// Where deliveries that a forge makes go.
+    pub outlet: Outlet,
+}
+
+/// Where deliveries that a forge makes go.
+#[derive(Clone, Default)]
+pub enum Outlet {
+    /// Nowhere: they fail, and say what is missing.
+    #[default]
+    Closed,
+    /// Nowhere: they are checked, and say what they would hand over. A replay's.
+    Mute,
+    /// To a forge.
+    Forge(Arc<Outgoing>),
+}
+
+/// A forge, and what was decided about what goes there.
+pub struct Outgoing {
+    /// The forge.
+    pub forge: Arc<dyn Forge>,
+    /// What happened.
+    pub event: Event,
+    /// What names of our branches begin with.
+    pub prefix: String,
+    /// The branch that changes go to; `None`: the default branch.
+    pub target: Option<String>,
+    /// Hosts, beside the forge's own, that links in our text may lead to.
+    pub hosts: Vec<String>,
+    /// Whether a delivery `branch` is pushed, too. On a laptop it stays there.
+    pub push_branches: bool,
 }
 
 /// Why an engine gave up. Everything acknowledged until then is in the journal, and the run can be resumed.

@@ -96,6 +96,9 @@ pub struct StepAccount {
     pub files: Vec<FileChange>,
     /// Its closing words, first line.
     pub summary: String,
+    /// What it handed over, where its answer has a form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<serde_json::Value>,
     /// Why it failed, where, and what to do.
     pub error: Option<String>,
     /// Gate results of all tries: (attempt, result, what it led to).

@@ -5,19 +5,24 @@
 //! a [`delivery::Delivered`].
 
 pub mod account;
+pub mod artifact;
 pub mod backend;
 pub mod budget;
 pub mod catalog;
 pub mod chat;
+pub mod ci;
+pub mod coverage;
 pub mod delivery;
 pub mod diagnostic;
 pub mod event;
 pub mod exec;
 pub mod experience;
 pub mod finding;
+pub mod forge;
 pub mod history;
 pub mod id;
 pub mod journal;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod progress;

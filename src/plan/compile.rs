@@ -45,8 +45,20 @@ pub struct Request {
     pub budget_usd: Option<f64>,
     /// Models that the caller found in the environment: for scenarios that the configuration does not route.
     pub models: Vec<ModelRef>,
+    /// A policy to run under instead of the workflow's own; of limits, required gates and protected paths both hold.
+    pub policy: Option<String>,
+    /// True: inputs come from outside of the command line, and are fenced as untrusted.
+    pub outside: bool,
+    /// The trigger's key; empty for a run by hand.
+    pub key: String,
+    /// Overrides what an empty change means.
+    pub if_no_changes: Option<IfNoChanges>,
     /// Lets models without a price run under a dollar cap (answers from a cassette cost nothing).
     pub allow_unpriced: bool,
+    /// The run ends in an artifact, and another process makes the delivery: of whatever kind.
+    pub held: bool,
+    /// Whether what the run leaves is there for later ones.
+    pub memory: super::Memory,
 }
 
 pub(super) struct Compiler<'a> {
@@ -134,6 +146,16 @@ impl Compiler<'_> {
         any
     }
 
+    /// The run's variables: the repository's commands, then the workflow's own.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let commands = self.library.config.commands.iter();
+        let commands = commands.map(|(name, text)| {
+            (format!("COMMAND_{}", name.as_str().replace('-', "_").to_uppercase()), text.0.clone())
+        });
+        let own = self.workflow.doc.env.iter().map(|(name, value)| (name.clone(), value.as_text()));
+        commands.chain(own).collect()
+    }
+
     fn plan(&mut self) -> Option<Plan> {
         let doc = &self.workflow.doc;
         // A configuration with errors is not a configuration: nothing may run under half of it.
@@ -147,6 +169,7 @@ impl Compiler<'_> {
         let deliver = self.deliver(&steps);
         let gates = self.gates(&policy, &deliver);
         self.prices(&limits, &steps);
+        self.forgotten(&limits, &steps);
         let mut steps = steps;
         for step in steps.values_mut() {
             step.gates.retain(|gate| gates.contains_key(gate));
@@ -169,7 +192,7 @@ impl Compiler<'_> {
             file: if self.workflow.builtin { "built in".into() } else { self.workflow.document.file.clone() },
             workflow_hash: short_hash(self.workflow.document.text.as_bytes(), 64),
             inputs: values,
-            trusted_inputs: trusted,
+            trusted_inputs: if self.request.outside { Vec::new() } else { trusted },
             event: event::shaped(&self.request.event),
             steps,
             gates,
@@ -177,15 +200,18 @@ impl Compiler<'_> {
             limits,
             warn_at,
             sandbox,
-            env: doc.env.iter().map(|(name, value)| (name.clone(), value.as_text())).collect(),
+            env: self.variables(),
             deliver,
             max_parallel: doc.max_parallel.map_or(DEFAULT_PARALLEL, |n| n as usize),
             protected_paths: protected,
-            key: String::new(),
+            key: self.request.key.clone(),
         })
     }
 
     fn policy(&mut self) -> Option<(Policy, Option<ResourcesDoc>)> {
+        if let Some(asked) = &self.request.policy {
+            return self.overridden(asked);
+        }
         if let Some(found) = self.library.policy_of(self.workflow) {
             return Some(found);
         }
@@ -197,6 +223,35 @@ impl Compiler<'_> {
             self.help(format!("policies: {}", names.join(", ")));
         }
         None
+    }
+
+    /// The policy that was asked for, with what the workflow's own holds in store beside its rules.
+    fn overridden(&mut self, asked: &str) -> Option<(Policy, Option<ResourcesDoc>)> {
+        let Some(mut policy) = self.library.policies.get(asked).cloned() else {
+            let mut problem = inputs::typed(format!("there is no policy `{asked}` to run under"));
+            let names: Vec<&str> = self.library.policies.keys().map(String::as_str).collect();
+            problem.help = Some(format!("policies: {}", names.join(", ")));
+            self.problems.push(problem);
+            return None;
+        };
+        let resources = self.library.policy_docs.get(asked).and_then(|loaded| loaded.doc.resources.clone());
+        if let Some((own, _)) = self.library.policy_of(self.workflow) {
+            policy.limits = policy.limits.stricter(&own.limits);
+            for path in own
+                .protected_paths
+                .into_iter()
+                .filter(|path| !policy.protected_paths.contains(path))
+                .collect::<Vec<_>>()
+            {
+                policy.protected_paths.push(path);
+            }
+            for gate in
+                own.require_gates.into_iter().filter(|gate| !policy.require_gates.contains(gate)).collect::<Vec<_>>()
+            {
+                policy.require_gates.push(gate);
+            }
+        }
+        Some((policy, resources))
     }
 
     /// The run's limits: of everything that sets one, the stricter.
@@ -391,23 +446,21 @@ impl Compiler<'_> {
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
         let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
-        if !DELIVERED_NOW.contains(&kind) {
-            let at = self.workflow.at(&["deliver", "as"]);
-            let name = serde_json::to_value(kind).ok();
-            let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
-            self.error(codes::NOT_YET, at, format!("this version cannot deliver as `{name}`"));
-            self.help("give --deliver none, patch, commit-local or branch");
-        }
+        let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
         DeliverSpec {
             kind,
             when: own.when.unwrap_or(DeliverWhen::GatesPassed),
             branch: own.branch.map(|text| text.0),
             title: own.title.map(|text| text.0),
             body: own.body.map(|text| text.0),
-            fail_if_no_changes: match own.if_no_changes {
+            fail_if_no_changes: match self.request.if_no_changes.or(own.if_no_changes) {
                 Some(choice) => choice == IfNoChanges::Fail,
                 None => by_agents,
             },
+            held: self.request.held,
+            draft: own.draft.or(config_draft).unwrap_or(true),
+            labels: own.labels.as_slice().to_vec(),
+            reviewers: own.reviewers.as_slice().to_vec(),
         }
     }
 
@@ -511,10 +564,6 @@ impl Compiler<'_> {
         }
     }
 }
-
-/// What this version can deliver.
-const DELIVERED_NOW: [DeliverKind; 4] =
-    [DeliverKind::None, DeliverKind::Patch, DeliverKind::CommitLocal, DeliverKind::Branch];
 
 fn goto(jump: &GotoDoc) -> Goto {
     Goto { target: StepId::from(jump.goto.as_str()), max_iterations: jump.max_iterations.unwrap_or(1) }

@@ -15,6 +15,7 @@ pub fn event_shape() -> Value {
         "command": { "name": null, "text": null },
         "change": {
             "number": null, "title": null, "body": null, "author": null, "url": null, "draft": null, "labels": null,
+            "files": null, "coverage": null, "diff": null, "since": null, "earlier": null,
             "head": { "ref": null, "sha": null, "repository": null },
             "base": { "ref": null, "sha": null, "repository": null }
         },

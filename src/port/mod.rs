@@ -1,7 +1,10 @@
 //! What the engine needs from the world, as small traits. Adapters implement them; each has one compliance suite
 //! that all its adapters run.
 
+pub mod checkout;
+pub mod ci;
 pub mod clock;
+pub mod forge;
 pub mod gateway;
 pub mod model;
 pub mod repository;

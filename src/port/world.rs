@@ -1,6 +1,9 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
+use super::checkout::Checkout;
+use super::ci::CiError;
 use super::clock::Clock;
+use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
 use super::model::{Catalog, ChatModel};
 use super::repository::{Repository, RepositoryError};
@@ -8,6 +11,7 @@ use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
+use crate::model::ci::CiJob;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +25,23 @@ pub trait World: Send + Sync {
     /// A variable of the environment; the only way to it.
     fn env(&self, name: &str) -> Option<String>;
 
+    /// The CI job that we are: its environment and its event.
+    ///
+    /// # Errors
+    /// [`CiError`]: what is missing or cannot be understood.
+    fn ci(&self) -> Result<CiJob, CiError>;
+
     /// The repository that `at` lies in.
     ///
     /// # Errors
     /// [`RepositoryError::NotARepository`].
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
+
+    /// The checkout that `at` lies in, for a CI job.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NotARepository`].
+    fn checkout(&self, at: &Path) -> Result<Arc<dyn Checkout>, RepositoryError>;
 
     /// Makes a folder a repository, with all its files in one commit.
     ///
@@ -70,6 +86,12 @@ pub trait World: Send + Sync {
     /// # Errors
     /// What keeps a client from being made, in words.
     fn catalog(&self) -> Result<Arc<dyn Catalog>, String>;
+
+    /// A forge.
+    ///
+    /// # Errors
+    /// [`ForgeError::Unsupported`] for an address that no token is sent to.
+    fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;

@@ -17,11 +17,12 @@ pub fn mermaid(account: &Account) -> String {
     let number: BTreeMap<&str, usize> =
         account.steps.iter().enumerate().map(|(at, step)| (step.id.as_str(), at)).collect();
     for (at, step) in account.steps.iter().enumerate() {
-        let mut text = format!("{}<br/>{} · {}", step.id, step.mode, caption(step));
+        let name = |text: &str| line(text, 64).replace(['"', '`'], "'").replace('<', "(").replace('>', ")");
+        let mut text = format!("{}<br/>{} · {}", name(step.id.as_str()), name(&step.mode), caption(step));
         if let Some(tries) = tries(step) {
             text.push_str(&format!("<br/>{tries}"));
         }
-        let _ = writeln!(out, "  s{at}[\"{}\"]:::{}", text.replace('"', "'"), class(step.status));
+        let _ = writeln!(out, "  s{at}[\"{text}\"]:::{}", class(step.status));
         for need in &step.needs {
             if let Some(from) = number.get(need.as_str()) {
                 let _ = writeln!(out, "  s{from} --> s{at}");

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod chart;
+pub mod ci;
 pub mod costs;
 pub mod dag;
 pub mod diagnostics;
@@ -18,8 +19,9 @@ pub mod trajectory;
 
 /// Untrusted text on one line: cleaned, inert in CI, at most `most` characters.
 pub(crate) fn line(text: &str, most: usize) -> String {
-    let cleaned = crate::text::invisible(&crate::text::inert_ci(&crate::text::clean(text)));
-    let joined = cleaned.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cleaned = crate::text::invisible(&crate::text::clean(text));
+    // Last, so that nothing that is taken out can put a command together.
+    let joined = crate::text::inert_ci(&cleaned.split_whitespace().collect::<Vec<_>>().join(" "));
     if joined.chars().count() <= most {
         return joined;
     }

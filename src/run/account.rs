@@ -38,6 +38,7 @@ pub fn account(state: &State) -> Account {
                 spend: step.spend,
                 files: step.files.clone(),
                 summary,
+                output: step.output.clone(),
                 error: step.error.clone(),
                 gates: step.gates.iter().map(|gate| (gate.attempt, gate.result.clone(), gate.led_to.clone())).collect(),
                 denials: step.denials.clone(),

@@ -7,6 +7,9 @@
 
 pub mod act;
 mod anthropic;
+pub mod artifacts;
+pub mod forge_server;
+pub mod hub;
 pub mod model_server;
 pub mod recorded;
 pub mod stage;

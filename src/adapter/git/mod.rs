@@ -5,17 +5,22 @@
 //! a run that keeps its base commit from being collected.
 
 mod beneath;
+mod checkout;
 mod copy;
 mod create;
 mod deliver;
 mod diff;
+mod exact;
+mod fetch;
 mod files;
 mod filters;
 mod guard;
 mod history;
 mod ignores;
+mod outgoing;
 mod overlay;
 mod patch;
+mod pinned;
 mod recorded;
 mod restore;
 mod scan;
@@ -26,11 +31,13 @@ mod trees;
 mod upper;
 mod workspace;
 
+pub use checkout::checkout;
 pub use create::create;
 
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
 use beneath::Sig;
@@ -70,6 +77,10 @@ pub fn open(at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
 /// # Errors
 /// As [`open`].
 pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, RepositoryError> {
+    Ok(Arc::new(Repo(inner(at, force)?)))
+}
+
+fn inner(at: &Path, force: Force) -> Result<Arc<Inner>, RepositoryError> {
     sys::prepare_libgit2();
     let none: [&OsStr; 0] = [];
     let user = git2::Repository::open_ext(at, RepositoryOpenFlags::empty(), none).map_err(|error| {
@@ -98,7 +109,7 @@ pub fn open_with(at: &Path, force: Force) -> Result<Arc<dyn Repository>, Reposit
     let store = Store::open(&state, &objects)?;
     let git_dir = user.path().to_path_buf();
     let known = Mutex::default();
-    Ok(Arc::new(Repo(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))))
+    Ok(Arc::new(Inner { root, git_dir, state, objects, store, force, head: None, known }))
 }
 
 /// What all parts share.
@@ -109,7 +120,7 @@ pub(crate) struct Inner {
     objects: PathBuf,
     store: Store,
     force: Force,
-    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run.
+    /// The commit that is shown as HEAD, where it is another one than the user's: that of a recorded run, or of a CI job.
     head: Option<Oid>,
     known: Mutex<Option<Stock>>,
 }
@@ -259,14 +270,18 @@ impl Inner {
         Ok(format!("refs/codeforge/{}/{}", plain_name("run", run.as_str())?, plain_name("key", key)?))
     }
 
-    /// Keeps HEAD's commit, and so the objects that snapshots share with it, from being collected.
+    /// Keeps the head's commit, and so the objects that snapshots share with it, from being collected.
     fn keep_base(&self, run: &RunId) -> Result<(), RepositoryError> {
         let user = self.user()?;
         let name = self.ref_name(run, "base")?;
         if user.find_reference(&name).is_ok() {
             return Ok(());
         }
-        if let Some(commit) = head_commit(&user)? {
+        let head = match self.head {
+            Some(head) => Some(head),
+            None => head_commit(&user)?,
+        };
+        if let Some(commit) = head {
             user.reference(&name, commit, false, "codeforge: keeps a run's base")
                 .map_err(|error| broken(format!("writing {name}"), error))?;
         }
@@ -416,6 +431,45 @@ impl Repository for Repo {
 
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         deliver::deliver(&self.0, base, delivery, patch_to)
+    }
+
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        exact::lay_in(&self.0, base, delivery)
+    }
+
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        exact::take_out(&self.0, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        let commit =
+            Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error))?;
+        Ok(TreeId(exact::tree_of(&self.0, commit)?.to_string()))
+    }
+
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        outgoing::find(&self.0, self.0.oid(from)?, self.0.oid(to)?, found)
+    }
+
+    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
+        outgoing::commit(&self.0, base, delivery)
+    }
+
+    fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        outgoing::pack(&self.0, commit, known)
+    }
+
+    fn take_pack(&self, pack: &[u8]) -> Result<(), RepositoryError> {
+        outgoing::take_pack(&self.0, pack)
+    }
+
+    fn remote_url(&self, name: &str) -> Result<Option<String>, RepositoryError> {
+        outgoing::remote_url(&self.0, name)
     }
 
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

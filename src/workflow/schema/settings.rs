@@ -2,7 +2,8 @@
 
 use super::docs::{DeliverChoice, GateDoc, OutputDoc, ResourcesDoc, SandboxDoc};
 use super::kinds::{
-    Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Span, StopText, ToolGlob, ToolName, Url,
+    Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Shell, Span, StopText, ToolGlob, ToolName,
+    Url,
 };
 use super::memory::{ExperienceDoc, HistoryDoc, ModeExperienceDoc, RecommendDoc};
 use crate::model::exec::ExecMode;
@@ -276,6 +277,10 @@ pub struct ConfigDoc {
     /// The repository's own checks, which workflows and policies refer to by name.
     #[serde(default)]
     pub gates: BTreeMap<Name, GateDoc>,
+    /// The repository's own commands for workflows: the command `lint-fix` reaches every step as the variable
+    /// `COMMAND_LINT_FIX`.
+    #[serde(default)]
+    pub commands: BTreeMap<Name, Shell>,
     /// Money.
     #[serde(default)]
     pub budget: Option<ConfigBudgetDoc>,
@@ -288,6 +293,9 @@ pub struct ConfigDoc {
     /// What is handed over.
     #[serde(default)]
     pub delivery: Option<DeliveryDoc>,
+    /// How CI jobs end.
+    #[serde(default)]
+    pub ci: Option<CiDoc>,
     /// Branches whose configuration is trusted.
     #[serde(default)]
     pub trusted_branches: Vec<String>,
@@ -303,6 +311,38 @@ pub struct ConfigDoc {
     /// Telemetry of our own; off where it is not set.
     #[serde(default)]
     pub telemetry: Option<TelemetryDoc>,
+    /// What outlives a CI runner, which forgets.
+    #[serde(default)]
+    pub state: Option<StateDoc>,
+}
+
+/// What outlives a CI runner: money spent per change, person and day, findings, experience. Only runs of a trusted branch
+/// write it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateDoc {
+    /// Where it is. Default: none.
+    #[serde(default)]
+    pub store: Option<StateStore>,
+    /// The folder that the CI system's cache brings and takes, for `cache`. Default: $CODEFORGE_STATE_DIR.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The branch that holds it, for `branch`. Default: codeforge/state.
+    #[serde(default)]
+    pub branch: Option<String>,
+}
+
+/// Where a runner's state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StateStore {
+    /// Nowhere: each job begins anew.
+    #[default]
+    None,
+    /// In a folder that the CI system's cache restores.
+    Cache,
+    /// On a branch of the repository.
+    Branch,
 }
 
 /// A model.
@@ -441,6 +481,25 @@ pub struct ConfigBudgetDoc {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub per_run_tokens: Option<u64>,
+}
+
+/// How CI jobs end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CiDoc {
+    /// What a provider, forge or sandbox that is unavailable after retries means. Default: fail.
+    #[serde(default)]
+    pub on_unavailable: Option<OnUnavailableDoc>,
+}
+
+/// What being unavailable means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnavailableDoc {
+    /// Exit code 5.
+    Fail,
+    /// Neither good nor bad: exit code 0, said loudly.
+    Neutral,
 }
 
 /// The code host.

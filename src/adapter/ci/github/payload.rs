@@ -1,0 +1,195 @@
+//! GitHub's events → [`Event`]. The same payloads come in a runner's file and over a webhook.
+
+use crate::adapter::ci::commit;
+use crate::adapter::ci::json::{at, number, text, word, words, yes};
+use crate::model::event::{Change, Comment, Event, EventKind, Hook, Issue, Push, Side, Tick};
+use serde_json::Value;
+
+/// The events that are known, for messages.
+pub const KNOWN: &str = "pull_request, pull_request_target, push, schedule, issues, issue_comment, merge_group, \
+                         workflow_dispatch and repository_dispatch";
+
+/// Why a payload is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PayloadError {
+    /// An event of a name that is not known.
+    Unknown(String),
+    /// What is wrong with it.
+    Broken(String),
+}
+
+/// What a payload says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Payload {
+    /// What happened.
+    pub event: Event,
+    /// The repository's default branch.
+    pub default_branch: Option<String>,
+    /// The commit that it is about.
+    pub head: Option<String>,
+    /// The commit that the head is compared with.
+    pub base: Option<String>,
+}
+
+/// Reads the payload of the event `name`.
+///
+/// # Errors
+/// [`PayloadError`]. What may be missing is `None`; what may not is an error.
+pub fn event(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
+    if !payload.is_object() {
+        return Err(PayloadError::Broken("it is not a JSON object".to_owned()));
+    }
+    let mut read = Payload::default();
+    let event = &mut read.event;
+    event.action = word(payload, &["action"]);
+    event.actor = word(payload, &["sender", "login"]);
+    event.actor_is_bot = is_bot(at(payload, &["sender"]));
+    event.repository = word(payload, &["repository", "full_name"]);
+    event.label = word(payload, &["label", "name"]);
+    read.default_branch = word(payload, &["repository", "default_branch"]);
+    match name {
+        "pull_request" | "pull_request_target" => {
+            let change = change(at(payload, &["pull_request"]))?;
+            (read.head, read.base) = (change.head.sha.clone(), change.base.sha.clone());
+            read.event.kind = EventKind::PullRequest;
+            read.event.change = Some(change);
+        }
+        "push" => push(payload, &mut read)?,
+        "schedule" => {
+            event.kind = EventKind::Schedule;
+            event.schedule = Some(Tick { cron: word(payload, &["schedule"]), at: None });
+        }
+        "issues" => {
+            event.kind = EventKind::Issues;
+            event.issue = Some(issue(at(payload, &["issue"]))?);
+        }
+        "issue_comment" => {
+            event.kind = EventKind::IssueComment;
+            let about = at(payload, &["issue"]);
+            let issue = issue(about)?;
+            if at(about, &["pull_request"]).is_object() {
+                // Where its head is, the event does not say: it is asked for, and a fork until then.
+                event.change = Some(Change {
+                    number: issue.number,
+                    title: issue.title,
+                    body: issue.body,
+                    author: issue.author,
+                    url: issue.url,
+                    draft: yes(about, &["draft"]),
+                    labels: issue.labels,
+                    ..Change::default()
+                });
+            } else {
+                event.issue = Some(issue);
+            }
+            event.comment = Some(comment(payload)?);
+        }
+        "merge_group" => {
+            let group = at(payload, &["merge_group"]);
+            event.kind = EventKind::MergeGroup;
+            event.git_ref = word(group, &["head_ref"]);
+            read.head = word(group, &["head_sha"]).and_then(|sha| commit(&sha));
+            read.base = word(group, &["base_sha"]).and_then(|sha| commit(&sha));
+            if read.head.is_none() {
+                return Err(PayloadError::Broken("`merge_group.head_sha` is no commit".to_owned()));
+            }
+        }
+        "workflow_dispatch" => {
+            event.kind = EventKind::WorkflowDispatch;
+            event.git_ref = word(payload, &["ref"]);
+            let inputs = at(payload, &["inputs"]).as_object();
+            event.inputs =
+                inputs.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), scalar(value)?))).collect();
+        }
+        "repository_dispatch" => {
+            event.kind = EventKind::Webhook;
+            event.webhook = Some(Hook {
+                event: event.action.clone().unwrap_or_default(),
+                payload: at(payload, &["client_payload"]).clone(),
+            });
+        }
+        other => return Err(PayloadError::Unknown(other.to_owned())),
+    }
+    Ok(read)
+}
+
+fn push(payload: &Value, read: &mut Payload) -> Result<(), PayloadError> {
+    let event = &mut read.event;
+    event.kind = EventKind::Push;
+    event.git_ref = word(payload, &["ref"]);
+    let Some(name) = event.git_ref.as_deref() else {
+        return Err(PayloadError::Broken("`ref` is missing".to_owned()));
+    };
+    let id = |key: &str| word(payload, &[key]).and_then(|sha| commit(&sha));
+    let (before, after) = (id("before"), id("after"));
+    read.head = after.clone();
+    read.base = before.clone();
+    event.push = Some(Push {
+        before,
+        after,
+        branch: name.strip_prefix("refs/heads/").map(str::to_owned),
+        tag: name.strip_prefix("refs/tags/").map(str::to_owned),
+    });
+    Ok(())
+}
+
+fn change(pull: &Value) -> Result<Change, PayloadError> {
+    let side = |name: &str| Side {
+        branch: word(pull, &[name, "ref"]).unwrap_or_default(),
+        sha: word(pull, &[name, "sha"]).and_then(|sha| commit(&sha)),
+        repository: word(pull, &[name, "repo", "full_name"]),
+        repository_id: number(pull, &[name, "repo", "id"]),
+    };
+    let number =
+        number(pull, &["number"]).ok_or_else(|| PayloadError::Broken("`pull_request.number` is missing".to_owned()))?;
+    Ok(Change {
+        number,
+        title: text(pull, &["title"]).unwrap_or_default(),
+        body: text(pull, &["body"]).unwrap_or_default(),
+        author: word(pull, &["user", "login"]),
+        url: word(pull, &["html_url"]),
+        draft: yes(pull, &["draft"]),
+        labels: words(pull, &["labels"], "name"),
+        head: side("head"),
+        base: side("base"),
+    })
+}
+
+fn issue(issue: &Value) -> Result<Issue, PayloadError> {
+    let number =
+        number(issue, &["number"]).ok_or_else(|| PayloadError::Broken("`issue.number` is missing".to_owned()))?;
+    Ok(Issue {
+        number,
+        title: text(issue, &["title"]).unwrap_or_default(),
+        body: text(issue, &["body"]).unwrap_or_default(),
+        author: word(issue, &["user", "login"]),
+        url: word(issue, &["html_url"]),
+        labels: words(issue, &["labels"], "name"),
+    })
+}
+
+fn comment(payload: &Value) -> Result<Comment, PayloadError> {
+    let comment = at(payload, &["comment"]);
+    let id = number(comment, &["id"]).ok_or_else(|| PayloadError::Broken("`comment.id` is missing".to_owned()))?;
+    Ok(Comment {
+        id,
+        body: text(comment, &["body"]).unwrap_or_default(),
+        before: text(payload, &["changes", "body", "from"]),
+        author: word(comment, &["user", "login"]),
+        url: word(comment, &["html_url"]),
+    })
+}
+
+/// Whether an account is a program: by its type, or by its name where there is none.
+fn is_bot(user: &Value) -> bool {
+    word(user, &["type"]).is_some_and(|kind| kind.eq_ignore_ascii_case("bot"))
+        || word(user, &["login"]).is_some_and(|name| name.ends_with("[bot]"))
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,65 @@
+//! CI systems: environment and event file → [`CiJob`].
+//!
+//! What a vendor says is read here and nowhere else. A value of the wrong type counts as absent, an absent one as the
+//! safe answer: a change of which nobody says where its head lies is a fork.
+
+mod container;
+pub mod github;
+pub mod gitlab;
+pub mod json;
+
+use crate::model::ci::CiJob;
+use crate::port::ci::CiError;
+use serde_json::Value;
+use std::io::Read;
+use std::path::Path;
+
+/// The largest event that is read: as much as a forge sends.
+const LARGEST: u64 = 25 << 20;
+
+/// A variable by its name.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The job that we run in.
+///
+/// # Errors
+/// [`CiError`].
+pub fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
+    if is_true(env, "GITHUB_ACTIONS") {
+        github::job(env, cwd)
+    } else if is_true(env, "GITLAB_CI") {
+        gitlab::job(env, cwd)
+    } else {
+        container::job(env, cwd)
+    }
+}
+
+fn is_true(env: Env<'_>, name: &str) -> bool {
+    text(env, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// A variable's value; an empty one counts as not given.
+fn text(env: Env<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.trim().is_empty())
+}
+
+/// Reads an event's file.
+fn read(file: &Path) -> Result<Value, CiError> {
+    let broken = |why: String| CiError::Broken { file: file.display().to_string(), why };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|error| broken(error.to_string()))?;
+    opened.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| broken(error.to_string()))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(broken(format!("it has more than {} MiB", LARGEST >> 20)));
+    }
+    // Whatever is before the first brace is a byte order mark.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(bytes).map_err(|error| broken(format!("it is not JSON: {error}")))
+}
+
+/// A full commit id; the one of zeros stands for none.
+fn commit(text: &str) -> Option<String> {
+    let id = text.trim();
+    let full = matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (full && id.bytes().any(|byte| byte != b'0')).then(|| id.to_ascii_lowercase())
+}

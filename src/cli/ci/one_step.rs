@@ -1,0 +1,467 @@
+//! Everything in one job: what matches is run, one after the other; the worst ending is the job's.
+
+use super::outputs::{Outputs, Reports};
+use super::trusted::Difference;
+use super::{Ci, Done, Told, asking, blocking, phases, publish, say};
+use crate::cli::error::CliError;
+use crate::cli::state::State;
+use crate::cli::{Context, run as running, watching};
+use crate::engine::{Engine, Extras, Outcome, Outlet, Stop};
+use crate::model::account::{Account, Ending};
+use crate::model::artifact::Part;
+use crate::model::ci::Home;
+use crate::model::diagnostic::Severity;
+use crate::model::event::Event;
+use crate::model::finding::Finding;
+use crate::model::id::{RunId, short_hash};
+use crate::model::plan::{Plan, StepKind};
+use crate::model::recording::RunOptions;
+use crate::plan::{self, scope};
+use crate::port::repository::Repository;
+use crate::port::world::Tape;
+use crate::report::{self, ci as reports, ci::log::Reader};
+use crate::text;
+use crate::trigger::{self, Start};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The longest file that findings are looked up in.
+const LARGEST: usize = 1024 * 1024;
+/// The longest prompt from a file, in bytes.
+const PROMPT: u64 = 256 * 1024;
+
+/// Runs what matches.
+///
+/// # Errors
+/// What keeps it from running; how runs end is no error.
+pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<Done, CliError> {
+    say(
+        cx,
+        "one step: this job runs the agents and holds the token that writes. That is weaker than the phases `agent`, \
+         `gate` and `deliver` as jobs of their own (docs/ci.md)",
+    );
+    refuse_fork(ci)?;
+    work(ci, told, cx, stop, None).await
+}
+
+/// Runs what matches. `parts`: nothing is handed over, and what was made goes there.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn work(
+    ci: &Ci,
+    told: &mut Told,
+    cx: &Context<'_>,
+    stop: Stop,
+    mut parts: Option<&mut Vec<Part>>,
+) -> Result<Done, CliError> {
+    let mut starts = ci.decide(cx).await?;
+    if parts.is_some() {
+        starts = phases::asked_for(ci, starts, cx);
+    }
+    if starts.is_empty() {
+        let why = "nothing here runs on this event";
+        say(cx, &format!("skipped: {why}"));
+        told.outputs.set("final-message", why);
+        return Ok(Done::Skipped);
+    }
+    if parts.is_none() && ci.job.fork && ci.job.event.change.is_some() {
+        return Err(from_fork(ci));
+    }
+    let head = ci.head().await?;
+    let checkout = Arc::clone(&ci.commits.checkout);
+    let at = head.clone();
+    for line in blocking(move || Ok(checkout.left_out(&at)?)).await? {
+        say(cx, &format!("note: {line}"));
+    }
+    for start in &starts {
+        asking::access(ci, start).await?;
+    }
+    let kept = ci.state(&head, cx)?;
+    let mut worst: Option<(Ending, Outputs)> = None;
+    let mut sums = Sums::default();
+    for start in &starts {
+        let reports = if starts.len() > 1 { ci.reports.within(&start.workflow) } else { ci.reports.clone() };
+        let Some((ending, outputs, account)) =
+            one(ci, start, &head, &reports, &kept, &mut parts, cx, stop.clone()).await?
+        else {
+            worst.get_or_insert((Ending::Done, Outputs::default()));
+            continue;
+        };
+        sums.add(&account);
+        if worst.as_ref().is_none_or(|(so_far, _)| badness(ending) >= badness(*so_far)) {
+            worst = Some((ending, outputs));
+        }
+        if ending == Ending::Cancelled {
+            break;
+        }
+    }
+    let Some((ending, outputs)) = worst else { return Ok(Done::Skipped) };
+    told.outputs = outputs;
+    sums.set(&mut told.outputs);
+    Ok(Done::Ended(ending))
+}
+
+/// A fork's code must not run beside a token that writes.
+fn refuse_fork(ci: &Ci) -> Result<(), CliError> {
+    // Most comments are no commands, and nobody wants to hear of those.
+    let refused = ci.job.fork && ci.job.event.change.is_some() && ci.job.event.comment.is_none();
+    if refused { Err(from_fork(ci)) } else { Ok(()) }
+}
+
+fn from_fork(ci: &Ci) -> CliError {
+    let change = ci.job.event.change.clone().unwrap_or_default();
+    let from = change.head.repository.as_deref().unwrap_or("a repository that nobody names");
+    CliError::new(
+        Ending::Denied,
+        format!(
+            "change {} comes from a fork ({from}), and one step would run its code in the job that holds the token: \
+             refused",
+            change.number
+        ),
+    )
+    .hint("run the phases as jobs of their own: `phase: agent`, then `phase: gate`, then `phase: deliver` (docs/ci.md)")
+    .hint("or leave changes from forks out of this job: `if: github.event.pull_request.head.repo.full_name == github.repository`")
+}
+
+/// Which of two endings is the job's.
+pub(super) fn badness(ending: Ending) -> u8 {
+    match ending {
+        Ending::Done => 0,
+        Ending::Failed => 1,
+        Ending::Limit => 2,
+        Ending::Unavailable => 3,
+        Ending::Misconfigured => 4,
+        Ending::Denied => 5,
+        Ending::Cancelled => 6,
+    }
+}
+
+/// Compiles a workflow that is to run: the plan, and the event as it sees it. `request`: what the phase adds.
+///
+/// # Errors
+/// All that is wrong with it is shown; exit code 2.
+pub async fn planned(
+    ci: &Ci,
+    start: &Start,
+    head: &str,
+    request: plan::Request,
+    cx: &Context<'_>,
+) -> Result<(Plan, Event, Option<Difference>), CliError> {
+    let mut event = ci.job.event.clone();
+    event.command = start.command.clone();
+    let request = plan::Request {
+        workflow: start.workflow.clone(),
+        inputs: inputs(ci, start)?,
+        event: event.value(),
+        driver: ci.settings.sandbox,
+        deliver: ci.settings.delivery,
+        budget_usd: ci.settings.max_cost_usd,
+        policy: ci.settings.policy.clone(),
+        outside: true,
+        key: trigger::key(&event, &start.workflow, ci.job.run.as_deref()),
+        if_no_changes: ci.settings.if_no_changes,
+        ..request
+    };
+    let mut plan = plan::compile(&ci.library, &request).map_err(|problems| {
+        for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
+            cx.say(&text::inert_ci(report::diagnostics::render(problem, cx.color).trim_end()));
+        }
+        CliError::usage(format!("workflow `{}` cannot run as it stands", start.workflow))
+    })?;
+    prefix_branch(&mut plan, &ci.settings.branch_prefix);
+    let mut difference = None;
+    // Who runs no agent shows none anything.
+    let runs = !request.allow_unpriced;
+    if runs && shows_change(&plan) {
+        difference = ci.commits.change(&ci.job, head, &ci.trusted).await?;
+        if let Some(difference) = &difference {
+            let scope = scope::scope(&difference.changes, scope::ROOM);
+            let since = Some(difference.from.as_str()).filter(|from| !from.is_empty());
+            scope.lay_on(&mut plan.event, since, &[]);
+        }
+    }
+    let policy = serde_json::to_vec(&plan.policy).unwrap_or_default();
+    say(
+        cx,
+        &format!(
+            "`{}` runs on {} under the policy `{}` ({})",
+            plan.workflow,
+            head.get(..10).unwrap_or(head),
+            plan.policy.name,
+            short_hash(&policy, 16)
+        ),
+    );
+    Ok((plan, event, difference))
+}
+
+/// Whether an agent is shown what the change changed: that takes history.
+fn shows_change(plan: &Plan) -> bool {
+    let named = |text: &str| {
+        ["change.diff", "change.files", "change.coverage", "change.since"].iter().any(|it| text.contains(it))
+    };
+    plan.steps.values().any(|step| match &step.kind {
+        StepKind::Agent(spec) => named(&spec.prompt) || named(&spec.system_template),
+        StepKind::Run { command } => command.contains("EVENT_CHANGE_DIFF") || command.contains("EVENT_CHANGE_FILES"),
+    })
+}
+
+/// Our branches begin with the operator's prefix.
+fn prefix_branch(plan: &mut Plan, prefix: &str) {
+    let usual = super::settings::PREFIX;
+    if prefix == usual {
+        return;
+    }
+    plan.deliver.branch = Some(match &plan.deliver.branch {
+        Some(branch) => match branch.strip_prefix(usual) {
+            Some(rest) => format!("{prefix}{rest}"),
+            None => branch.clone(),
+        },
+        None => format!("{prefix}{}/{{{{ slug }}}}-{{{{ key }}}}", text::slug(&plan.workflow, 40)),
+    });
+}
+
+/// The inputs: what the event gives, over what the job is set up with.
+fn inputs(ci: &Ci, start: &Start) -> Result<BTreeMap<String, String>, CliError> {
+    let settings = &ci.settings;
+    let takes = ci.library.workflows.get(&start.workflow).map(|workflow| &workflow.doc.inputs);
+    let takes = |name: &str| takes.is_some_and(|inputs| inputs.contains_key(name));
+    // Where several workflows run, each takes what it knows; one that is named must know all.
+    let given = settings.inputs.iter().filter(|(name, _)| settings.workflow.is_some() || takes(name));
+    let mut inputs: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let prompt = match (&settings.prompt, &settings.prompt_file) {
+        (Some(_), Some(_)) => {
+            return Err(CliError::usage("CODEFORGE_PROMPT and CODEFORGE_PROMPT_FILE are both set").hint("keep one"));
+        }
+        (Some(prompt), None) => Some(prompt.clone()),
+        (None, Some(file)) => Some(prompt_file(ci.commits.checkout.root(), file)?),
+        (None, None) => None,
+    };
+    if let Some(prompt) = prompt {
+        if takes("task") {
+            inputs.insert("task".to_owned(), prompt);
+        } else if settings.workflow.is_some() {
+            return Err(CliError::usage(format!("workflow `{}` has no input `task` for the prompt", start.workflow)));
+        }
+    }
+    // A command's own words win; a title that only stands in for a task does not.
+    let said = |name: &String| start.command.is_some() || !inputs.contains_key(name);
+    let more: Vec<(String, String)> =
+        start.inputs.iter().filter(|(name, _)| said(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    inputs.extend(more);
+    Ok(inputs)
+}
+
+/// A prompt from a file of the workspace, wherever its links lead.
+fn prompt_file(root: &Path, file: &Path) -> Result<String, CliError> {
+    use std::io::Read;
+    let wrong = |why: String| CliError::usage(format!("CODEFORGE_PROMPT_FILE {}: {why}", file.display()));
+    let (root, full) = (root.canonicalize(), file.canonicalize());
+    let (root, full) =
+        (root.map_err(|error| wrong(error.to_string()))?, full.map_err(|error| wrong(error.to_string()))?);
+    if !full.starts_with(&root) || full.starts_with(root.join(".git")) {
+        return Err(wrong(format!("it is not in the workspace {}", root.display())));
+    }
+    let mut text = String::new();
+    let opened = std::fs::File::open(&full).map_err(|error| wrong(error.to_string()))?;
+    opened.take(PROMPT + 1).read_to_string(&mut text).map_err(|error| wrong(error.to_string()))?;
+    if text.len() as u64 > PROMPT {
+        return Err(wrong(format!("it has more than {PROMPT} bytes")));
+    }
+    Ok(text)
+}
+
+/// Runs one workflow. `None`: it was only looked at.
+async fn one(
+    ci: &Ci,
+    start: &Start,
+    head: &str,
+    reports: &Reports,
+    kept: &State,
+    parts: &mut Option<&mut Vec<Part>>,
+    cx: &Context<'_>,
+    stop: Stop,
+) -> Result<Option<(Ending, Outputs, Account)>, CliError> {
+    let request = plan::Request {
+        models: cx.world.models(&Tape::Off),
+        held: parts.is_some(),
+        memory: kept.memory.clone(),
+        ..plan::Request::default()
+    };
+    let (mut plan, event, difference) = planned(ci, start, head, request, cx).await?;
+    if !kept.learns && phases::unlearn(&mut plan) {
+        say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
+    }
+    let checkout = Arc::clone(&ci.commits.checkout);
+    let at = head.to_owned();
+    let repository: Arc<dyn Repository> = blocking(move || Ok(checkout.at(&at)?)).await?;
+    if ci.settings.dry_run {
+        running::look(&plan, &*repository, cx).await?;
+        return Ok(None);
+    }
+    let wanted = plan.deliver.kind;
+    if parts.is_none() {
+        plan.deliver.kind = publish::held(wanted);
+    }
+    let watching = watching::ci(
+        cx,
+        match ci.job.home {
+            Home::Github => Reader::Github,
+            Home::Gitlab => Reader::Gitlab,
+            Home::Container => Reader::Plain,
+        },
+    );
+    let engine = kept.engine(Arc::clone(&repository), cx).await?;
+    let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
+    let base = blocking(move || Ok(repository.base()?)).await?;
+    let id = RunId::from_bits(cx.world.random());
+    let options =
+        RunOptions { driver: ci.settings.sandbox, deliver: ci.settings.delivery, budget_usd: ci.settings.max_cost_usd };
+    engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
+    let task = plan.inputs.get("task").and_then(|task| task.as_str()).map(str::to_owned);
+    let outcome = engine.start(id, plan, base, stop).await.map_err(running::engine_error)?;
+    let mut account = crate::run::account(&outcome.state);
+    let rows = engine.store.rows(&account.run).await?;
+    let trajectory = running::write_trajectory(&engine, &account.run, &rows).map_err(|error| {
+        CliError::new(
+            Ending::Unavailable,
+            format!("the trajectory of run {} could not be written: {error}", account.run),
+        )
+    })?;
+    watching.conclude(&account, Some(&trajectory.display().to_string()));
+    let mut ending = match (outcome.interrupted, account.ending) {
+        (true, _) => Ending::Cancelled,
+        (false, Some(ending)) => ending,
+        (false, None) => Ending::Failed,
+    };
+    let found = findings(ci, &outcome, head, difference.as_ref());
+    let here = parts.is_none();
+    if let Some(parts) = parts {
+        let extras = Extras { head: event.change.as_ref().map(|_| head.to_owned()), findings: found.clone() };
+        parts.push(engine.part(&outcome.state, extras).await.map_err(running::engine_error)?);
+    }
+    let facts = reports::Facts {
+        head: Some(head.to_owned()),
+        run_url: ci.job.run_url.clone(),
+        phrase: ci.settings.phrase.clone(),
+        ..reports::Facts::of(&event, task.as_deref())
+    };
+    let order = publish::Order {
+        wanted,
+        state: &outcome.state,
+        account: &account.clone(),
+        rows: &rows,
+        event: &event,
+        findings: &found,
+        facts: &facts,
+    };
+    // What the run made and what became of it are two things: reports are written in either case.
+    let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };
+    match published {
+        Ok(None) => {}
+        Ok(Some(published)) => {
+            if let Some(delivered) = &mut account.delivered {
+                delivered.kind = wanted;
+                delivered.changed = true;
+                delivered.branch = published.branch.clone();
+                delivered.commit = published.commit.clone();
+                delivered.published = Some(Box::new(published));
+            }
+        }
+        Err(error) => {
+            ending = if badness(error.ending) > badness(ending) { error.ending } else { ending };
+            account.ending = Some(ending);
+            account.reason = error.message.clone();
+            say(cx, &format!("error: {error}"));
+        }
+    }
+    let outputs = leave(ci, &outcome, &account, &found, &facts, reports, cx)?;
+    Ok(Some((ending, outputs, account)))
+}
+
+/// What reviewers found, with the places that it is known by again.
+fn findings(ci: &Ci, outcome: &Outcome, head: &str, difference: Option<&Difference>) -> Vec<Finding> {
+    let steps = outcome.state.plan.steps.keys().zip(&outcome.state.steps);
+    let outputs: Vec<_> = steps.filter_map(|(id, step)| Some((id, step.output.as_ref()?))).collect();
+    let text = |path: &str| -> Option<String> {
+        let bytes = ci.commits.checkout.file(head, path, LARGEST).ok()??;
+        String::from_utf8(bytes).ok()
+    };
+    let renamed = difference.map(|it| scope::renamed(&it.changes)).unwrap_or_default();
+    reports::findings(outputs, &reports::findings::Tree { text: &text, renamed: &renamed })
+}
+
+/// Writes the reports and gathers the outputs.
+fn leave(
+    ci: &Ci,
+    outcome: &Outcome,
+    account: &Account,
+    found: &[Finding],
+    facts: &reports::Facts,
+    folder: &Reports,
+    cx: &Context<'_>,
+) -> Result<Outputs, CliError> {
+    let secrets = cx.world.secrets();
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    let write = |name: &str, content: &str| folder.write(name, &text::redact(content, &secrets));
+    folder.summary(&text::redact(&reports::summary(account, found, facts, reports::SUMMARY_CAP), &secrets))?;
+    write("results.sarif", &reports::sarif(account, found, facts, reports::REPORT_CAP))?;
+    write("gl-code-quality-report.json", &reports::code_quality(found, reports::REPORT_CAP))?;
+    write("junit.xml", &reports::junit(account, reports::REPORT_CAP))?;
+    let told = serde_json::to_value(account).unwrap_or_default();
+    write("account.json", &format!("{told:#}\n"))?;
+    if ci.job.home == Home::Github {
+        for annotation in reports::annotations(found) {
+            cx.data(&format!("{}\n", text::redact(&annotation.github(), &secrets)));
+        }
+    }
+    let mut outputs = Outputs::default();
+    let last = outcome.state.steps.iter().rev();
+    let words = last.clone().map(|step| step.text.trim()).find(|text| !text.is_empty()).unwrap_or_default();
+    let words = if account.ending == Some(Ending::Done) && !words.is_empty() { words } else { account.reason.as_str() };
+    outputs.set("final-message", text::redact(&text::invisible(&text::clean(words)), &secrets));
+    if let Some(output) = last.filter_map(|step| step.output.as_ref()).next() {
+        outputs.set("structured-output", text::redact(&output.to_string(), &secrets));
+    }
+    outputs.set("run-id", account.run.as_str());
+    if let Some(delivered) = &account.delivered {
+        outputs.set("branch-name", delivered.branch.clone().unwrap_or_default());
+        let url = delivered.published.as_ref().and_then(|published| published.url.clone());
+        outputs.set("pull-request-url", url.unwrap_or_default());
+        let patch = match &delivered.patch {
+            Some(file) => std::fs::read_to_string(file).unwrap_or_else(|_| delivered.changes.diff.clone()),
+            None => delivered.changes.diff.clone(),
+        };
+        if !patch.is_empty() {
+            // What was delivered was looked through for secrets; what is written here is the same.
+            outputs.set("patch-file", folder.write("change.patch", &patch)?.display().to_string());
+        }
+    }
+    Ok(outputs)
+}
+
+/// Money and tokens of all runs.
+#[derive(Default)]
+pub(super) struct Sums {
+    cost: crate::model::usage::NanoUsd,
+    usage: [u64; 4],
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, account: &Account) {
+        self.cost = self.cost.plus(account.spend.cost);
+        let usage = account.spend.usage;
+        for (sum, more) in self.usage.iter_mut().zip([usage.input, usage.output, usage.cache_read, usage.cache_write]) {
+            *sum += more;
+        }
+    }
+
+    pub(super) fn set(&self, outputs: &mut Outputs) {
+        outputs.set("total-cost-usd", format!("{:.6}", self.cost.usd()));
+        let names = ["input-tokens", "output-tokens", "cache-read-tokens", "cache-write-tokens"];
+        for (name, value) in names.into_iter().zip(self.usage) {
+            outputs.set(name, value.to_string());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Findings out of what steps handed over, and whether they were there before.
+//!
+//! A finding's fingerprint is made of the place, never of the words: a model finds other words each time. The place is
+//! the file's path, the text of the line and of the one after it, both without their spacing, and which of several such
+//! places it is. It holds while lines are added above, while the file is formatted anew or renamed, and until the line
+//! itself is changed.
+
+use crate::model::account::Account;
+use crate::model::finding::{Finding, Level, Standing};
+use crate::model::id::{StepId, short_hash};
+use crate::text::{clean, invisible};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The most findings that are taken from one run.
+const MOST: usize = 1000;
+/// The longest text of a finding, in characters.
+const LONGEST: usize = 4000;
+
+/// The repository as findings see it. All of it is asked for at the head.
+pub struct Tree<'a> {
+    /// The text of a file; `None` where there is none, or it is no text.
+    pub text: &'a dyn Fn(&str) -> Option<String>,
+    /// The path that a file had before the change, by the path that it has now, for those that were renamed.
+    pub renamed: &'a BTreeMap<String, String>,
+}
+
+/// The findings in what steps handed over: outputs with a list `findings`, of the schemas `review`, `findings`,
+/// `security_report`, or of ones like them. What has no file or no words is left out. Two steps that found the same place
+/// give two findings.
+pub fn findings<'a>(outputs: impl IntoIterator<Item = (&'a StepId, &'a Value)>, tree: &Tree<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (step, output) in outputs {
+        let list = output.get("findings").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        found.extend(list.iter().filter_map(|value| finding(step, value)));
+    }
+    // The worst stay; of the same weight those that were told first.
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    found.truncate(MOST);
+    mark(&mut found, tree);
+    found.sort_by(|a, b| (&a.file, a.line, b.level).cmp(&(&b.file, b.line, a.level)));
+    found
+}
+
+/// What the steps of a run handed over, for [`findings`].
+pub fn outputs(account: &Account) -> impl Iterator<Item = (&StepId, &Value)> {
+    account.steps.iter().filter_map(|step| Some((&step.id, step.output.as_ref()?)))
+}
+
+/// What was done, in the words of the plan that a step handed over (schema `plan`): for [`super::Facts::done`].
+pub fn planned(account: &Account) -> Option<String> {
+    outputs(account)
+        .filter(|(_, output)| output.get("steps").is_some_and(Value::is_array))
+        .find_map(|(_, output)| output.get("summary").and_then(Value::as_str).map(tidy))
+}
+
+fn finding(step: &StepId, value: &Value) -> Option<Finding> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(tidy).filter(|text| !text.is_empty());
+    let level = match value.get("severity").and_then(Value::as_str).unwrap_or_default() {
+        "critical" | "high" | "error" => Level::High,
+        "low" | "info" | "note" => Level::Low,
+        _ => Level::Medium,
+    };
+    let mut what = text("what")?;
+    if let Some(attack) = text("attack") {
+        what = tidy(&format!("{what} Attack: {attack}"));
+    }
+    let rule = text("rule").or_else(|| text("category")).map(|rule| rule.chars().take(80).collect());
+    Some(Finding {
+        fingerprint: String::new(),
+        level,
+        file: path(value.get("file").and_then(Value::as_str)?)?,
+        line: value.get("line").and_then(Value::as_u64).filter(|line| *line > 0),
+        rule,
+        what,
+        suggestion: text("suggestion").or_else(|| text("fix")),
+        step: step.clone(),
+        standing: Standing::New,
+    })
+}
+
+/// Clean text of bounded length; lines stay.
+fn tidy(text: &str) -> String {
+    let cleaned = invisible(&clean(text));
+    let text = cleaned.trim();
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    format!("{}…", text.chars().take(LONGEST - 1).collect::<String>())
+}
+
+/// A path as the repository has it. Models name files as they saw them: `./a`, `/workspace/a`.
+fn path(text: &str) -> Option<String> {
+    let text = invisible(&clean(text)).replace(['\n', '\t'], " ").replace('\\', "/");
+    let text = text.trim().trim_start_matches("/workspace/").trim_start_matches('/');
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let inside = !parts.is_empty() && !parts.contains(&"..") && text.len() <= 1000;
+    inside.then(|| parts.join("/"))
+}
+
+/// Gives fingerprints. A line that the file does not have becomes none.
+fn mark(found: &mut [Finding], tree: &Tree<'_>) {
+    let mut files: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
+    let mut taken: BTreeMap<String, u32> = BTreeMap::new();
+    for finding in found.iter_mut() {
+        let lines = files
+            .entry(finding.file.clone())
+            .or_insert_with(|| (tree.text)(&finding.file).map(|text| text.lines().map(normal).collect()));
+        let at = finding.line.and_then(|line| usize::try_from(line).ok()).and_then(|line| line.checked_sub(1));
+        let at = at.filter(|at| lines.as_ref().is_some_and(|lines| *at < lines.len()));
+        if lines.is_some() && at.is_none() {
+            finding.line = None;
+        }
+        let name = tree.renamed.get(&finding.file).unwrap_or(&finding.file);
+        let place = match (lines, at) {
+            (Some(lines), Some(at)) => {
+                let (own, next) = anchor(lines, at);
+                let which = (0..at).filter(|other| anchor(lines, *other) == (own, next)).count();
+                format!("line\0{own}\0{next}\0{which}")
+            }
+            // Nothing is known of the line: the number is the best that there is.
+            (None, _) => format!("number\0{}", finding.line.unwrap_or(0)),
+            (Some(_), None) => format!("file\0{}", finding.rule.as_deref().unwrap_or_default()),
+        };
+        let place = format!("{name}\0{place}");
+        let ordinal = taken.entry(place.clone()).or_default();
+        finding.fingerprint = short_hash(format!("1\0{place}\0{ordinal}").as_bytes(), 16);
+        *ordinal += 1;
+    }
+}
+
+/// A line's text without its spacing.
+fn normal(line: &str) -> String {
+    line.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+/// A line and the next one that is not empty.
+fn anchor(lines: &[String], at: usize) -> (&str, &str) {
+    let own = lines.get(at).map_or("", String::as_str);
+    let next = lines.iter().skip(at + 1).find(|line| !line.is_empty()).map_or("", String::as_str);
+    (own, next)
+}
+
+/// Says of each finding whether it was there before, and adds what is gone.
+///
+/// `earlier`: what was open after the review before. `looked`: whether a file was reviewed this time; what was found
+/// earlier in one that was not still stands.
+pub fn standing(mut now: Vec<Finding>, earlier: &[Finding], looked: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+    for finding in &mut now {
+        let before =
+            earlier.iter().any(|old| old.fingerprint == finding.fingerprint && old.standing != Standing::Resolved);
+        finding.standing = if before { Standing::Still } else { Standing::New };
+    }
+    for old in earlier.iter().filter(|old| old.standing != Standing::Resolved) {
+        if now.iter().any(|finding| finding.fingerprint == old.fingerprint) {
+            continue;
+        }
+        let standing = if looked(&old.file) { Standing::Resolved } else { Standing::Still };
+        now.push(Finding { standing, ..old.clone() });
+    }
+    now
+}

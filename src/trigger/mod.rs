@@ -1,0 +1,316 @@
+//! What happened against what starts each workflow: which run, and why the others do not. Pure: what must be asked of
+//! a forge (may this person?) or of git (which files?) is named here and asked elsewhere.
+
+mod command;
+pub mod cron;
+mod filters;
+mod key;
+
+pub use command::commands;
+pub use key::key;
+
+use crate::model::event::{CommandText, Event, EventKind};
+use crate::workflow::schema::{Access, InputDoc, InputType, Library, Loaded, OnDoc, WorkflowDoc};
+use std::collections::BTreeMap;
+
+/// Our mark in what we write to a forge: a comment that holds it is none of a person's.
+pub const MARK: &str = "<!-- codeforge";
+
+/// What is known beside the event.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What a command begins with: `/codeforge`.
+    pub phrase: &'a str,
+    /// People whom the operator lets give commands, whatever the forge says; not on forks.
+    pub allow_users: &'a [String],
+    /// Accounts that we act as: what they do starts nothing.
+    pub ours: &'a [String],
+    /// The files that the change or push touches; `None`: nobody has looked yet.
+    pub changed: Option<&'a [String]>,
+    /// The head comes from another repository, or nobody knows that it does not.
+    pub fork: bool,
+}
+
+/// What comes of an event for one workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// It runs.
+    Run(Box<Start>),
+    /// It does not, and why, in words.
+    Skip(String),
+    /// That hangs on the files that were changed: ask again with [`Facts::changed`].
+    NeedsChangedPaths,
+}
+
+/// A workflow that is to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Its name.
+    pub workflow: String,
+    /// Inputs that the event gives. None of it is the operator's text.
+    pub inputs: BTreeMap<String, String>,
+    /// The command that started it.
+    pub command: Option<CommandText>,
+    /// What the forge must say yes to first. Anything but a clear yes is no.
+    pub access: Option<NeedsAccess>,
+}
+
+/// A question to the forge: may this person do that here?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeedsAccess {
+    /// The person.
+    pub user: String,
+    /// What they must be allowed to do.
+    pub access: Access,
+}
+
+/// Decides for each workflow of the library. Shipped ones start by a command, or by name.
+pub fn decide(library: &Library, event: &Event, facts: &Facts<'_>) -> Vec<(String, Decision)> {
+    let given = command::given(event, facts);
+    let decided = library.workflows.iter().map(|(name, workflow)| {
+        let on = workflow.doc.on.clone().unwrap_or_default();
+        let only_commands = OnDoc { command: on.command.clone(), ..OnDoc::default() };
+        let on = if workflow.builtin { only_commands } else { on };
+        (name.clone(), one(library, workflow, &on, event, facts, &given))
+    });
+    decided.collect()
+}
+
+/// Decides for a workflow that the operator named. Naming it adds the event to what starts it; where the workflow says
+/// more of that event (`paths`, `types`), that holds. A comment starts nothing by a name alone. `None`: there is no
+/// such workflow.
+pub fn decide_named(library: &Library, name: &str, event: &Event, facts: &Facts<'_>) -> Option<Decision> {
+    let workflow = library.workflows.get(name)?;
+    let on = workflow.doc.on.clone().unwrap_or_default();
+    let given = command::given(event, facts);
+    let listens = match event.kind {
+        EventKind::Manual => false,
+        EventKind::PullRequest => on.pull_request.is_some(),
+        EventKind::Push => on.push.is_some(),
+        // Which time table starts it is the pipeline's to say, where it names the workflow.
+        EventKind::Schedule => false,
+        EventKind::Issues => on.issues.is_some(),
+        EventKind::IssueComment => true,
+        EventKind::MergeGroup => on.merge_group.is_some(),
+        EventKind::WorkflowDispatch => on.workflow_dispatch.is_some(),
+        EventKind::Webhook => on.webhook.is_some(),
+    };
+    if listens {
+        return Some(one(library, workflow, &on, event, facts, &given));
+    }
+    if let Some(why) = left_alone(library, event, facts) {
+        return Some(Decision::Skip(why));
+    }
+    // Anybody can open an issue; whoever makes one start a workflow that does not ask for issues must be one of us.
+    let access = (event.kind == EventKind::Issues)
+        .then(|| NeedsAccess { user: event.actor.clone().unwrap_or_default(), access: Access::Write });
+    Some(start(workflow, event, None, access))
+}
+
+fn one(
+    library: &Library,
+    workflow: &Loaded<WorkflowDoc>,
+    on: &OnDoc,
+    event: &Event,
+    facts: &Facts<'_>,
+    given: &Result<Vec<CommandText>, String>,
+) -> Decision {
+    let skip = |why: String| Decision::Skip(why);
+    let not_at_all = || skip(format!("runs on {}; this is {}", listening(on), a(event.kind)));
+    // A command is looked for first: what a person asks for in so many words.
+    if event.kind == EventKind::IssueComment
+        && let Some(wanted) = &on.command
+    {
+        match given {
+            Ok(commands) => {
+                if let Some(command) = commands.iter().find(|command| command.name == wanted.name.0) {
+                    return commanded(workflow, wanted.access, command, event, facts);
+                }
+                if on.issue_comment.is_none() {
+                    let phrase = format!("{} {}", facts.phrase, wanted.name.0);
+                    return skip(match commands.as_slice() {
+                        [] => format!("runs on the command `{phrase}`; no line of the comment begins with it"),
+                        [first, ..] => format!("runs on the command `{phrase}`; the comment says `{}`", first.name),
+                    });
+                }
+            }
+            Err(why) if on.issue_comment.is_none() => return skip(why.clone()),
+            Err(_) => {}
+        }
+    }
+    if let Some(why) = left_alone(library, event, facts) {
+        return skip(why);
+    }
+    let filter = match event.kind {
+        EventKind::Manual => return start(workflow, event, None, None),
+        EventKind::PullRequest => on.pull_request.as_ref(),
+        EventKind::Push => on.push.as_ref(),
+        EventKind::Issues => on.issues.as_ref(),
+        EventKind::IssueComment => on.issue_comment.as_ref(),
+        EventKind::MergeGroup => match on.merge_group {
+            Some(_) => return start(workflow, event, None, None),
+            None => return not_at_all(),
+        },
+        EventKind::WorkflowDispatch => match on.workflow_dispatch {
+            Some(_) => return start(workflow, event, None, None),
+            None => return not_at_all(),
+        },
+        EventKind::Webhook => {
+            let Some(wanted) = &on.webhook else { return not_at_all() };
+            let called = event.webhook.as_ref().map_or("", |hook| hook.event.as_str());
+            return match wanted.event.0 == called {
+                true => start(workflow, event, None, None),
+                false => skip(format!("runs on the webhook `{}`; this is `{called}`", wanted.event.0)),
+            };
+        }
+        EventKind::Schedule => {
+            let seed = cron::seed(event.repository.as_deref().unwrap_or_default(), &workflow.name);
+            return match on.schedule.as_slice() {
+                [] => not_at_all(),
+                entries => match event.schedule.as_ref().and_then(|tick| tick.cron.as_deref()) {
+                    Some(due) if !entries.iter().any(|entry| cron::is(&entry.cron.0, due, &seed)) => {
+                        let own: Vec<String> =
+                            entries.iter().map(|entry| cron::settled(&entry.cron.0, &seed)).collect();
+                        skip(format!("runs at `{}`; this is the time table `{due}`", own.join("`, `")))
+                    }
+                    _ => start(workflow, event, None, None),
+                },
+            };
+        }
+    };
+    let Some(filter) = filter else { return not_at_all() };
+    match filters::passes(filter, event, facts) {
+        filters::Passes::Yes => start(workflow, event, None, None),
+        filters::Passes::No(why) => skip(why),
+        filters::Passes::NeedsChangedPaths => Decision::NeedsChangedPaths,
+    }
+}
+
+/// A person gave the command that a workflow waits for.
+fn commanded(
+    workflow: &Loaded<WorkflowDoc>,
+    access: Access,
+    command: &CommandText,
+    event: &Event,
+    facts: &Facts<'_>,
+) -> Decision {
+    let user = event.actor.clone().unwrap_or_default();
+    let mut command = command.clone();
+    let named = command.values.remove("sha").map(|sha| sha.to_ascii_lowercase());
+    if event.change.is_some() && facts.fork {
+        // What a maintainer has looked at is what runs, not what was pushed a second later.
+        let head = event.change.as_ref().and_then(|change| change.head.sha.clone());
+        if named.is_none() || named != head {
+            let head = head.unwrap_or_else(|| "THE-FULL-COMMIT-ID".to_owned());
+            return Decision::Skip(format!(
+                "the change comes from a fork, and runs only for a command that names its commit: `{} {} sha={head}`",
+                facts.phrase, command.name
+            ));
+        }
+    } else if let (Some(named), Some(change)) = (&named, &event.change)
+        && change.head.sha.as_ref() != Some(named)
+    {
+        return Decision::Skip(format!("the command names the commit {named}, which is not the change's head"));
+    }
+    if let Some(unknown) = command.values.keys().find(|name| !workflow.doc.inputs.contains_key(*name)) {
+        let known: Vec<&str> = workflow.doc.inputs.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Decision::Skip(format!("the command gives the input `{unknown}`; it takes {known}"));
+    }
+    let allowed = !facts.fork && facts.allow_users.iter().any(|name| name.eq_ignore_ascii_case(&user));
+    let access = (!allowed).then_some(NeedsAccess { user, access });
+    start(workflow, event, Some(command), access)
+}
+
+/// Why the event starts nothing of its own: our own doing, or what the configuration leaves alone.
+fn left_alone(library: &Library, event: &Event, facts: &Facts<'_>) -> Option<String> {
+    let actor = event.actor.as_deref().unwrap_or_default();
+    let ours = facts.ours.iter().any(|name| name.eq_ignore_ascii_case(actor));
+    let talk = matches!(event.kind, EventKind::Issues | EventKind::IssueComment);
+    if ours && !matches!(event.kind, EventKind::Schedule | EventKind::WorkflowDispatch | EventKind::MergeGroup) {
+        return Some(format!("`{actor}` is our own account: what it does starts nothing"));
+    }
+    if talk && event.actor_is_bot {
+        return Some(format!("`{actor}` is a program: what programs write starts nothing"));
+    }
+    if event.comment.as_ref().is_some_and(|comment| comment.body.contains(MARK)) {
+        return Some("the comment is one of ours".to_owned());
+    }
+    let change = event.change.as_ref().filter(|_| event.kind == EventKind::PullRequest)?;
+    let ignore = library.config.delivery.as_ref()?.ignore.as_ref()?;
+    if ignore.drafts && change.draft {
+        return Some("the change is a draft, and `delivery.ignore.drafts` leaves drafts alone".to_owned());
+    }
+    let label = ignore.labels.as_slice().iter().find(|label| change.labels.contains(label))?;
+    Some(format!("the change has the label `{label}`, and `delivery.ignore.labels` leaves it alone"))
+}
+
+fn start(
+    workflow: &Loaded<WorkflowDoc>,
+    event: &Event,
+    command: Option<CommandText>,
+    access: Option<NeedsAccess>,
+) -> Decision {
+    let takes = &workflow.doc.inputs;
+    let mut inputs = BTreeMap::new();
+    if event.kind == EventKind::WorkflowDispatch {
+        // The pipeline's own inputs come along (`workflow`, `prompt`): ours are taken out.
+        for (name, value) in &event.inputs {
+            let name = name.replace('-', "_").to_ascii_lowercase();
+            if takes.contains_key(&name) && !value.is_empty() {
+                inputs.insert(name, value.clone());
+            }
+        }
+    }
+    if let Some(command) = &command {
+        inputs.extend(command.values.clone());
+        if !command.text.is_empty() && takes.contains_key("task") {
+            inputs.entry("task".to_owned()).or_insert_with(|| command.text.clone());
+        }
+    }
+    let asks = |task: &InputDoc| task.required && task.kind == InputType::String;
+    if takes.get("task").is_some_and(asks) && !inputs.contains_key("task") {
+        let about = match (&event.issue, &event.change) {
+            (Some(issue), _) => Some((&issue.title, &issue.body)),
+            (None, Some(change)) => Some((&change.title, &change.body)),
+            (None, None) => None,
+        };
+        if let Some((title, body)) = about {
+            inputs.insert("task".to_owned(), format!("{title}\n\n{body}").trim().to_owned());
+        }
+    }
+    Decision::Run(Box::new(Start { workflow: workflow.name.clone(), inputs, command, access }))
+}
+
+fn a(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Schedule => "a schedule",
+        other => other.as_str(),
+    }
+}
+
+/// What starts a workflow, in words.
+fn listening(on: &OnDoc) -> String {
+    let mut kinds = Vec::new();
+    let command = on.command.as_ref().map(|command| format!("the command {}", command.name.0));
+    kinds.extend(command);
+    for (there, name) in [
+        (on.pull_request.is_some(), "pull_request"),
+        (on.push.is_some(), "push"),
+        (on.issues.is_some(), "issues"),
+        (on.issue_comment.is_some(), "issue_comment"),
+        (!on.schedule.is_empty(), "schedule"),
+        (on.merge_group.is_some(), "merge_group"),
+        (on.workflow_dispatch.is_some(), "workflow_dispatch"),
+        (on.webhook.is_some(), "webhook"),
+    ] {
+        if there {
+            kinds.push(name.to_owned());
+        }
+    }
+    match kinds.split_last() {
+        None => "nothing but its name".to_owned(),
+        Some((only, [])) => only.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
+}
