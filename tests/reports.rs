@@ -240,7 +240,8 @@ fn nothing_in_a_text_of_others_acts_in_markdown() {
             for line in page.lines() {
                 let start = line.trim_start();
                 assert!(!start.starts_with("::") && !line.contains("##["), "{name} of {text:?}: {line:?}");
-                assert!(!start.starts_with('/') || name.is_empty(), "{name} of {text:?}: {line:?}");
+                // (A summary is posted nowhere; there it can only be a line of a block of code.)
+                assert!(!start.starts_with('/') || *name == "summary", "{name} of {text:?}: {line:?}");
             }
             assert!(page.chars().all(|c| c == '\n' || !c.is_control()), "{name} of {text:?}");
         }
