@@ -1,7 +1,7 @@
 //! What a run leaves in CI: accounts of real runs and hostile ones, rendered to every format, and read back by parsers
 //! that are not ours.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 mod common;
 
@@ -333,10 +333,13 @@ fn machines_read_every_report_whatever_it_holds() {
     }
 }
 
+/// A command, its properties, its value.
+type Acted = (String, Vec<(String, String)>, String);
+
 /// GitHub's runner, as far as it reads lines: which commands it would obey.
 #[derive(Default)]
 struct Runner {
-    acted: Vec<(String, Vec<(String, String)>, String)>,
+    acted: Vec<Acted>,
     deaf: Option<String>,
 }
 
