@@ -147,8 +147,11 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
 #[test]
 fn links_lead_somewhere() {
     let mut missing = Vec::new();
-    let listing = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let names = listing.map(|name| format!("docs/{}", name.to_string_lossy())).filter(|name| name.ends_with(".md"));
+    let listing = |folder: &'static str| {
+        let names = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(move |name| format!("{folder}/{}", name.to_string_lossy())).filter(|name| name.ends_with(".md"))
+    };
+    let names = listing("docs").chain(listing("docs/workflows"));
     let names: Vec<String> = names.chain(["README.md".to_owned()]).collect();
     assert!(names.len() > 10, "{names:?}");
     for name in &names {
