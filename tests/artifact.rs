@@ -1,10 +1,10 @@
 //! `run --artifact` and `deliver`: what one process makes another one delivers, and nothing else than that. Real
 //! repositories, real git, a real sandbox; only the model is scripted.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use codeforge::model::artifact::Word;
 use codeforge::model::id::TreeId;
 use codeforge::model::journal::Verdict;
@@ -392,8 +392,10 @@ async fn an_artifact_decides_nothing() {
         assert_eq!(state(&elsewhere), before, "{what}: nothing is written");
     }
     // Forms that reach a forge are the workflow's to choose.
-    let elsewhere = clone(&repo, &artifact);
-    let refused = elsewhere.codeforge(&["deliver", "a.json", "--as", "pull_request"]).output().unwrap();
-    assert_eq!(refused.status.code(), Some(2), "{}", spoken(&refused));
-    assert_eq!(STANDARD.decode(read(&artifact).part.patch.unwrap()).unwrap(), read(&artifact).bytes);
+    for kind in ["pull_request", "push-to-branch", "comment"] {
+        let elsewhere = clone(&repo, &artifact);
+        let refused = deliver(&elsewhere, &honest.to_string(), &["--as", kind]);
+        assert_eq!(refused.status.code(), Some(4), "{}", spoken(&refused));
+        assert!(spoken(&refused).contains("does not allow that form"), "{}", spoken(&refused));
+    }
 }

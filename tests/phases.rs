@@ -2,16 +2,20 @@
 //! model and no token, the gate's has neither, the one that delivers has no model; between them lie a file that anybody
 //! could have written, and a line that the pipeline carries.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 
 use codeforge::model::artifact::Word;
+use codeforge::model::forge::ForgeKind;
 use codeforge::model::journal::Verdict;
 use codeforge::model::patch::{FILE, GONE, LINK, Put};
 use common::artifacts::{edit, read, replace, tree_of, word};
+use common::forge_server::{ForgeServer, TOKEN};
 use common::hub::{Clone, Hub, Job, Ran, pull_request};
 use common::{ModelServer, Reply, Rule, Script};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const WORKFLOW: &str = r#"
 name: mend
@@ -347,4 +351,123 @@ async fn where_nothing_is_to_run_no_job_does_and_a_fork_gets_nothing_written() {
         let job = stage.hub.job(&clone, "pull_request", &fork).env("CODEFORGE_PHASE", phase);
         job.run().ends(0, "skipped").says(&["comes from a fork", &format!("sha={}", stage.head)]);
     }
+}
+
+/// A workflow without a model: what becomes of a change at a forge.
+const SED: &str = r#"
+name: mend
+on: { pull_request: {} }
+policy: open
+steps: { work: { run: "sed -i s/broken/mended/ app.txt", gates: [tests] } }
+deliver: { as: KIND, title: "Mended" }
+"#;
+const OPEN: &str = "name: open\nrules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\n";
+
+struct AtForge {
+    forge: ForgeServer,
+    number: u64,
+    head: String,
+}
+
+impl AtForge {
+    async fn new(kind: &str) -> Self {
+        let workflow = SED.replace("KIND", kind);
+        let files = [
+            (".codeforge/workflows/mend.yml", workflow.as_str()),
+            (".codeforge/policies/open.yml", OPEN),
+            (".codeforge/config.yml", "gates:\n  tests: { run: \"grep -q mended app.txt\", on_fail: fail }\n"),
+            ("app.txt", "fine\n"),
+        ];
+        let forge = ForgeServer::with(ForgeKind::Github, &files).await;
+        let head = forge.commit_by("ann", "topic", "main", &[("app.txt", Some("broken\n"))]);
+        let number = forge.open("ann", "topic", "Please.");
+        Self { forge, number, head }
+    }
+
+    /// A job in a fresh clone; `rights`: with the token.
+    fn job(&self, phase: &str, rights: bool, artifact: Option<&Path>, word: &str) -> (Clone, Ran) {
+        let clone = Clone::empty();
+        let bare = format!("file://{}", self.forge.bare().display());
+        clone.git(&["init", "--quiet"]);
+        clone.git(&["fetch", "--quiet", &bare, "main:refs/remotes/origin/main", "topic:refs/remotes/origin/topic"]);
+        clone.git(&["checkout", "--quiet", "--detach", &self.head]);
+        clone.git(&["remote", "add", "origin", &self.forge.git_url()]);
+        let file = clone.aside().join("codeforge/artifact.json");
+        if let Some(artifact) = artifact {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::copy(artifact, &file).unwrap();
+        }
+        let job = Job::bare(&clone);
+        let payload = pull_request(self.number, "opened", &self.head, &self.forge.tip("main").unwrap());
+        job.file("event.json", &payload.to_string());
+        let server = self.forge.git_url().replace("/acme/widgets.git", "");
+        let job = job
+            .env("GITHUB_ACTIONS", "true")
+            .env("GITHUB_EVENT_NAME", "pull_request")
+            .env("GITHUB_EVENT_PATH", clone.aside().join("event.json").to_str().unwrap())
+            .env("GITHUB_REPOSITORY", "acme/widgets")
+            .env("GITHUB_SERVER_URL", &server)
+            .env("GITHUB_API_URL", &self.forge.api())
+            .env("GITHUB_SHA", &self.head)
+            .env("GITHUB_REF", &format!("refs/pull/{}/merge", self.number))
+            .env("GITHUB_RUN_ID", "77")
+            .env("RUNNER_TEMP", clone.aside().to_str().unwrap())
+            .env("CODEFORGE_PHASE", phase)
+            .env("CODEFORGE_GATE_WORD", word);
+        let job = if rights { job.env("CODEFORGE_FORGE_TOKEN", TOKEN) } else { job };
+        let ran = tokio::task::block_in_place(|| job.run());
+        (clone, ran)
+    }
+
+    /// The agent's and the gate's job: the artifact's clone, its file, the word. Neither writes.
+    fn judged(&self) -> (Clone, PathBuf, String) {
+        let (kept, ran) = self.job("agent", false, None, "");
+        let file = PathBuf::from(ran.ends(0, "success").outputs()["artifact"].as_str().unwrap());
+        let (_clone, ran) = self.job("gate", false, Some(&file), "");
+        let word = ran.ends(0, "success").outputs()["gate-word"].as_str().unwrap().to_owned();
+        let wrote = self.forge.asked().into_iter().filter(|asked| asked.method != "GET").count();
+        assert_eq!(wrote, 0, "nobody has written anything");
+        (kept, file, word)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_job_that_may_write_opens_the_change_and_pushes_to_no_moved_branch() {
+    let stage = AtForge::new("pull_request").await;
+    let (_kept, file, word) = stage.judged();
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), &word);
+    let outputs = ran.ends(0, "success").outputs();
+    let branch = outputs["branch-name"].as_str().unwrap();
+    assert!(branch.starts_with("codeforge/mend/"), "{branch}");
+    assert_eq!(stage.forge.file(branch, "app.txt").as_deref().map(str::trim), Some("mended"));
+    let change = stage.forge.memory().changes.last().cloned().unwrap();
+    assert!(change.draft && change.title == "Mended", "{change:?}");
+    assert!(outputs["pull-request-url"].as_str().unwrap().ends_with(&change.number.to_string()), "{outputs}");
+    // Once more: the same branch, the same change.
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), &word);
+    assert_eq!(ran.ends(0, "success").outputs()["branch-name"], branch);
+    assert_eq!(stage.forge.memory().changes.len(), 2);
+
+    let stage = AtForge::new("push-to-branch").await;
+    let (_kept, file, word) = stage.judged();
+    let moved = stage.forge.commit_by("ann", "topic", "topic", &[("other.txt", Some("x\n"))]);
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), &word);
+    ran.ends(4, "denied").says(&["cancelled, nothing was written"]);
+    assert_eq!(stage.forge.tip("topic"), Some(moved));
+
+    let stage = AtForge::new("push-to-branch").await;
+    let (_kept, file, word) = stage.judged();
+    let (_clone, ran) = stage.job("deliver", false, Some(&file), &word);
+    ran.ends(5, "unavailable");
+    assert_eq!(stage.forge.tip("topic"), Some(stage.head.clone()), "without the token nothing is written");
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), &word);
+    ran.ends(0, "success");
+    assert_eq!(stage.forge.file("topic", "app.txt").as_deref().map(str::trim), Some("mended"));
+
+    let stage = AtForge::new("comment").await;
+    let (_kept, file, word) = stage.judged();
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), &word);
+    ran.ends(0, "success");
+    assert_eq!(stage.forge.tip("topic"), Some(stage.head.clone()), "a comment carries no change");
+    assert!(stage.forge.asked().iter().any(|asked| asked.method == "POST" && asked.path.ends_with("/comments")));
 }

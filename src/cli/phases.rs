@@ -6,11 +6,12 @@
 use super::Context;
 use super::error::CliError;
 use super::run::engine_error;
-use crate::engine::{self, Delivering, Engine, EngineError, Stop};
+use crate::engine::publish::{self, PublishError};
+use crate::engine::{self, Delivering, Engine, EngineError, Outgoing, Outlet, Stop};
 use crate::model::account::Ending;
 use crate::model::artifact::{Taken, Word};
 use crate::model::chat::ModelRef;
-use crate::model::delivery::{ChangeSet, Delivered, Delivery};
+use crate::model::delivery::{ChangeSet, Delivered, Delivery, Published};
 use crate::model::id::TreeId;
 use crate::model::journal::{Base, GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan};
@@ -185,7 +186,7 @@ async fn stock(engine: &Engine, commit: &str) -> Result<(Base, TreeId, Base), Cl
     .await
 }
 
-/// Delivers one run of an artifact, where everything holds, in a form that stays in this repository.
+/// Delivers one run of an artifact, where everything holds.
 ///
 /// # Errors
 /// Exit code 4 where something does not hold: nothing was written then.
@@ -207,12 +208,51 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
         | DeliverKind::PullRequest
         | DeliverKind::Comment
         | DeliverKind::Review
-        | DeliverKind::Report => Err(CliError::usage(format!(
-            "the workflow `{}` delivers to a forge, which this command does not reach",
-            order.plan.workflow
-        ))
-        .hint("give `--as patch`, `--as branch` or `--as commit-local`")),
+        | DeliverKind::Report => {
+            let Outlet::Forge(outgoing) = &engine.outlet else { return Err(CliError::usage(publish::NO_FORGE)) };
+            let published = to_forge(order, &delivery, &ready.base, outgoing, engine).await?;
+            let (branch, commit, told) = (published.branch.clone(), published.commit.clone(), published.told.clone());
+            let (patch, changed, published) = (None, true, Some(Box::new(published)));
+            let changes = ready.changes;
+            Ok(Done { delivered: Delivered { kind, patch, commit, branch, changes, changed, published }, told })
+        }
     }
+}
+
+/// Publishes from a person's machine.
+async fn to_forge(
+    order: &Order<'_>,
+    delivery: &Delivery,
+    base: &Base,
+    outgoing: &Outgoing,
+    engine: &Engine,
+) -> Result<Published, CliError> {
+    let (plan, part) = (order.plan, &order.taken.part);
+    let run_key = if plan.key.is_empty() { part.run.as_str() } else { plan.key.as_str() };
+    let publication = publish::Publication {
+        delivery,
+        base,
+        event: &outgoing.event,
+        findings: &part.findings,
+        body: &delivery.body,
+        comment: None,
+        key: &format!("{}/{run_key}", plan.workflow),
+        draft: plan.deliver.draft,
+        labels: &plan.deliver.labels,
+        reviewers: &plan.deliver.reviewers,
+        target: outgoing.target.as_deref(),
+        prefix: &outgoing.prefix,
+        secrets: &engine.secrets,
+        hosts: &outgoing.hosts,
+    };
+    let repository = Arc::clone(&engine.repository);
+    publish::publish(&*outgoing.forge, repository, &publication).await.map_err(|error| match error {
+        PublishError::Forge(error) => error.into(),
+        PublishError::Repository(error) => error.into(),
+        PublishError::Refused(why) => CliError::new(Ending::Denied, why),
+        PublishError::Misuse(why) => CliError::usage(why),
+        PublishError::Moved(why) => CliError::new(Ending::Failed, why),
+    })
 }
 
 /// What the gate's job says of one run of an artifact.

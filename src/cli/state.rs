@@ -55,7 +55,7 @@ pub(super) struct Who<'a> {
     /// The checkout.
     pub root: &'a Path,
     /// Whether the job's commit has files below a folder of the checkout.
-    pub holds: &'a (dyn Fn(&str) -> Result<bool, CliError> + Sync),
+    pub holds: &'a (dyn Fn(&str) -> bool + Sync),
 }
 
 impl Who<'_> {
@@ -119,7 +119,7 @@ fn cached(folder: &Path, who: &Who<'_>) -> Result<State, CliError> {
         let Some(name) = beneath.to_str().filter(|name| !name.is_empty()) else {
             return refuse("is the checkout itself");
         };
-        if (who.holds)(name)? {
+        if (who.holds)(name) {
             return refuse("is in the commit that this job is for: a change could bring a state of its own");
         }
         if beneath.components().next() == Some(Component::Normal(".git".as_ref())) {

@@ -172,10 +172,10 @@ fn redacted<T: serde::Serialize + serde::de::DeserializeOwned>(value: T, secrets
 
 /// The closing words of the last agent that succeeded.
 fn words(state: &State) -> Option<String> {
-    let agents = state.plan.steps.values().zip(&state.steps).filter(|(plan, step)| {
+    let mut agents = state.plan.steps.values().zip(&state.steps).filter(|(plan, step)| {
         matches!(plan.kind, StepKind::Agent(_)) && step.status == StepStatus::Succeeded && !step.text.trim().is_empty()
     });
-    agents.last().map(|(_, step)| text::cap(&text::clean(&step.text), WORDS_KEPT - 1024))
+    agents.next_back().map(|(_, step)| text::cap(&text::clean(&step.text), WORDS_KEPT - 1024))
 }
 
 /// What is known when an artifact's run is delivered.

@@ -27,9 +27,9 @@ impl Compiler<'_> {
         let (why, help) = match &self.request.memory {
             Memory::Kept => return,
             Memory::Nowhere => (
-                "a CI job forgets what it spent, and no store is set".to_owned(),
-                "keep it in a CI cache (`state: { store: cache }`) or on a branch (`state: { store: branch }`), let a \
-                 server run the workflows, or take the limit away: `per_run_usd` holds everywhere",
+                "a CI job forgets what was before, and no store is set".to_owned(),
+                "keep it in a CI cache (`state: { store: cache }` in config.yml), let a server run the workflows, or take \
+                 the limit away: `per_run_usd` holds everywhere",
             ),
             Memory::ReadOnly(why) => (
                 why.clone(),

@@ -84,7 +84,7 @@ pub(super) async fn work(
     for start in &starts {
         let reports = if starts.len() > 1 { ci.reports.within(&start.workflow) } else { ci.reports.clone() };
         let Some((ending, outputs, account)) =
-            one(ci, start, &head, &reports, &kept, &mut parts, cx, stop.clone()).await?
+            one(ci, start, &On { head: &head, reports: &reports, kept: &kept }, &mut parts, cx, stop.clone()).await?
         else {
             worst.get_or_insert((Ending::Done, Outputs::default()));
             continue;
@@ -272,17 +272,23 @@ fn prompt_file(root: &Path, file: &Path) -> Result<String, CliError> {
     Ok(text)
 }
 
+/// What a run works on and with.
+struct On<'a> {
+    head: &'a str,
+    reports: &'a Reports,
+    kept: &'a State,
+}
+
 /// Runs one workflow. `None`: it was only looked at.
 async fn one(
     ci: &Ci,
     start: &Start,
-    head: &str,
-    reports: &Reports,
-    kept: &State,
+    on: &On<'_>,
     parts: &mut Option<&mut Vec<Part>>,
     cx: &Context<'_>,
     stop: Stop,
 ) -> Result<Option<(Ending, Outputs, Account)>, CliError> {
+    let On { head, reports, kept } = *on;
     let request = plan::Request {
         models: cx.world.models(&Tape::Off),
         held: parts.is_some(),

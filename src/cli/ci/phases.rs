@@ -12,12 +12,13 @@ use crate::cli::error::CliError;
 use crate::cli::phases::{self as both, Order};
 use crate::cli::{Context, artifacts, run as running};
 use crate::engine::{Engine, Stop};
-use crate::model::account::Ending;
+use crate::model::account::{Account, Ending};
 use crate::model::artifact::{Taken, Word};
 use crate::model::ci::Home;
 use crate::model::delivery::Delivered;
 use crate::model::event::Event;
-use crate::model::journal::Verdict;
+use crate::model::id::TreeId;
+use crate::model::journal::{GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan, StepKind};
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
@@ -262,7 +263,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         outputs.set("final-message", text::invisible(&text::clean(&said)));
         told.outputs = outputs;
         sums.add(&taken.part.account);
-        let mut account = (*taken.part.account).clone();
+        let mut account = judged(plan, taken, &words, &head);
         account.delivered = Some(done.delivered);
         ci.reports.summary(&reports::summary(&account, &taken.part.findings, &facts, reports::SUMMARY_CAP))?;
         // What the agent's job says of its run can only make this one worse.
@@ -272,6 +273,32 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     }
     sums.set(&mut told.outputs);
     Ok(Done::Ended(ending))
+}
+
+/// The artifact's account with what is known better here: whose run it was, and what the gates said.
+fn judged(plan: &Plan, taken: &Taken, words: &[Word], head: &str) -> Account {
+    let mut account = (*taken.part.account).clone();
+    account.run = taken.part.run.clone();
+    account.workflow.clone_from(&plan.workflow);
+    account.policy.clone_from(&plan.policy.name);
+    account.base = Some(head.to_owned());
+    for step in &mut account.steps {
+        step.gates.clear();
+    }
+    let said = words.iter().find(|word| word.patch == taken.hash());
+    let gates = said.into_iter().flat_map(|word| &word.gates);
+    account.final_gates = gates
+        .map(|(gate, (verdict, gate_hash))| GateResult {
+            gate: gate.clone(),
+            gate_hash: gate_hash.clone(),
+            tree: taken.patch.as_ref().map(|patch| patch.tree.clone()).unwrap_or_else(|| TreeId(String::new())),
+            verdict: *verdict,
+            detail: "in a job of its own".to_owned(),
+            output: String::new(),
+            duration_ms: 0,
+        })
+        .collect();
+    account
 }
 
 fn order<'a>(ci: &'a Ci, plan: &'a Plan, taken: &'a Taken, words: &'a [Word], head: &'a str) -> Order<'a> {
@@ -343,11 +370,12 @@ async fn to_forge(
     let kind = plan.deliver.kind;
     let Some(delivery) = ready.delivery else { return Ok(both::Done::nothing(kind, Vec::new())) };
     let changed = delivery.base != delivery.tree || both::speaks(kind);
+    let account = judged(plan, taken, order.words, order.commit);
     let sending = publish::Sending {
         plan,
         delivery: &delivery,
         base: &ready.base,
-        account: &taken.part.account,
+        account: &account,
         event,
         findings: &taken.part.findings,
         facts,
