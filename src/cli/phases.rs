@@ -12,6 +12,7 @@ use crate::model::account::Ending;
 use crate::model::artifact::{Taken, Word};
 use crate::model::chat::ModelRef;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery, Published};
+use crate::model::event::Event;
 use crate::model::id::TreeId;
 use crate::model::journal::{Base, GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan};
@@ -232,7 +233,7 @@ async fn to_forge(
     let publication = publish::Publication {
         delivery,
         base,
-        event: &outgoing.event,
+        event: &outgoing.event.clone().unwrap_or_else(|| Event::read(&plan.event)),
         findings: &part.findings,
         body: &delivery.body,
         comment: None,
