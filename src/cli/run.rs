@@ -231,7 +231,7 @@ pub(super) async fn start(
     }
     let engine = engine(repository, tape, cx).await?;
     // Said before anything is spent.
-    if plan.deliver.kind.is_of_a_forge() && matches!(engine.outlet, Outlet::Closed) {
+    if plan.deliver.kind.is_of_a_forge() && !plan.deliver.held && matches!(engine.outlet, Outlet::Closed) {
         return Err(CliError::usage(publish::NO_FORGE));
     }
     let taking_stock = Arc::clone(&engine.repository);
