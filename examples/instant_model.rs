@@ -13,17 +13,22 @@ use axum::routing::post;
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How often a text stands in the body: parsing JSON would be the model's time, not ours.
-fn count(body: &[u8], text: &[u8]) -> usize {
-    body.windows(text.len()).filter(|window| *window == text).count()
+/// What it says, and how often it was asked: looking into the request would be the model's time, not ours.
+struct Script {
+    turns: usize,
+    command: String,
+    asked: AtomicUsize,
 }
 
-async fn answer(State(script): State<Arc<(usize, String)>>, body: Bytes) -> impl IntoResponse {
-    let (turns, command) = &*script;
-    let turn = count(&body, br#""role":"assistant""#);
-    let (name, arguments) =
-        if turn < *turns { ("shell", json!({ "command": command })) } else { ("finish", json!({ "summary": "done" })) };
+async fn answer(State(script): State<Arc<Script>>, _body: Bytes) -> impl IntoResponse {
+    let turn = script.asked.fetch_add(1, Ordering::Relaxed);
+    let (name, arguments) = match script.command.strip_prefix("read:") {
+        _ if turn >= script.turns => ("finish", json!({ "summary": "done" })),
+        Some(path) => ("read_file", json!({ "path": path })),
+        None => ("shell", json!({ "command": script.command })),
+    };
     let call = json!({"index": 0, "id": format!("call_{turn}"), "type": "function",
         "function": {"name": name, "arguments": arguments.to_string()}});
     let chunk = |delta: serde_json::Value, reason: serde_json::Value| {
@@ -52,7 +57,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     writeln!(out, "http://{}/v1", listener.local_addr()?)?;
     out.flush()?;
-    let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(Arc::new((turns, command)));
+    let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(Arc::new(Script {
+        turns,
+        command,
+        asked: AtomicUsize::new(0),
+    }));
     axum::serve(listener, app).await?;
     Ok(())
 }

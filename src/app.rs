@@ -1,6 +1,6 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, catalog, ci, clock, gateway, git, llm, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::catalog::Server;
@@ -9,6 +9,7 @@ use crate::model::ci::CiJob;
 use crate::port::checkout::Checkout;
 use crate::port::ci::CiError;
 use crate::port::clock::Clock;
+use crate::port::forge::{Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
 use crate::port::model::{Catalog, ChatModel};
 use crate::port::repository::{Repository, RepositoryError};
@@ -42,7 +43,7 @@ pub fn main() -> ExitCode {
         Ok(world) => world,
         Err(message) => return fail(&message),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the async runtime cannot be started: {error}")),
     };
@@ -122,7 +123,7 @@ impl RealWorld {
 
     /// Deadlines and attempts, as the environment sets them.
     fn settings(&self) -> Result<llm::Settings, String> {
-        let mut settings = llm::Settings::default();
+        let mut settings = llm::Settings { extra_ca: self.extra_ca(), ..llm::Settings::default() };
         let number = |name: &str| -> Result<Option<f64>, String> {
             match variable(name).filter(|text| !text.trim().is_empty()) {
                 None => Ok(None),
@@ -143,6 +144,11 @@ impl RealWorld {
             settings.attempts = (attempts as u32).clamp(1, 20);
         }
         Ok(settings)
+    }
+
+    /// A company's own CA.
+    fn extra_ca(&self) -> Option<PathBuf> {
+        variable("CODEFORGE_EXTRA_CA").filter(|file| !file.trim().is_empty()).map(|file| self.cwd.join(file))
     }
 
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
@@ -238,6 +244,15 @@ impl World for RealWorld {
 
     fn catalog(&self) -> Result<Arc<dyn Catalog>, String> {
         Ok(Arc::new(catalog::Asker::new(Arc::new(variable))))
+    }
+
+    fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError> {
+        forge::open(
+            at,
+            Arc::clone(&self.clock),
+            Arc::new(bits),
+            forge::Settings { extra_ca: self.extra_ca(), ..forge::Settings::default() },
+        )
     }
 
     fn random(&self) -> u64 {

@@ -203,6 +203,7 @@ async fn drive_in(repo: &TestRepo, driver: DriverKind, budget_usd: f64, script: 
         watch: Arc::clone(&seen) as Arc<dyn Watch>,
         owner: sqlite::owner(),
         secrets: vec![],
+        outlet: codeforge::engine::Outlet::default(),
     };
     let run = RunId::from("test0001");
     let (_stop, stopped) = tokio::sync::watch::channel(false);

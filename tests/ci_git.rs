@@ -259,6 +259,25 @@ fn lfs_and_submodules_are_left_and_said() {
 }
 
 #[test]
+fn a_partial_clone_that_lacks_contents_says_so() {
+    let hub = hub();
+    hub.git(&["config", "uploadpack.allowFilter", "true"]);
+    let head = hub.commit("topic", &[("src/a.txt", "two\n"), ("docs/a.md", "other\n")]);
+    let base = hub.commit("main", &[("src/a.txt", "two\n"), ("src/b.txt", "three\n"), ("docs/a.md", "other\n")]);
+    let older = hub.git(&["rev-parse", "main~1"]);
+    hub.pull(7, &head, &base);
+    let clone = Clone::empty();
+    let url = format!("{}/acme/widgets.git", hub.server());
+    clone.git(&["init", "--quiet"]);
+    clone.git(&["remote", "add", "origin", &url]);
+    clone.git(&["fetch", "--quiet", "--filter=blob:none", "origin", "+refs/heads/*:refs/remotes/origin/*"]);
+    clone.git(&["checkout", "--quiet", "--detach", &base]);
+    // The commit is here, what its files hold is not.
+    let ran = hub.job(&clone, "pull_request", &pull_request(7, "opened", &older, &base)).run();
+    ran.ends(2, "misconfigured").says(&["without `filter:`"]);
+}
+
+#[test]
 fn a_plain_container_needs_no_forge() {
     let hub = hub();
     // A clone with a remote: the branch that the remote says is its default one.

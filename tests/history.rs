@@ -185,6 +185,7 @@ async fn requests_are_marked_for_the_providers_cache_where_the_next_one_begins_t
         watch: Arc::new(Nobody),
         owner: sqlite::owner(),
         secrets: vec![],
+        outlet: codeforge::engine::Outlet::default(),
         repository,
     };
     let base = engine.repository.base().unwrap();

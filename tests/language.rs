@@ -83,7 +83,7 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
         let text = || expand(&std::fs::read_to_string(path).unwrap());
         let place = match name.as_str() {
             "in.yml" => ".codeforge/workflows/in.yml".to_owned(),
-            "expected.txt" | "compile.args" | "env.txt" | "now.txt" => continue,
+            "expected.txt" | "compile.args" | "env.txt" | "now.txt" | "memory.txt" => continue,
             name if name.starts_with("presets/") => continue,
             name if name.starts_with("github/") => {
                 pipelines.push((format!(".github/workflows/{}", name.trim_start_matches("github/")), text()));
@@ -108,6 +108,9 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
         let mut request = plan::Request { workflow: "in".into(), ..plan::Request::default() };
         if folder.join("env.txt").exists() {
             request.models.push(env_model());
+        }
+        if folder.join("memory.txt").exists() {
+            request.memory = plan::Memory::Nowhere;
         }
         for (name, value) in arguments.lines().filter_map(|line| line.split_once('=')) {
             if name == "workflow" {
@@ -203,6 +206,7 @@ fn shipped_workflows_compile_where_the_repository_says_how_it_is_checked() {
             inputs: [("task".to_owned(), "x".to_owned())].into(),
             models: vec![env_model()],
             allow_unpriced: true,
+            held: false,
             deliver: Some(codeforge::model::plan::DeliverKind::Patch),
             ..plan::Request::default()
         };

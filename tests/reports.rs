@@ -165,6 +165,7 @@ fn account(text: &str, steps: usize, files: usize) -> Account {
             branch: None,
             changes: ChangeSet { files, diff: String::new() },
             changed: true,
+            published: None,
         }),
     }
 }

@@ -16,7 +16,7 @@ use codeforge::model::progress::Progress;
 use codeforge::model::usage::{CostSource, NanoUsd, Price, Usage};
 use codeforge::plan;
 use codeforge::port::model::ChatModel;
-use codeforge::port::store::{Claim, Fence, Opening, RunHead, Store, StoreError, Summary};
+use codeforge::port::store::{Claim, Durable, Fence, Opening, RunHead, Store, StoreError, Summary};
 use codeforge::port::watch::Watch;
 use codeforge::workflow::{self, Source};
 use common::{ModelServer, Reply, Rule, TestRepo, eventually, ok, spoken};
@@ -124,13 +124,20 @@ impl Store for Cut {
     async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError> {
         self.inner.standing(scope, prefix).await
     }
-    async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError> {
+    async fn append_as(
+        &self,
+        durable: Durable,
+        run: &RunId,
+        fence: Fence,
+        rows: &[Row],
+        summary: &Summary,
+    ) -> Result<(), StoreError> {
         let now = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
         let cut = || StoreError::Database { path: "test".into(), message: "cut".into() };
         if now == self.at && !self.after {
             return Err(cut());
         }
-        self.inner.append(run, fence, rows, summary).await?;
+        self.inner.append_as(durable, run, fence, rows, summary).await?;
         if now == self.at { Err(cut()) } else { Ok(()) }
     }
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
@@ -147,6 +154,9 @@ impl Store for Cut {
     }
     async fn find(&self, prefix: &str) -> Result<RunHead, StoreError> {
         self.inner.find(prefix).await
+    }
+    async fn put_soon(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.inner.put_soon(key, value).await
     }
     async fn put(&self, key: &str, value: &str) -> Result<(), StoreError> {
         self.inner.put(key, value).await
@@ -245,6 +255,7 @@ impl Fixture {
                 watch: Arc::new(Nobody),
                 owner: sqlite::owner(),
                 secrets: vec![],
+                outlet: codeforge::engine::Outlet::default(),
             };
             let run = RunId::from("test0001");
             let (_stop, stopped) = tokio::sync::watch::channel(false);

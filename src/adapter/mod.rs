@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod ci;
 pub mod clock;
 pub mod fake;
+pub mod forge;
 pub mod gateway;
 pub mod git;
 pub mod llm;

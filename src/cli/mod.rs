@@ -4,16 +4,20 @@
 //! `#[derive(clap::Args)] pub struct Args`. It prints data with [`Context::data`] and everything meant for people
 //! with [`Context::say`].
 
+pub mod artifacts;
 pub mod backends;
 pub mod ci;
 pub mod completions;
 pub mod costs;
+pub mod deliver;
 pub mod demo;
 pub mod error;
 pub mod experience;
 pub mod init;
+pub mod forge;
 pub mod models;
 pub mod modes;
+pub mod phases;
 pub mod policies;
 pub mod replay;
 pub mod resume;
@@ -21,6 +25,7 @@ pub mod run;
 pub mod runs;
 pub mod schema;
 pub mod sources;
+pub mod state;
 pub mod tapes;
 pub mod validate;
 pub mod watching;
@@ -101,6 +106,8 @@ pub enum Command {
     Ci(ci::Args),
     /// The main job on a sample repository with recorded model answers: no key, no account
     Demo(demo::Args),
+    /// Deliver what a run made: from an artifact, or from a run here
+    Deliver(deliver::Args),
     /// Continue a run that was interrupted or killed
     Resume(resume::Args),
     /// Go through a recorded run without a model, or make it again and compare
@@ -136,6 +143,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
         Command::Run(args) => run::run(args, cx, stop).await,
         Command::Ci(args) => ci::run(args, cx, stop).await,
         Command::Demo(args) => demo::run(args, cx, stop).await,
+        Command::Deliver(args) => deliver::run(args, cx).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,
         Command::Replay(args) => replay::run(args, cx, stop).await,
         Command::Runs(args) => runs::run(args, cx, &fold).await,

@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::run::{compile, driver, engine_error, load};
 use super::{Context, Format, tapes, watching};
 use crate::cassette::{self, Recording, Side};
-use crate::engine::{Engine, Outcome, Playback, Refolded, Renamed, Stop, refold};
+use crate::engine::{Engine, Outcome, Outlet, Playback, Refolded, Renamed, Stop, refold};
 use crate::model::account::{Account, Ending};
 use crate::model::chat::ModelRef;
 use crate::model::exec::{DriverKind, ExecMode};
@@ -241,6 +241,7 @@ async fn make(
         watch: watching.watch(),
         owner: cx.world.owner(),
         secrets: cx.world.secrets(),
+        outlet: Outlet::Mute,
     };
     let started = engine.start(run.clone(), plan, base, stop).await;
     watching.finish();

@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::error::CliError;
-use super::{Format, sources, tapes, watching};
-use crate::engine::{Engine, EngineError, Outcome, Stop};
+use super::{Format, artifacts, forge, sources, tapes, watching};
+use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, publish};
 use crate::model::account::{Ending, Spend};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::exec::DriverKind;
@@ -30,6 +30,7 @@ const QUOTED_RUNS: u32 = 1000;
   codeforge run fix -i task=\"parse() drops the last field\"
   codeforge run fix -i task=@issue.md --deliver branch
   codeforge run review --sandbox native --budget 0.50
+  codeforge run fix -i task=x --artifact a.json && codeforge deliver a.json
   codeforge run fix -i task=x --dry-run        # show the plan, its limits and a quote; spend nothing")]
 pub struct Args {
     /// The workflow's name (`codeforge validate` lists what is here)
@@ -44,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub event: Option<PathBuf>,
     /// What to hand over
-    #[arg(long, value_name = "none|patch|commit-local|branch", value_parser = deliver_kind)]
+    #[arg(long, value_name = "none|patch|commit-local|branch|pull_request|…", value_parser = deliver_kind)]
     pub deliver: Option<DeliverKind>,
     /// The repository (default: the one around the current folder)
     #[arg(long, value_name = "DIR")]
@@ -61,6 +62,9 @@ pub struct Args {
     /// Record the whole run in this file, for `codeforge replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Hand nothing over: put the change into this file, for `codeforge deliver` or another job
+    #[arg(long, value_name = "FILE")]
+    pub artifact: Option<PathBuf>,
 }
 
 /// Reads a driver's name.
@@ -74,13 +78,21 @@ pub(super) fn driver(text: &str) -> Result<DriverKind, String> {
     }
 }
 
-fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
+pub(super) fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
     match text {
         "none" => Ok(DeliverKind::None),
         "patch" => Ok(DeliverKind::Patch),
         "commit-local" => Ok(DeliverKind::CommitLocal),
         "branch" => Ok(DeliverKind::Branch),
-        other => Err(format!("`{other}` cannot be delivered from here; choose none, patch, commit-local or branch")),
+        "pull_request" => Ok(DeliverKind::PullRequest),
+        "push-to-branch" => Ok(DeliverKind::PushToBranch),
+        "comment" => Ok(DeliverKind::Comment),
+        "review" => Ok(DeliverKind::Review),
+        "report" => Ok(DeliverKind::Report),
+        other => Err(format!(
+            "`{other}` is not a delivery; choose none, patch, commit-local, branch, pull_request, push-to-branch, \
+             comment, review or report"
+        )),
     }
 }
 
@@ -105,6 +117,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let order = Order {
         options: RunOptions { driver: args.sandbox, deliver: args.deliver, budget_usd: args.budget },
         record: args.record.map(|file| cx.world.cwd().join(file)),
+        artifact: args.artifact.as_ref().map(|file| cx.world.cwd().join(file)),
     };
     let request = plan::Request {
         workflow: args.workflow,
@@ -115,6 +128,7 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         budget_usd: args.budget,
         models: cx.world.models(&tape),
         allow_unpriced: matches!(tape, Tape::Play(_)),
+        held: args.artifact.is_some(),
         ..plan::Request::default()
     };
     let plan = compile(&library, &request, cx)?;
@@ -131,6 +145,8 @@ pub(super) struct Order {
     pub options: RunOptions,
     /// Where it is recorded.
     pub record: Option<PathBuf>,
+    /// The artifact that it ends in.
+    pub artifact: Option<PathBuf>,
 }
 
 /// Shows a plan and what it would cost; spends nothing.
@@ -208,7 +224,14 @@ pub(super) async fn start(
     if let Some(file) = &order.record {
         tapes::check(file)?;
     }
+    if let Some(file) = &order.artifact {
+        artifacts::check(file)?;
+    }
     let engine = engine(repository, tape, cx).await?;
+    // Said before anything is spent.
+    if plan.deliver.kind.is_of_a_forge() && matches!(engine.outlet, Outlet::Closed) {
+        return Err(CliError::usage(publish::NO_FORGE));
+    }
     let taking_stock = Arc::clone(&engine.repository);
     let base = tokio::task::spawn_blocking(move || taking_stock.base())
         .await
@@ -217,6 +240,9 @@ pub(super) async fn start(
     engine.keep_options(&id, &order.options).await.map_err(engine_error)?;
     if let Some(file) = &order.record {
         tapes::promise(&engine, &id, file).await?;
+    }
+    if let Some(file) = &order.artifact {
+        artifacts::promise(&engine, &id, file).await?;
     }
     let watching = watching::watcher(cx);
     let engine = Engine { watch: watching.watch(), ..engine };
@@ -227,8 +253,20 @@ pub(super) async fn start(
 
 /// Puts an engine together for a repository.
 pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Context<'_>) -> Result<Engine, CliError> {
-    let store = cx.world.store(repository.state_dir()).await?;
+    let folder = repository.state_dir().to_path_buf();
+    engine_in(repository, &folder, tape, cx).await
+}
+
+/// The same with the journal's database in another folder.
+pub(super) async fn engine_in(
+    repository: Arc<dyn Repository>,
+    folder: &Path,
+    tape: &Tape,
+    cx: &Context<'_>,
+) -> Result<Engine, CliError> {
+    let store = cx.world.store(folder).await?;
     let models = cx.world.chat(tape).map_err(CliError::usage)?;
+    let outlet = forge::outlet(&*repository, cx).await?;
     Ok(Engine {
         store,
         repository,
@@ -239,6 +277,7 @@ pub(super) async fn engine(repository: Arc<dyn Repository>, tape: &Tape, cx: &Co
         watch: Arc::new(watching::Nobody),
         owner: cx.world.owner(),
         secrets: cx.world.secrets(),
+        outlet,
     })
 }
 
@@ -251,6 +290,9 @@ pub(super) async fn conclude(engine: &Engine, outcome: Outcome, cx: &Context<'_>
         CliError::new(Ending::Unavailable, format!("the trajectory of run {run} could not be written: {error}"))
     })?;
     tapes::keep_promise(engine, &run, cx).await?;
+    if !outcome.interrupted {
+        artifacts::keep_promise(engine, &outcome.state, cx).await?;
+    }
     if cx.format == Format::Json {
         let mut value = serde_json::to_value(&account)
             .map_err(|error| CliError::new(Ending::Failed, format!("an internal error: {error}")))?;
@@ -327,7 +369,7 @@ fn read_inputs(given: &[String], cwd: &Path) -> Result<BTreeMap<String, String>,
     Ok(inputs)
 }
 
-fn read_event(file: Option<&Path>, cwd: &Path) -> Result<Value, CliError> {
+pub(super) fn read_event(file: Option<&Path>, cwd: &Path) -> Result<Value, CliError> {
     let Some(file) = file else { return Ok(Value::Null) };
     let text = std::fs::read_to_string(cwd.join(file))
         .map_err(|error| CliError::usage(format!("--event {}: {error}", file.display())))?;

@@ -1,5 +1,9 @@
 //! Changes and verdict → a delivery: branch names, titles, bodies. Pure: the repository carries it out.
 
+mod admit;
+
+pub use admit::{admits, claims, may_choose, required, word};
+
 use crate::model::delivery::Delivery;
 use crate::model::id::{RunId, TreeId};
 use crate::model::journal::{Base, GateResult, Verdict};
@@ -87,7 +91,10 @@ fn default_body(plan: &Plan, facts: &Facts<'_>) -> String {
             Verdict::Fail => "did not pass",
             Verdict::Error => "could not be run",
         };
-        body.push_str(&format!("Gate {}: {said} ({:.1} s).\n", gate.gate, gate.duration_ms as f64 / 1000.0));
+        // A gate that another job ran has told no time.
+        let time =
+            if gate.duration_ms == 0 { String::new() } else { format!(" ({:.1} s)", gate.duration_ms as f64 / 1000.0) };
+        body.push_str(&format!("Gate {}: {said}{time}.\n", gate.gate));
     }
     body.push_str(&format!("Cost: {}.\n", facts.cost));
     body

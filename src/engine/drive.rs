@@ -6,7 +6,7 @@ use super::{Engine, EngineError};
 use crate::model::id::EffectKey;
 use crate::model::journal::{Effect, Fault, Input, Row, RowBody, Work};
 use crate::model::progress::Progress;
-use crate::port::store::{Fence, StoreError};
+use crate::port::store::{Durable, Fence, StoreError};
 use crate::run::State;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -190,7 +190,9 @@ impl Loop<'_> {
             return Ok(());
         }
         let summary = self.engine.summary(&self.state);
-        self.engine.store.append(&self.state.run, self.fence, &rows, &summary).await?;
+        let only_looks = !effects.is_empty() && effects.iter().all(Effect::only_looks);
+        let durable = if only_looks { Durable::WithNext } else { Durable::Now };
+        self.engine.store.append_as(durable, &self.state.run, self.fence, &rows, &summary).await?;
         // What happened, which steps that ended, what is done next.
         let next = rows.iter().position(|row| matches!(row.body, RowBody::Intent(_))).unwrap_or(rows.len());
         let (happened, next) = rows.split_at(next);

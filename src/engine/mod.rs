@@ -6,13 +6,16 @@
 //! durable, and nothing that has a durable result is performed again.
 
 mod again;
+mod artifact;
 mod backend;
 mod compose;
 mod desk;
 mod drive;
 mod experience;
+mod gates;
 mod gateway;
 mod perform;
+pub mod publish;
 mod quality;
 mod record;
 mod sandboxes;
@@ -20,15 +23,22 @@ mod session;
 mod tools;
 
 pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
+pub use artifact::{Delivering, Extras, unpack};
 pub use drive::{Outcome, Stop};
+pub use gates::{Gated, NotGated};
 pub use sandboxes::choose;
 
+use crate::model::account::Account;
 use crate::model::budget::Allowance;
+use crate::model::delivery::{ChangeSet, Delivery};
+use crate::model::event::Event;
+use crate::model::finding::Finding;
 use crate::model::id::RunId;
 use crate::model::journal::{Base, Input, Row, RowBody};
 use crate::model::plan::{Plan, StepKind};
 use crate::model::usage::NanoUsd;
 use crate::port::clock::Clock;
+use crate::port::forge::Forge;
 use crate::port::gateway::Gateway;
 use crate::port::model::ChatModel;
 use crate::port::repository::{Repository, RepositoryError};
@@ -36,6 +46,7 @@ use crate::port::sandbox::{SandboxDriver, SandboxError};
 use crate::port::store::{Claim, Opening, RunHead, Store, StoreError, Summary};
 use crate::port::watch::Watch;
 use crate::run::State;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +72,64 @@ pub struct Engine {
     pub owner: String,
     /// Values that must never leave: keys and tokens from the environment.
     pub secrets: Vec<String>,
+    /// Where deliveries that a forge makes go.
+    pub outlet: Outlet,
+}
+
+/// Where deliveries that a forge makes go.
+#[derive(Clone, Default)]
+pub enum Outlet {
+    /// Nowhere: they fail, and say what is missing.
+    #[default]
+    Closed,
+    /// Nowhere: they are checked, and say what they would hand over. A replay's.
+    Mute,
+    /// To a forge.
+    Forge(Arc<Outgoing>),
+}
+
+/// A forge, and what was decided about what goes there.
+pub struct Outgoing {
+    /// The forge.
+    pub forge: Arc<dyn Forge>,
+    /// What happened, as the forge told it; `None`: what the journal has of it.
+    pub event: Option<Event>,
+    /// What names of our branches begin with.
+    pub prefix: String,
+    /// The branch that changes go to; `None`: the default branch.
+    pub target: Option<String>,
+    /// Hosts, beside the forge's own, that links in our text may lead to.
+    pub hosts: Vec<String>,
+    /// Whether a delivery `branch` is pushed, too. On a laptop it stays there.
+    pub push_branches: bool,
+    /// Words of what is published; `None`: the delivery's own.
+    pub wording: Option<Wording>,
+}
+
+/// Makes the words of what is published.
+pub type Wording = Arc<dyn Fn(&Told<'_>) -> Words + Send + Sync>;
+
+/// What words are made of.
+pub struct Told<'a> {
+    /// The run so far.
+    pub account: &'a Account,
+    /// Values for templates: `steps` with their outputs, `inputs`, `event`.
+    pub context: &'a Value,
+    /// What is handed over.
+    pub delivery: &'a Delivery,
+    /// What changed.
+    pub changes: &'a ChangeSet,
+}
+
+/// Words of what is published: Markdown.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// A change's description.
+    pub body: String,
+    /// The comment that there is one of.
+    pub comment: Option<String>,
+    /// What a review remarks.
+    pub findings: Vec<Finding>,
 }
 
 /// Why an engine gave up. Everything acknowledged until then is in the journal, and the run can be resumed.

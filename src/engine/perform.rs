@@ -2,15 +2,20 @@
 //!
 //! Every job answers with the input that its effect waits for; what goes wrong is an answer too.
 
+use super::publish::{Publication, PublishError};
 use super::session::{LONGEST_VALUE, MAIN, Session};
+use super::{Outgoing, Outlet, Told, Words};
+use crate::model::account::Account;
 use crate::model::chat::ChatRequest;
-use crate::model::delivery::ChangeSet;
+use crate::model::delivery::{ChangeSet, Delivered, Delivery, Published};
+use crate::model::event::Event;
 use crate::model::exec::{Command, ExecMode, ExecOutcome};
 use crate::model::id::{EffectKey, StepId, TreeId};
 use crate::model::journal::{Effect, Fault, Input, Purpose, Work};
-use crate::model::plan::{Gate, PlanStep, StepKind};
+use crate::model::plan::{DeliverKind, Gate, PlanStep, StepKind};
 use crate::model::progress::Progress;
 use crate::model::recording::CallPlace;
+use crate::port::forge::ForgeError;
 use crate::port::repository::{Repository, RepositoryError, Workspace};
 use crate::port::sandbox::{Order, SandboxError};
 use crate::run::State;
@@ -21,6 +26,14 @@ use std::sync::Arc;
 
 /// Bytes of a discarded difference that the next attempt is shown.
 const DISCARD_SHOWN: usize = 12 * 1024;
+
+/// Where a delivery goes, beside the repository.
+enum Out {
+    /// Into a file of the run.
+    Report,
+    /// To a forge.
+    Forge(Arc<Outgoing>),
+}
 
 /// An effect that could not be performed.
 pub(super) struct Trouble {
@@ -35,6 +48,22 @@ impl From<RepositoryError> for Trouble {
             RepositoryError::Refused(_) => Fault::Denied,
             RepositoryError::ChangedUnderneath(_) => Fault::Unknown,
             RepositoryError::Broken { .. } => Fault::Environment,
+        };
+        Self { fault, message: error.to_string() }
+    }
+}
+
+impl From<PublishError> for Trouble {
+    fn from(error: PublishError) -> Self {
+        let fault = match &error {
+            PublishError::Repository(_) => {
+                let PublishError::Repository(error) = error else { return Self::bug("an error of two kinds") };
+                return error.into();
+            }
+            PublishError::Refused(_) | PublishError::Forge(ForgeError::Refused { .. }) => Fault::Denied,
+            PublishError::Misuse(_) | PublishError::Forge(ForgeError::Unsupported(_)) => Fault::User,
+            PublishError::Moved(_) | PublishError::Forge(ForgeError::Moved { .. }) => Fault::Unknown,
+            PublishError::Forge(_) => Fault::Environment,
         };
         Self { fault, message: error.to_string() }
     }
@@ -71,6 +100,8 @@ pub(super) struct View {
     gates: Vec<crate::model::journal::GateResult>,
     cost: String,
     started_ms: i64,
+    /// What was done so far, where that is handed over.
+    account: Option<Account>,
     /// What the step's backend is asked.
     prompt: Option<Result<String, String>>,
 }
@@ -88,6 +119,7 @@ impl Session {
             gates: if delivering { last_gates(state) } else { Vec::new() },
             cost: cost_words(state),
             started_ms: state.started_ms,
+            account: delivering.then(|| crate::run::account(state)),
             prompt: matches!(effect.work, Work::RunBackend).then(|| self.backend_prompt(state, &effect)),
         };
         let session = Arc::clone(self);
@@ -121,7 +153,10 @@ impl Session {
             }
             Work::Snapshot { after } => self.snapshot(key, &view, after).await,
             Work::Restore { tree } => self.restore(key, &view, tree).await,
-            Work::CheckGate { gate, tree } => self.check_gate(key, &gate, tree).await,
+            Work::CheckGate { gate, tree } => {
+                let from = self.base.tree.clone();
+                self.check_gate(key, &gate, tree, from).await
+            }
             Work::Fork { tree } => {
                 let name = Self::workspace_name(view.step.as_ref());
                 let held = tree.clone();
@@ -157,7 +192,7 @@ impl Session {
         self.blocking(move |session| Ok(session.workspace(&name, &tree)?)).await
     }
 
-    async fn prepare(self: &Arc<Self>, key: EffectKey) -> Result<Input, Trouble> {
+    pub(super) async fn prepare(self: &Arc<Self>, key: EffectKey) -> Result<Input, Trouble> {
         if let Some((name, bytes)) = self.longest_input() {
             return Err(Trouble::user(format!(
                 "the input `{name}` has {bytes} bytes, and a command gets a value of at most {LONGEST_VALUE} as a \
@@ -357,13 +392,20 @@ impl Session {
         Ok(Input::Restored { key, discarded })
     }
 
-    async fn check_gate(self: &Arc<Self>, key: EffectKey, name: &str, tree: TreeId) -> Result<Input, Trouble> {
+    /// Runs one gate on `tree`; `from`: where a gate takes the base's files from.
+    pub(super) async fn check_gate(
+        self: &Arc<Self>,
+        key: EffectKey,
+        name: &str,
+        tree: TreeId,
+        from: TreeId,
+    ) -> Result<Input, Trouble> {
         let Some(definition) = self.plan.gates.get(name).cloned() else {
             return Err(Trouble::bug("a gate that is not in the plan"));
         };
         let mut checks = Vec::new();
         if definition.from_base {
-            let (paths, base, candidate) = (definition.paths.clone(), self.base.tree.clone(), tree.clone());
+            let (paths, base, candidate) = (definition.paths.clone(), from, tree.clone());
             let grafted =
                 self.blocking(move |session| Ok(session.engine.repository.graft(&candidate, &base, &paths)?)).await?;
             if grafted != tree {
@@ -454,37 +496,109 @@ impl Session {
             cost: &view.cost,
         };
         let delivery = deliver::compose(&self.plan, &facts).map_err(Trouble::user)?;
-        let most = self.plan.limits.max_file_changes;
+        let goes_out = if self.plan.deliver.held { None } else { self.goes_out()? };
         let patch_to = self.engine.run_folder(&self.run).join("change.patch");
-        let secrets = self.engine.secrets.clone();
+        let (checked, word) = (delivery.clone(), goes_out.is_some());
         let delivered = self
             .blocking(move |session| {
+                let delivery = checked;
                 let repository: &Arc<dyn Repository> = &session.engine.repository;
                 let changes = repository.diff(&delivery.base, &delivery.tree, 0)?;
-                if let Some(most) = most.filter(|most| changes.files.len() > *most as usize) {
-                    return Err(Trouble {
-                        fault: Fault::Denied,
-                        message: format!(
-                            "nothing was delivered: {} files changed, and the policy `{}` allows {most} \
-                             (`limits.max_file_changes`)",
-                            changes.files.len(),
-                            session.plan.policy.name
-                        ),
-                    });
+                super::artifact::check_change(&session.plan, &changes, &session.engine.secrets)?;
+                if session.plan.deliver.held {
+                    // Whether it could be delivered is known now; who delivers it is another process.
+                    if super::artifact::carries(delivery.kind) {
+                        repository.lay_in(&session.base, &delivery)?;
+                    }
+                    let (kind, branch) = (delivery.kind, delivery.branch);
+                    let (patch, commit, published) = (None, None, None);
+                    return Ok(Delivered { kind, patch, commit, branch, changes, changed: true, published });
                 }
-                let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-                if crate::text::contains_secret(&changes.diff, &secrets) {
-                    return Err(Trouble {
-                        fault: Fault::Denied,
-                        message: "nothing was delivered: the change contains a secret of this environment, plain or \
-                                  encoded; look at it with `codeforge runs show`, and change the secret"
-                            .to_owned(),
-                    });
+                if word {
+                    let changed = delivery.base != delivery.tree;
+                    let (kind, patch, commit, branch) = (delivery.kind, None, None, None);
+                    return Ok(Delivered { kind, patch, commit, branch, changes, changed, published: None });
                 }
                 Ok(repository.deliver(&session.base, &delivery, &patch_to)?)
             })
             .await?;
+        let delivered = match goes_out {
+            None => delivered,
+            Some(out) => self.publish(&out, view, &delivery, delivered).await?,
+        };
         Ok(Input::DeliveryDone { key, delivered })
+    }
+
+    /// Where this run's delivery goes, where it goes out at all.
+    fn goes_out(&self) -> Result<Option<Out>, Trouble> {
+        let kind = self.plan.deliver.kind;
+        let at_forge = kind.is_of_a_forge();
+        match &self.engine.outlet {
+            Outlet::Mute => Ok(None),
+            _ if kind == DeliverKind::Report => Ok(Some(Out::Report)),
+            Outlet::Forge(outgoing) if at_forge || (kind == DeliverKind::Branch && outgoing.push_branches) => {
+                Ok(Some(Out::Forge(Arc::clone(outgoing))))
+            }
+            Outlet::Closed if at_forge => Err(Trouble::user(super::publish::NO_FORGE)),
+            Outlet::Closed | Outlet::Forge(_) => Ok(None),
+        }
+    }
+
+    async fn publish(
+        self: &Arc<Self>,
+        out: &Out,
+        view: &View,
+        delivery: &Delivery,
+        delivered: Delivered,
+    ) -> Result<Delivered, Trouble> {
+        let published = match out {
+            Out::Report => {
+                let folder = self.engine.run_folder(&self.run);
+                let text = format!("# {}\n\n{}\n", delivery.title, delivery.body.trim());
+                let path = folder.join("report.md");
+                let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, text));
+                written.map_err(|error| Trouble {
+                    fault: Fault::Environment,
+                    message: format!("the report {} could not be written: {error}", path.display()),
+                })?;
+                Published { told: vec![format!("the report is {}", path.display())], ..Published::default() }
+            }
+            Out::Forge(outgoing) => {
+                let spec = &self.plan.deliver;
+                let run_key = if self.plan.key.is_empty() { self.run.as_str() } else { self.plan.key.as_str() };
+                let key = format!("{}/{run_key}", self.plan.workflow);
+                let event = outgoing.event.clone().unwrap_or_else(|| Event::read(&self.plan.event));
+                let words = match (&outgoing.wording, &view.account) {
+                    (Some(wording), Some(account)) => {
+                        wording(&Told { account, context: &view.context, delivery, changes: &delivered.changes })
+                    }
+                    _ => Words { body: delivery.body.clone(), ..Words::default() },
+                };
+                let publication = Publication {
+                    delivery,
+                    base: &self.base,
+                    event: &event,
+                    findings: &words.findings,
+                    body: &words.body,
+                    comment: words.comment.as_deref(),
+                    key: &key,
+                    draft: spec.draft,
+                    labels: &spec.labels,
+                    reviewers: &spec.reviewers,
+                    target: outgoing.target.as_deref(),
+                    prefix: &outgoing.prefix,
+                    secrets: &self.engine.secrets,
+                    hosts: &outgoing.hosts,
+                };
+                let repository = Arc::clone(&self.engine.repository);
+                super::publish::publish(&*outgoing.forge, repository, &publication).await?
+            }
+        };
+        let (branch, commit) = (published.branch.clone(), published.commit.clone());
+        // A report, a comment and a review are made even where no file changed.
+        let changed = delivered.changed
+            || !matches!(delivery.kind, DeliverKind::PullRequest | DeliverKind::PushToBranch | DeliverKind::Branch);
+        Ok(Delivered { branch, commit, changed, published: Some(Box::new(published)), ..delivered })
     }
 }
 

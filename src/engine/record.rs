@@ -22,7 +22,7 @@ impl Session {
         let Some(kept) = kept else { return };
         let key = key("request", &self.run, &kept.request.place.key.0);
         let Ok(text) = serde_json::to_string(&kept) else { return };
-        match self.engine.store.put(&key, &text).await {
+        match self.engine.store.put_soon(&key, &text).await {
             // Only now: who names a text from here on finds it.
             Ok(()) => lock(&self.kept).extend(kept.texts.into_keys()),
             Err(error) => self.note(&format!("a request could not be kept for recordings: {error}")),

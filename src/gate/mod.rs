@@ -3,6 +3,10 @@
 //! What a verdict does (keep, roll back, retry) is the run's business, since it depends on attempts; what a check's
 //! end *means* is decided here.
 
+mod weakened;
+
+pub use weakened::{Weakened, Weakness, weakened};
+
 use crate::model::exec::{ExecOutcome, ExecStatus};
 use crate::model::id::TreeId;
 use crate::model::journal::{GateResult, Verdict};

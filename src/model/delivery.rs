@@ -79,6 +79,26 @@ pub struct Delivery {
     pub protected_paths: Vec<String>,
 }
 
+/// What was published on a forge.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Published {
+    /// The branch that was pushed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit that it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Where people see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The number of the change, or of the issue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// What was done and what was not, in sentences.
+    #[serde(default)]
+    pub told: Vec<String>,
+}
+
 /// What came of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {
@@ -94,4 +114,7 @@ pub struct Delivered {
     pub changes: ChangeSet,
     /// False: there was nothing to hand over, and nothing was made.
     pub changed: bool,
+    /// What was published, where it went to a forge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Box<Published>>,
 }

@@ -207,6 +207,41 @@ pub struct Hook {
 }
 
 impl Event {
+    /// What of an event a delivery needs to know, out of [`Event::value`]'s shape: its kind, its change, its issue. What
+    /// is missing or of another shape is not there.
+    pub fn read(value: &Value) -> Self {
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let number = |value: &Value| value.get("number").and_then(Value::as_u64);
+        let side = |value: Option<&Value>| {
+            let value = value.unwrap_or(&Value::Null);
+            let (sha, repository) = (text(value, "sha"), text(value, "repository"));
+            Side { branch: text(value, "ref").unwrap_or_default(), sha, repository, repository_id: None }
+        };
+        let kind = value.get("kind").cloned().and_then(|kind| serde_json::from_value(kind).ok()).unwrap_or_default();
+        let change = value.get("change").and_then(|change| {
+            Some(Change {
+                number: number(change)?,
+                title: text(change, "title").unwrap_or_default(),
+                url: text(change, "url"),
+                head: side(change.get("head")),
+                base: side(change.get("base")),
+                ..Change::default()
+            })
+        });
+        let issue = value.get("issue").and_then(|issue| {
+            let (title, url) = (text(issue, "title").unwrap_or_default(), text(issue, "url"));
+            Some(Issue { number: number(issue)?, title, url, ..Issue::default() })
+        });
+        Self {
+            kind,
+            actor: text(value, "actor"),
+            repository: text(value, "repository"),
+            change,
+            issue,
+            ..Self::default()
+        }
+    }
+
     /// As templates and the journal have it: a part of the fixed shape (`plan` lays it over the whole one).
     pub fn value(&self) -> Value {
         let side = |side: &Side| json!({ "ref": side.branch, "sha": side.sha, "repository": side.repository });
@@ -242,7 +277,26 @@ impl Event {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Side};
+    use super::{Change, Event, EventKind, Issue, Side};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_delivery_finds_its_change_in_what_the_journal_has() {
+        let side = |branch: &str, name: &str| Side {
+            branch: branch.into(),
+            sha: Some("a".repeat(40)),
+            repository: Some(name.into()),
+            repository_id: None,
+        };
+        let (head, base) = (side("topic", "eve/widgets"), side("main", "acme/widgets"));
+        let change = Change { number: 7, head, base, ..Change::default() };
+        let issue = Issue { number: 3, ..Issue::default() };
+        let kind = EventKind::PullRequest;
+        let event = Event { kind, change: Some(change), issue: Some(issue), ..Event::default() };
+        assert_eq!(Event::read(&event.value()), event);
+        assert_eq!(Event::read(&Value::Null), Event::default());
+        assert_eq!(Event::read(&json!({ "kind": 7, "change": { "number": "7" } })), Event::default());
+    }
 
     #[test]
     fn what_is_not_known_is_a_fork() {

@@ -344,6 +344,13 @@ pub struct Effect {
     pub work: Work,
 }
 
+impl Effect {
+    /// Whether it changes nothing that anybody could see: it may be performed before its intent is on the disk.
+    pub fn only_looks(&self) -> bool {
+        matches!(&self.work, Work::CallTool { call } if super::tool::LOOKING_TOOLS.contains(&call.name.as_str()))
+    }
+}
+
 /// The kinds of work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -5,6 +5,7 @@
 //! a [`delivery::Delivered`].
 
 pub mod account;
+pub mod artifact;
 pub mod backend;
 pub mod budget;
 pub mod catalog;
@@ -17,9 +18,11 @@ pub mod event;
 pub mod exec;
 pub mod experience;
 pub mod finding;
+pub mod forge;
 pub mod history;
 pub mod id;
 pub mod journal;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod progress;

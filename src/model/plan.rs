@@ -302,6 +302,13 @@ pub enum DeliverKind {
     Report,
 }
 
+impl DeliverKind {
+    /// Whether a forge makes it. (`branch` can be pushed to one, too, and is a branch without.)
+    pub fn is_of_a_forge(self) -> bool {
+        matches!(self, Self::PushToBranch | Self::PullRequest | Self::Comment | Self::Review)
+    }
+}
+
 /// When to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -329,4 +336,30 @@ pub struct DeliverSpec {
     pub body: Option<String>,
     /// Whether an empty change fails the run (exit 1) instead of being a quiet success.
     pub fail_if_no_changes: bool,
+    /// True: the run checks its delivery and writes nothing; another process makes it, out of an artifact.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
+    /// Whether a pull or merge request begins as a draft.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub draft: bool,
+    /// Labels of the pull or merge request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Who is asked to review it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reviewers: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_yes(given: &bool) -> bool {
+    *given
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_false(given: &bool) -> bool {
+    !*given
 }

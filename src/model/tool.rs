@@ -21,6 +21,9 @@ pub const TOOLS: [&str; 10] = [
 /// Tools that may change the workspace: a checkpoint precedes each call.
 pub const WRITING_TOOLS: [&str; 4] = ["write_file", "edit_file", "apply_patch", "shell"];
 
+/// Tools that only look, without a program: a call cut by a crash leaves nothing, and is simply made again.
+pub const LOOKING_TOOLS: [&str; 5] = ["read_file", "list_files", "search", "git_diff", "git_log"];
+
 /// A tool as offered to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolSpec {

@@ -47,16 +47,19 @@ pub struct Request {
     pub models: Vec<ModelRef>,
     /// A policy to run under instead of the workflow's own; of limits, required gates and protected paths both hold.
     pub policy: Option<String>,
-    /// True: inputs come from outside of the command line, and are fenced as untrusted.
+    /// True: a CI job or a server asks, not a person at a command line. Inputs are fenced as untrusted, and
+    /// `deliver.otherwise`, the form for a laptop, does not count.
     pub outside: bool,
     /// The trigger's key; empty for a run by hand.
     pub key: String,
-    /// True: whoever asks can hand over through a forge (`pull_request`, `comment`, …) by itself, after the run.
-    pub forge: bool,
     /// Overrides what an empty change means.
     pub if_no_changes: Option<IfNoChanges>,
     /// Lets models without a price run under a dollar cap (answers from a cassette cost nothing).
     pub allow_unpriced: bool,
+    /// The run ends in an artifact, and another process makes the delivery: of whatever kind.
+    pub held: bool,
+    /// Whether what the run leaves is there for later ones.
+    pub memory: super::Memory,
 }
 
 pub(super) struct Compiler<'a> {
@@ -167,6 +170,7 @@ impl Compiler<'_> {
         let deliver = self.deliver(&steps);
         let gates = self.gates(&policy, &deliver);
         self.prices(&limits, &steps);
+        self.forgotten(&limits, &steps);
         let mut steps = steps;
         for step in steps.values_mut() {
             step.gates.retain(|gate| gates.contains_key(gate));
@@ -442,14 +446,9 @@ impl Compiler<'_> {
         let by_agents =
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
-        let kind = self.request.deliver.or(own.kind).unwrap_or(usual);
-        if !DELIVERED_NOW.contains(&kind) && !self.request.forge {
-            let at = self.workflow.at(&["deliver", "as"]);
-            let name = serde_json::to_value(kind).ok();
-            let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
-            self.error(codes::NOT_YET, at, format!("this version cannot deliver as `{name}`"));
-            self.help("give --deliver none, patch, commit-local or branch");
-        }
+        let written = if self.request.outside { own.kind } else { own.otherwise.or(own.kind) };
+        let kind = self.request.deliver.or(written).unwrap_or(usual);
+        let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
         DeliverSpec {
             kind,
             when: own.when.unwrap_or(DeliverWhen::GatesPassed),
@@ -460,6 +459,10 @@ impl Compiler<'_> {
                 Some(choice) => choice == IfNoChanges::Fail,
                 None => by_agents,
             },
+            held: self.request.held,
+            draft: own.draft.or(config_draft).unwrap_or(true),
+            labels: own.labels.as_slice().to_vec(),
+            reviewers: own.reviewers.as_slice().to_vec(),
         }
     }
 
@@ -563,10 +566,6 @@ impl Compiler<'_> {
         }
     }
 }
-
-/// What this version can deliver.
-const DELIVERED_NOW: [DeliverKind; 4] =
-    [DeliverKind::None, DeliverKind::Patch, DeliverKind::CommitLocal, DeliverKind::Branch];
 
 fn goto(jump: &GotoDoc) -> Goto {
     Goto { target: StepId::from(jump.goto.as_str()), max_iterations: jump.max_iterations.unwrap_or(1) }

@@ -13,7 +13,9 @@ mod models;
 mod quality;
 pub mod scope;
 mod shared;
+mod state;
 
 pub use compile::{Request, compile};
 pub use event::event_shape;
 pub use models::{Known, complete, known};
+pub use state::Memory;

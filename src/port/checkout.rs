@@ -35,6 +35,9 @@ pub trait Checkout: Send + Sync {
     /// Whether the commit, its tree and the files in it are here.
     fn has(&self, commit: &str) -> bool;
 
+    /// Whether contents of files are left out of it (`filter:`), to be fetched one by one.
+    fn is_partial(&self) -> bool;
+
     /// Whether history is cut off somewhere.
     fn is_shallow(&self) -> bool;
 

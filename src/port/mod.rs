@@ -4,6 +4,7 @@
 pub mod checkout;
 pub mod ci;
 pub mod clock;
+pub mod forge;
 pub mod gateway;
 pub mod model;
 pub mod repository;

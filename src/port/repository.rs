@@ -8,6 +8,7 @@ use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,6 +81,64 @@ pub trait Repository: Send + Sync {
     /// [`RepositoryError::Refused`] for protected paths, links that lead out, overlaps with dirty files, a branch on
     /// which somebody else committed.
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError>;
+
+    /// The change of a delivery as exact bytes, on the base's commit, for another job to deliver. Checked as a delivery
+    /// is; writes nothing of the user's.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] as for [`Repository::deliver`], where there is no commit, and where it is larger than
+    /// an artifact may be.
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError>;
+
+    /// Puts a change onto the tree `base`, as data: the tree that it makes. Checked as a delivery is: `protected` are
+    /// globs that it must not touch. Writes nothing of the user's.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] where it was made on another tree, does not fit, or touches what it must not.
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError>;
+
+    /// The tree of a commit.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Missing`] where the commit is not here.
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError>;
+
+    /// The first path of the difference whose new name or content `found` says yes to, where the old content did not
+    /// make it so; `None`: there is none. Contents are looked at whole, binary ones too.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError>;
+
+    /// Makes the commit that a delivery publishes, on the base's commit, in our own store: the same delivery makes the
+    /// same one. The user's repository is not written to.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Refused`] as [`Repository::deliver`].
+    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError>;
+
+    /// A pack of that commit and what it needs, for a remote that has the commits `known`.
+    ///
+    /// # Errors
+    /// [`RepositoryError`]; [`RepositoryError::Missing`] where a shallow clone lacks what the remote lacks.
+    fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError>;
+
+    /// Takes a fetched pack into the repository's objects; no ref is made.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn take_pack(&self, pack: &[u8]) -> Result<(), RepositoryError>;
+
+    /// The address of a remote (`origin`), as it is configured; `None`: there is no such remote.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn remote_url(&self, name: &str) -> Result<Option<String>, RepositoryError>;
 
     /// A folder on the host for what a run's `setup` leaves in the home folder, made where it is missing; it is
     /// `owner`'s (user and group), and goes with the run's workspaces.

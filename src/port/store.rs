@@ -44,12 +44,28 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError>;
 
-    /// Appends rows in one transaction, together with the head's new summary. Durable when it returns.
+    /// Appends rows in one transaction, together with the head's new summary. The end of this process loses nothing
+    /// of it; whether a loss of power does says `durable`.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where another engine has taken the run over; [`StoreError::Gap`] where `rows` does not
     /// follow the last row.
-    async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError>;
+    async fn append_as(
+        &self,
+        durable: Durable,
+        run: &RunId,
+        fence: Fence,
+        rows: &[Row],
+        summary: &Summary,
+    ) -> Result<(), StoreError>;
+
+    /// [`Store::append_as`], safe from a loss of power too when it returns.
+    ///
+    /// # Errors
+    /// As there.
+    async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError> {
+        self.append_as(Durable::Now, run, fence, rows, summary).await
+    }
 
     /// Takes the run over: every earlier fence is void from now on.
     ///
@@ -86,6 +102,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn put(&self, key: &str, value: &str) -> Result<(), StoreError>;
+
+    /// [`Store::put`] of something that a loss of power may take, like [`Durable::WithNext`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn put_soon(&self, key: &str, value: &str) -> Result<(), StoreError>;
 
     /// The value under a key.
     ///
@@ -125,6 +147,15 @@ pub struct Opening {
     pub rows: Vec<Row>,
     /// The head's summary after them.
     pub summary: Summary,
+}
+
+/// From when on a loss of power cannot take what was written. The end of a process never does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// When the call returns.
+    Now,
+    /// With the next write that is durable: for rows of which nothing follows yet that the world could see.
+    WithNext,
 }
 
 /// A fencing token: rises each time a run changes hands.

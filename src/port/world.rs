@@ -3,6 +3,7 @@
 use super::checkout::Checkout;
 use super::ci::CiError;
 use super::clock::Clock;
+use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
 use super::model::{Catalog, ChatModel};
 use super::repository::{Repository, RepositoryError};
@@ -85,6 +86,12 @@ pub trait World: Send + Sync {
     /// # Errors
     /// What keeps a client from being made, in words.
     fn catalog(&self) -> Result<Arc<dyn Catalog>, String>;
+
+    /// A forge.
+    ///
+    /// # Errors
+    /// [`ForgeError::Unsupported`] for an address that no token is sent to.
+    fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;

@@ -179,7 +179,14 @@ fn render_end(account: &Account, style: Style, say: &mut dyn FnMut(String)) {
             if count == 1 { "" } else { "s" }
         );
         let repo = format!("{}/", account.repo);
-        if let Some(patch) = &delivered.patch {
+        if let Some(published) = &delivered.published {
+            if let Some(url) = &published.url {
+                say(format!("  At      {}   {size}", line(url, 160)));
+            }
+            for told in &published.told {
+                say(format!("          {}", line(told, 240)));
+            }
+        } else if let Some(patch) = &delivered.patch {
             let short = patch.strip_prefix(&repo).unwrap_or(patch);
             say(format!("  Patch   {short}   (git am < …)   {size}"));
         } else if let Some(branch) = &delivered.branch {
@@ -207,7 +214,7 @@ fn render_end(account: &Account, style: Style, say: &mut dyn FnMut(String)) {
 
 fn next(account: &Account, run: &str) -> String {
     let mut next = Vec::new();
-    if let Some(delivered) = &account.delivered {
+    if let Some(delivered) = account.delivered.as_ref().filter(|delivered| delivered.published.is_none()) {
         if let Some(branch) = &delivered.branch {
             next.push(format!("git switch {}", line(branch, 120)));
         } else if let Some(patch) = &delivered.patch {

@@ -56,7 +56,9 @@ impl State {
     pub(super) fn final_tree(&mut self, tree: TreeId) {
         self.main_tree = Some(tree.clone());
         let deliver = &self.plan.deliver;
-        if deliver.kind == DeliverKind::None || tree == self.base.tree {
+        // Words are published whether or not a file changed.
+        let speaks = matches!(deliver.kind, DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report);
+        if deliver.kind == DeliverKind::None || (tree == self.base.tree && !speaks) {
             let changed = tree != self.base.tree;
             return self.delivered(Delivered {
                 kind: deliver.kind,
@@ -65,6 +67,7 @@ impl State {
                 branch: None,
                 changes: ChangeSet::default(),
                 changed,
+                published: None,
             });
         }
         if deliver.when == DeliverWhen::Always {

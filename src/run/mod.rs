@@ -31,7 +31,7 @@ mod view;
 
 pub use account::account;
 pub use state::{Attempted, Feedback, State, StepState};
-pub use view::Deadline;
+pub use view::{Deadline, values};
 
 use crate::model::account::Ending;
 use crate::model::journal::{Effect, Fault, Input, Work};

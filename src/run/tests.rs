@@ -126,6 +126,10 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
+            draft: true,
+            labels: vec![],
+            reviewers: vec![],
         },
         max_parallel: 4,
         protected_paths: vec![],
@@ -324,6 +328,7 @@ impl Play {
                     branch: None,
                     changes: ChangeSet::default(),
                     changed: true,
+                    published: None,
                 },
             },
         };

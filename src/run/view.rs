@@ -2,8 +2,9 @@
 
 use super::state::{Stage, State};
 use crate::model::account::StepStatus;
-use crate::model::id::StepId;
+use crate::model::id::{RunId, StepId};
 use crate::model::journal::Verdict;
+use crate::model::plan::Plan;
 use serde_json::{Value, json};
 
 /// A point in time at which [`crate::model::journal::Input::DeadlinePassed`] is due.
@@ -86,15 +87,20 @@ impl State {
                 }),
             );
         }
-        json!({
-            "inputs": self.plan.inputs,
-            "event": self.plan.event,
-            "steps": steps,
-            "run": { "id": self.run.as_str(), "workflow": self.plan.workflow, "base": self.base.commit },
-            "key": if self.plan.key.is_empty() { self.run.as_str() } else { self.plan.key.as_str() },
-            "shared": {},
-        })
+        values(&self.plan, &self.run, self.base.commit.as_deref(), Value::Object(steps))
     }
+}
+
+/// The values that templates may name, around the ones of the steps.
+pub fn values(plan: &Plan, run: &RunId, commit: Option<&str>, steps: Value) -> Value {
+    json!({
+        "inputs": plan.inputs,
+        "event": plan.event,
+        "steps": steps,
+        "run": { "id": run.as_str(), "workflow": plan.workflow, "base": commit },
+        "key": if plan.key.is_empty() { run.as_str() } else { plan.key.as_str() },
+        "shared": {},
+    })
 }
 
 /// A span of milliseconds as people write it: `250 ms`, `48 s`, `2 min 5 s`, `1 h 30 min`.

@@ -7,15 +7,21 @@
 //! | anything | standard output in CI | [`inert_ci`] |
 //! | anything | a delivery, a cassette | [`contains_secret`], [`redact`] or a [`Redactor`], [`invisible`] |
 //! | a title | a branch name | [`slug`] |
+//! | anything | a comment, a description (Markdown) | [`neutral`] |
+//! | anything | a title, a commit message | [`neutral_plain`] |
 
 mod bound;
 mod clean;
 mod fence;
+mod marker;
 mod names;
+mod neutral;
 mod secret;
 
 pub use bound::{Capped, cap};
 pub use clean::{Cleaner, clean, invisible};
 pub use fence::{fence, inert_ci};
+pub use marker::{is_marked, marker};
 pub use names::slug;
+pub use neutral::{Hosts, neutral, neutral_plain};
 pub use secret::{Redactor, contains_secret, mask, redact};

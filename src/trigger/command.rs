@@ -83,7 +83,11 @@ pub fn commands(text: &str, phrase: &str) -> Vec<CommandText> {
             Piece::SoftBreak | Piece::HardBreak => line_start = paragraph && depth == 1,
             Piece::Text(_) if line_start => {
                 let line = text.get(range.start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-                found.extend(command(line, phrase));
+                // A backslash before it makes it words.
+                let before = text.get(..range.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+                if before.trim().is_empty() {
+                    found.extend(command(line, phrase));
+                }
                 line_start = false;
             }
             _ => line_start = false,

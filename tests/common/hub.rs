@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// `acme/widgets` on a disk: `SERVER/acme/widgets` is the repository.
+/// `acme/widgets` on a disk: `SERVER/acme/widgets.git` is the repository.
 pub struct Hub {
     folder: tempfile::TempDir,
 }
@@ -27,7 +27,7 @@ impl Hub {
     }
 
     pub fn origin(&self) -> PathBuf {
-        self.folder.path().join("acme/widgets")
+        self.folder.path().join("acme/widgets.git")
     }
 
     /// Runs git in the origin.
@@ -71,7 +71,7 @@ impl Hub {
     pub fn shallow(&self, git_ref: &str) -> Clone {
         let clone = Clone::empty();
         clone.git(&["init", "--quiet"]);
-        clone.git(&["remote", "add", "origin", &format!("{}/acme/widgets", self.server())]);
+        clone.git(&["remote", "add", "origin", &format!("{}/acme/widgets.git", self.server())]);
         clone.git(&["fetch", "--quiet", "--no-tags", "--depth=1", "origin", git_ref]);
         clone.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
         clone
@@ -80,7 +80,7 @@ impl Hub {
     /// The same with all of the history and all branches.
     pub fn whole(&self, git_ref: &str) -> Clone {
         let clone = Clone::empty();
-        let url = format!("{}/acme/widgets", self.server());
+        let url = format!("{}/acme/widgets.git", self.server());
         ok(git().args(["clone", "--quiet", &url]).arg(clone.path()));
         clone.git(&["fetch", "--quiet", "origin", git_ref]);
         clone.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 mod anthropic;
+pub mod artifacts;
+pub mod forge_server;
 pub mod hub;
 pub mod model_server;
 pub mod recorded;

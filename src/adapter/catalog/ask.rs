@@ -55,7 +55,11 @@ impl Asker {
     fn client(&self, url: &Url) -> Result<&Client, Failure> {
         let secure = url.scheme() == "https";
         let slot = if secure { &self.secure } else { &self.plain };
-        slot.get_or_init(|| client(secure)).as_ref().map_err(|error| Failure::Refused(format!("no client: {error}")))
+        let extra =
+            || (self.key)("CODEFORGE_EXTRA_CA").filter(|file| !file.trim().is_empty()).map(std::path::PathBuf::from);
+        slot.get_or_init(|| client(secure, extra().as_deref()))
+            .as_ref()
+            .map_err(|error| Failure::Refused(format!("no client: {error}")))
     }
 
     /// The server's address with another path: `/v1` and what comes after it is its last part.
@@ -173,7 +177,7 @@ impl Catalog for Asker {
     }
 }
 
-fn client(secure: bool) -> Result<Client, String> {
+fn client(secure: bool, extra_ca: Option<&std::path::Path>) -> Result<Client, String> {
     let mut builder = Client::builder()
         // A redirect would take the key to another host.
         .redirect(reqwest::redirect::Policy::none())
@@ -182,6 +186,8 @@ fn client(secure: bool) -> Result<Client, String> {
         .user_agent(concat!("codeforge/", env!("CARGO_PKG_VERSION")));
     if !secure {
         builder = builder.tls_certs_only([]);
+    } else {
+        builder = tls::trusting(builder, extra_ca)?;
     }
     builder.build().map_err(|error| cause(&error))
 }

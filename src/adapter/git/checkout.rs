@@ -96,7 +96,26 @@ impl Checkout for Found {
     }
 
     fn has(&self, commit: &str) -> bool {
-        !commit.is_empty() && self.tree(commit).is_ok_and(|tree| self.inner.store.has(tree))
+        let Ok(tree) = self.tree(commit) else { return false };
+        if commit.is_empty() || !self.inner.store.has(tree) {
+            return false;
+        }
+        // A clone that is not partial has what its trees name.
+        !self.is_partial()
+            || self
+                .walk(tree, "", &mut |_, entry| Ok(entry.mode == COMMIT || self.inner.store.has(entry.oid)))
+                .unwrap_or_default()
+    }
+
+    fn is_partial(&self) -> bool {
+        let config = self
+            .inner
+            .user()
+            .and_then(|user| user.config().map_err(|error| broken("reading git's configuration", error)));
+        config.is_ok_and(|config| {
+            let names = config.entries(Some(r"remote\..*\.promisor"));
+            config.get_string("extensions.partialclone").is_ok() || names.is_ok_and(|mut names| names.next().is_some())
+        })
     }
 
     fn is_shallow(&self) -> bool {

@@ -34,6 +34,7 @@ pub(super) fn deliver(
         branch: None,
         changes: ChangeSet::default(),
         changed,
+        published: None,
     };
     if from == to {
         return Ok(nothing(false));
@@ -84,7 +85,7 @@ fn hide_runs(run: &Path) -> std::io::Result<()> {
 
 /// The paths that a person has changed but not committed must not be in the delivery: it would carry their work, or
 /// lose it.
-fn check_overlap(base: &Base, deltas: &[Delta], what: &str) -> Result<(), RepositoryError> {
+pub(super) fn check_overlap(base: &Base, deltas: &[Delta], what: &str) -> Result<(), RepositoryError> {
     let dirty: BTreeSet<&str> = base.dirty.iter().map(String::as_str).collect();
     let both: Vec<String> =
         deltas.iter().map(|delta| shown(&delta.path)).filter(|path| dirty.contains(path.as_str())).collect();
@@ -98,7 +99,7 @@ fn check_overlap(base: &Base, deltas: &[Delta], what: &str) -> Result<(), Reposi
     )))
 }
 
-fn head_of(base: &Base) -> Result<Option<Oid>, RepositoryError> {
+pub(super) fn head_of(base: &Base) -> Result<Option<Oid>, RepositoryError> {
     base.commit
         .as_ref()
         .map(|commit| Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error)))
@@ -106,7 +107,7 @@ fn head_of(base: &Base) -> Result<Option<Oid>, RepositoryError> {
 }
 
 /// HEAD's tree with the change, and nothing of what was dirty.
-fn tree_on_head(inner: &Inner, head: Option<Oid>, deltas: &[Delta]) -> Result<Oid, RepositoryError> {
+pub(super) fn tree_on_head(inner: &Inner, head: Option<Oid>, deltas: &[Delta]) -> Result<Oid, RepositoryError> {
     let tree = match head {
         Some(commit) => inner
             .user()?
@@ -163,10 +164,13 @@ fn commit(
         Some(head) => vec![user.find_commit(head).map_err(failed)?],
         None => Vec::new(),
     };
+    user.commit(None, &who, &who, &message(delivery), &tree, &parents.iter().collect::<Vec<_>>()).map_err(failed)
+}
+
+/// A commit's message.
+pub(super) fn message(delivery: &Delivery) -> String {
     let body = delivery.body.trim();
-    let message =
-        if body.is_empty() { format!("{}\n", delivery.title) } else { format!("{}\n\n{body}\n", delivery.title) };
-    user.commit(None, &who, &who, &message, &tree, &parents.iter().collect::<Vec<_>>()).map_err(failed)
+    if body.is_empty() { format!("{}\n", delivery.title) } else { format!("{}\n\n{body}\n", delivery.title) }
 }
 
 fn branch(
@@ -304,7 +308,7 @@ fn in_the_way(
 
 /// Where a workspace is an overlay on the user's folder, that folder must be what it was: else the change was made of
 /// something that nobody has.
-fn unchanged_below(inner: &Inner, base: &Base) -> Result<(), RepositoryError> {
+pub(super) fn unchanged_below(inner: &Inner, base: &Base) -> Result<(), RepositoryError> {
     let on_top = inner.workspace_metas().iter().any(|text| {
         serde_json::from_slice::<super::workspace::Meta>(text)
             .is_ok_and(|meta| meta.made_by == "overlay" && meta.lower == base.tree.as_str())

@@ -10,12 +10,14 @@ mod copy;
 mod create;
 mod deliver;
 mod diff;
+mod exact;
 mod fetch;
 mod files;
 mod filters;
 mod guard;
 mod history;
 mod ignores;
+mod outgoing;
 mod overlay;
 mod patch;
 mod pinned;
@@ -35,6 +37,7 @@ pub use create::create;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
 use beneath::Sig;
@@ -428,6 +431,45 @@ impl Repository for Repo {
 
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         deliver::deliver(&self.0, base, delivery, patch_to)
+    }
+
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        exact::lay_in(&self.0, base, delivery)
+    }
+
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        exact::take_out(&self.0, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        let commit =
+            Oid::from_str(commit).map_err(|error| broken(format!("reading the commit id `{commit}`"), error))?;
+        Ok(TreeId(exact::tree_of(&self.0, commit)?.to_string()))
+    }
+
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        outgoing::find(&self.0, self.0.oid(from)?, self.0.oid(to)?, found)
+    }
+
+    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
+        outgoing::commit(&self.0, base, delivery)
+    }
+
+    fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        outgoing::pack(&self.0, commit, known)
+    }
+
+    fn take_pack(&self, pack: &[u8]) -> Result<(), RepositoryError> {
+        outgoing::take_pack(&self.0, pack)
+    }
+
+    fn remote_url(&self, name: &str) -> Result<Option<String>, RepositoryError> {
+        outgoing::remote_url(&self.0, name)
     }
 
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

@@ -7,6 +7,7 @@ use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
 use git2::Oid;
@@ -104,6 +105,43 @@ impl Repository for Pinned {
 
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         self.repo.deliver(base, delivery, patch_to)
+    }
+
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        self.repo.lay_in(base, delivery)
+    }
+
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        self.repo.take_out(base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        self.repo.committed(commit)
+    }
+
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        self.repo.find_in_change(from, to, found)
+    }
+
+    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
+        self.repo.commit(base, delivery)
+    }
+
+    fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        self.repo.pack(commit, known)
+    }
+
+    fn take_pack(&self, pack: &[u8]) -> Result<(), RepositoryError> {
+        self.repo.take_pack(pack)
+    }
+
+    fn remote_url(&self, name: &str) -> Result<Option<String>, RepositoryError> {
+        self.repo.remote_url(name)
     }
 
     fn home(&self, run: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

@@ -2,11 +2,12 @@
 
 use super::store::{broken, shown};
 use super::trees::{self, COMMIT, Put};
-use super::{Inner, diff, guard, head_branch, history, workspace};
+use super::{Inner, diff, guard, head_branch, history, outgoing, workspace};
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::exec::ExecMode;
 use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
+use crate::model::patch::Patch;
 use crate::model::plan::DeliverKind;
 use crate::model::recording::{BaseFile, FileContent, RecordedBase};
 use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
@@ -188,6 +189,10 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(|pair| Some((value(pair.first()?)? * 16 + value(pair.get(1)?)?) as u8)).collect()
 }
 
+fn nothing_leaves() -> RepositoryError {
+    RepositoryError::Refused("a recorded run publishes nothing".to_owned())
+}
+
 struct Recorded {
     inner: Arc<Inner>,
     base: Base,
@@ -261,7 +266,52 @@ impl Repository for Recorded {
             guard::check_whole(&self.inner.store, &deltas)?;
             changes = diff::change_set(&self.inner.store, from, to, 0)?;
         }
-        Ok(Delivered { kind: delivery.kind, patch: None, commit: None, branch: None, changes, changed })
+        Ok(Delivered {
+            kind: delivery.kind,
+            patch: None,
+            commit: None,
+            branch: None,
+            changes,
+            changed,
+            published: None,
+        })
+    }
+
+    fn find_in_change(
+        &self,
+        from: &TreeId,
+        to: &TreeId,
+        found: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<String>, RepositoryError> {
+        outgoing::find(&self.inner, self.inner.oid(from)?, self.inner.oid(to)?, found)
+    }
+
+    fn commit(&self, _: &Base, _: &Delivery) -> Result<String, RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn pack(&self, _: &str, _: &[String]) -> Result<Vec<u8>, RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn take_pack(&self, _: &[u8]) -> Result<(), RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn remote_url(&self, _: &str) -> Result<Option<String>, RepositoryError> {
+        Ok(None)
+    }
+
+    fn lay_in(&self, base: &Base, delivery: &Delivery) -> Result<Patch, RepositoryError> {
+        super::exact::lay_in(&self.inner, base, delivery)
+    }
+
+    fn take_out(&self, base: &TreeId, patch: &Patch, protected: &[String]) -> Result<TreeId, RepositoryError> {
+        super::exact::take_out(&self.inner, base, patch, protected)
+    }
+
+    fn committed(&self, commit: &str) -> Result<TreeId, RepositoryError> {
+        super::Repo(Arc::clone(&self.inner)).committed(commit)
     }
 
     fn home(&self, _: &RunId, owner: (u32, u32)) -> Result<PathBuf, RepositoryError> {

@@ -8,6 +8,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response};
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub max_bytes: usize,
     /// Whether `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count.
     pub system_proxy: bool,
+    /// Certificates to trust beside the machine's: a PEM file.
+    pub extra_ca: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -51,6 +54,7 @@ impl Default for Settings {
             total: Duration::from_secs(600),
             max_bytes: 16 << 20,
             system_proxy: true,
+            extra_ca: None,
         }
     }
 }
@@ -83,7 +87,7 @@ impl Clients {
     }
 }
 
-fn client(settings: &Settings, secure: bool) -> Result<Client, String> {
+pub(in crate::adapter) fn client(settings: &Settings, secure: bool) -> Result<Client, String> {
     let mut builder = Client::builder()
         // A redirect would take the key to another host.
         .redirect(reqwest::redirect::Policy::none())
@@ -95,6 +99,8 @@ fn client(settings: &Settings, secure: bool) -> Result<Client, String> {
     if !secure {
         // An empty store: nothing is read from the machine for addresses that need no certificates.
         builder = builder.tls_certs_only([]);
+    } else {
+        builder = tls::trusting(builder, settings.extra_ca.as_deref())?;
     }
     builder.build().map_err(|error| chain(&error))
 }
@@ -152,7 +158,7 @@ impl Incoming<'_> {
     }
 }
 
-pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(in crate::adapter) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(HeaderValue::as_bytes).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
@@ -164,7 +170,8 @@ pub(super) fn broken_off(what: &str, error: &reqwest::Error) -> Failure {
     if let Some(reason) = certificate(error) {
         // It will not be another one in a second.
         let what = format!(
-            "the server's certificate is not trusted: {reason}; where it is your own, name its CA in SSL_CERT_FILE"
+            "the server's certificate is not trusted: {reason}; where it is your own, name its CA in CODEFORGE_EXTRA_CA \
+             (or all that are trusted in SSL_CERT_FILE)"
         );
         return Failure::new(ModelFault::Network, false, what);
     }
@@ -176,7 +183,7 @@ pub(super) fn broken_off(what: &str, error: &reqwest::Error) -> Failure {
 }
 
 /// Why a certificate was refused, where that is what happened.
-fn certificate(error: &reqwest::Error) -> Option<String> {
+pub(in crate::adapter) fn certificate(error: &reqwest::Error) -> Option<String> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
@@ -190,7 +197,7 @@ fn certificate(error: &reqwest::Error) -> Option<String> {
 }
 
 /// An error's deepest cause. The outer ones repeat the address, with everything that is in it.
-fn chain(error: &reqwest::Error) -> String {
+pub(in crate::adapter) fn chain(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 /// Bounds of retrying.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
+pub(in crate::adapter) struct Backoff {
     /// The first wait is at most this long; each further one at most twice the one before.
-    pub(super) base: Duration,
+    pub(in crate::adapter) base: Duration,
     /// No wait of our own is longer.
-    pub(super) cap: Duration,
+    pub(in crate::adapter) cap: Duration,
 }
 
 impl Backoff {
     /// How long to wait after failure number `failed` (from 1): evenly spread from nothing to the bound ("full
     /// jitter"), so that agents that failed together do not come back together.
-    pub(super) fn wait(&self, failed: u32, random: u64) -> Duration {
+    pub(in crate::adapter) fn wait(&self, failed: u32, random: u64) -> Duration {
         let doubled = self.base.saturating_mul(1u32.checked_shl(failed.saturating_sub(1).min(31)).unwrap_or(u32::MAX));
         share(doubled.min(self.cap), random)
     }
 }
 
 /// What is added to a wait that the server asked for: up to a tenth of it, at most a second.
-pub(super) fn spread(wait: Duration, random: u64) -> Duration {
+pub(in crate::adapter) fn spread(wait: Duration, random: u64) -> Duration {
     share((wait / 10).min(Duration::from_secs(1)), random)
 }
 
@@ -31,7 +31,7 @@ fn share(bound: Duration, random: u64) -> Duration {
 }
 
 /// Reads `Retry-After`: seconds (fractions are rounded up) or an HTTP date. A date in the past is no wait.
-pub(super) fn retry_after(value: &str, now_ms: i64) -> Option<Duration> {
+pub(in crate::adapter) fn retry_after(value: &str, now_ms: i64) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
         return (seconds.is_finite() && seconds >= 0.0)

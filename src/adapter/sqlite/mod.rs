@@ -1,8 +1,8 @@
 //! The journal in a SQLite file: write-ahead log, every commit synced to disk, one writer and a few readers per
 //! process, any number of processes on one machine.
 //!
-//! All writes of a process go through one connection under `BEGIN IMMEDIATE`. The connection is taken out of its
-//! place for the time of a transaction and put back only after a clean end: a transaction that was cut (an error, a
+//! Writes go through one connection under `BEGIN IMMEDIATE`, and those that need not be on the disk at once through a
+//! second one. A connection is taken out of its place for the time of a transaction and put back only after a clean end: a transaction that was cut (an error, a
 //! dropped future) takes its connection with it, and SQLite rolls it back on closing.
 
 mod allowance;
@@ -74,7 +74,9 @@ async fn open_file(state_dir: PathBuf, clock: Arc<dyn Clock>) -> Result<Arc<dyn 
         .max_connections(READERS)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-    Ok(Arc::new(store::SqliteStore::new(path, options, writer, readers, clock)))
+    let soon = store::Writer::new(options.clone().synchronous(SqliteSynchronous::Normal), None);
+    let now = store::Writer::new(options, writer);
+    Ok(Arc::new(store::SqliteStore::new(path, (now, soon), readers, clock)))
 }
 
 /// Whether the file has exactly this version's schema, and the write-ahead log.

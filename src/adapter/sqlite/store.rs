@@ -10,7 +10,7 @@ use crate::model::id::{EffectKey, RunId};
 use crate::model::journal::{Input, Row, RowBody};
 use crate::model::usage::NanoUsd;
 use crate::port::clock::Clock;
-use crate::port::store::{Claim, Fence, Opening, RunHead, Store, StoreError, Summary};
+use crate::port::store::{Claim, Durable, Fence, Opening, RunHead, Store, StoreError, Summary};
 use async_trait::async_trait;
 use serde::Serialize;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -22,6 +22,8 @@ use tokio::sync::Mutex;
 /// Rows per statement: eight values each, far below SQLite's 32,766.
 const ROWS_PER_STATEMENT: usize = 500;
 
+const INSERT: &str = "INSERT INTO journal (run, seq, at_ms, kind, type, key, step, body) ";
+
 /// A run whose owner cannot be looked up from here (another machine, another container) may be taken over once
 /// nothing was written for so long, in milliseconds. Safe even if the owner lives: its next append is refused.
 const SILENCE_MS: i64 = 60 * 60 * 1000;
@@ -32,9 +34,10 @@ const CANDIDATES: i64 = 10;
 /// The store.
 pub(super) struct SqliteStore {
     path: PathBuf,
-    options: SqliteConnectOptions,
-    /// The one connection that writes; out of its place while a transaction is open.
-    writer: Mutex<Option<SqliteConnection>>,
+    /// Its commits are on the disk when they return, and with them whatever `soon` wrote before: there is one log.
+    now: Writer,
+    /// Its commits are not waited for: the end of the process loses nothing of them, a loss of power may.
+    soon: Writer,
     readers: SqlitePool,
     clock: Arc<dyn Clock>,
 }
@@ -64,16 +67,22 @@ struct Hold {
 impl SqliteStore {
     pub(super) fn new(
         path: PathBuf,
-        options: SqliteConnectOptions,
-        writer: Option<SqliteConnection>,
+        (now, soon): (Writer, Writer),
         readers: SqlitePool,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { path, options, writer: Mutex::new(writer), readers, clock }
+        Self { path, now, soon, readers, clock }
     }
 
     fn fault(&self, error: &sqlx::Error) -> StoreError {
         database(&self.path, error)
+    }
+
+    fn writer(&self, durable: Durable) -> &Writer {
+        match durable {
+            Durable::Now => &self.now,
+            Durable::WithNext => &self.soon,
+        }
     }
 
     /// Carries out `work` in one transaction: all of it is durable, or nothing of it is there.
@@ -81,25 +90,47 @@ impl SqliteStore {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Result<T, StoreError>, sqlx::Error>,
     ) -> Result<T, StoreError> {
-        let mut place = self.writer.lock().await;
+        let done = self.now.whole(self, async |connection| {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+            let done = work(&mut *connection).await?;
+            let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            sqlx::query(end).execute(&mut *connection).await?;
+            Ok(done)
+        });
+        done.await?
+    }
+}
+
+/// A connection that writes, one transaction after the other.
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// Out of its place while a transaction is open; none before the first one, and after one that was cut.
+    place: Mutex<Option<SqliteConnection>>,
+}
+
+impl Writer {
+    pub(super) fn new(options: SqliteConnectOptions, open: Option<SqliteConnection>) -> Self {
+        Self { options, place: Mutex::new(open) }
+    }
+
+    /// Carries out `work`, which begins and ends a transaction itself. One that fails, or is dropped half-way, takes
+    /// its connection with it, and with that the transaction.
+    async fn whole<T: Send>(
+        &self,
+        store: &SqliteStore,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let mut place = self.place.lock().await;
         let mut connection = match place.take() {
             Some(connection) => connection,
-            None => self.options.connect().await.map_err(|error| self.fault(&error))?,
+            None => self.options.connect().await.map_err(|error| store.fault(&error))?,
         };
-        let done = async {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
-            let done = work(&mut connection).await?;
-            let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-            sqlx::query(end).execute(&mut connection).await?;
-            Ok(done)
-        }
-        .await;
-        match done {
+        match work(&mut connection).await {
             Ok(done) => {
                 *place = Some(connection);
-                done
+                Ok(done)
             }
-            Err(error) => Err(self.fault(&error)),
+            Err(error) => Err(store.fault(&error)),
         }
     }
 }
@@ -189,11 +220,8 @@ async fn insert(connection: &mut SqliteConnection, run: &RunId, lines: Vec<Line>
     let mut lines = lines.into_iter().peekable();
     while lines.peek().is_some() {
         let chunk: Vec<Line> = lines.by_ref().take(ROWS_PER_STATEMENT).collect();
-        let mut text = String::from("INSERT INTO journal (run, seq, at_ms, kind, type, key, step, body) VALUES ");
-        for place in 0..chunk.len() {
-            text.push_str(if place == 0 { "" } else { "," });
-            text.push_str("(?,?,?,?,?,?,?,?)");
-        }
+        let mut text = String::from(INSERT);
+        values(&mut text, chunk.len());
         // The text depends on nothing but the number of rows.
         let mut query = sqlx::query(AssertSqlSafe(text));
         for line in chunk {
@@ -203,6 +231,15 @@ async fn insert(connection: &mut SqliteConnection, run: &RunId, lines: Vec<Line>
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// `VALUES` for so many lines.
+fn values(text: &mut String, lines: usize) {
+    text.push_str("VALUES ");
+    for place in 0..lines {
+        text.push_str(if place == 0 { "" } else { "," });
+        text.push_str("(?,?,?,?,?,?,?,?)");
+    }
 }
 
 fn json(value: &impl Serialize) -> Result<String, String> {
@@ -291,42 +328,59 @@ impl Store for SqliteStore {
         allowance::standing(&mut reader, scope, prefix, now_ms).await.map_err(|error| self.fault(&error))
     }
 
-    async fn append(&self, run: &RunId, fence: Fence, rows: &[Row], summary: &Summary) -> Result<(), StoreError> {
+    async fn append_as(
+        &self,
+        durable: Durable,
+        run: &RunId,
+        fence: Fence,
+        rows: &[Row],
+        summary: &Summary,
+    ) -> Result<(), StoreError> {
         let before = rows.first().map(|row| row.seq.saturating_sub(1));
         let lines = lines(run, before.unwrap_or(0), rows)?;
-        let spend = json(&summary.spend).unwrap_or_default();
-        self.write(async |connection| {
-            // One statement compares and swaps: the fence, and that the rows follow the last one.
-            let changed = sqlx::query(
-                "UPDATE runs SET last_seq = last_seq + $1, ending = $2, spend = $3, updated_ms = $4, reserved = $8
-                 WHERE id = $5 AND fence = $6 AND last_seq = coalesce($7, last_seq)",
-            )
+        // The update compares and swaps: the fence, and that the rows follow the last one. Where it changed nothing,
+        // nothing is inserted, and the last number says so.
+        let mut text = String::from(
+            "BEGIN IMMEDIATE;
+             UPDATE runs SET last_seq = last_seq + ?, ending = ?, spend = ?, updated_ms = ?, reserved = ?
+             WHERE id = ? AND fence = ? AND last_seq = coalesce(?, last_seq);",
+        );
+        for chunk in lines.chunks(ROWS_PER_STATEMENT) {
+            text.push_str(INSERT);
+            text.push_str("SELECT * FROM (");
+            values(&mut text, chunk.len());
+            text.push_str(") WHERE changes() > 0;");
+        }
+        text.push_str("SELECT changes(); COMMIT");
+        // The text depends on nothing but the number of rows.
+        let mut query = sqlx::query_as::<_, (i64,)>(AssertSqlSafe(text))
             .bind(lines.len() as i64)
             .bind(ending_text(summary.ending))
-            .bind(spend)
+            .bind(json(&summary.spend).unwrap_or_default())
             .bind(summary.updated_ms)
+            .bind(allowance::amount(summary.reserved))
             .bind(run.as_str().to_owned())
             .bind(fence.0)
-            .bind(before.map(|seq| seq as i64))
-            .bind(allowance::amount(summary.reserved))
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
-            if changed == 1 {
-                insert(connection, run, lines).await?;
-                return Ok(Ok(()));
-            }
-            Ok(Err(match hold(connection, run).await? {
-                None => StoreError::NoSuchRun(run.0.clone()),
-                Some(hold) if hold.fence != fence.0 => StoreError::Fenced(run.clone()),
-                Some(hold) => StoreError::Gap {
-                    run: run.clone(),
-                    last: hold.last_seq as u64,
-                    got: before.unwrap_or(0).saturating_add(1),
-                },
-            }))
+            .bind(before.map(|seq| seq as i64));
+        for line in lines {
+            query = query.bind(run.as_str().to_owned()).bind(line.seq).bind(line.at_ms);
+            query = query.bind(line.kind).bind(line.of).bind(line.key).bind(line.step).bind(line.body);
+        }
+        let writer = self.writer(durable);
+        let changed = writer.whole(self, async |connection| query.fetch_all(connection).await).await?;
+        if changed.first().is_some_and(|(changed,)| *changed > 0) {
+            return Ok(());
+        }
+        let mut reader = self.readers.acquire().await.map_err(|error| self.fault(&error))?;
+        Err(match hold(&mut reader, run).await.map_err(|error| self.fault(&error))? {
+            None => StoreError::NoSuchRun(run.0.clone()),
+            Some(hold) if hold.fence != fence.0 => StoreError::Fenced(run.clone()),
+            Some(hold) => StoreError::Gap {
+                run: run.clone(),
+                last: hold.last_seq as u64,
+                got: before.unwrap_or(0).saturating_add(1),
+            },
         })
-        .await
     }
 
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
@@ -451,6 +505,19 @@ impl Store for SqliteStore {
             Ok(Ok(()))
         })
         .await
+    }
+
+    async fn put_soon(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let now_ms = self.clock.now_ms();
+        let query = sqlx::query(
+            "INSERT INTO kept (key, value, written_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
+        )
+        .bind(key.to_owned())
+        .bind(value.to_owned())
+        .bind(now_ms);
+        self.soon.whole(self, async |connection| query.execute(connection).await).await?;
+        Ok(())
     }
 
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {

@@ -1,20 +1,128 @@
 //! What only the forge can say: who may do what, and where a change's head is.
 
-use super::Ci;
+use super::settings::Settings;
+use super::{Ci, say};
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::forge as remote;
 use crate::model::account::Ending;
-use crate::trigger::Start;
+use crate::model::ci::{CiJob, Home};
+use crate::model::event::EventKind;
+use crate::model::forge::{Access, ForgeKind};
+use crate::port::checkout::Checkout;
+use crate::port::forge::{ChangeState, Forge, ForgeAt};
+use crate::trigger::{self, Start};
+use crate::workflow::schema::{Access as Wanted, Library};
+use std::sync::Arc;
+
+/// The forge that the job belongs to; `None`: there is none, or no token for it.
+///
+/// # Errors
+/// An address that a token is not sent to.
+pub fn forge(
+    job: &CiJob,
+    settings: &Settings,
+    checkout: &dyn Checkout,
+    cx: &Context<'_>,
+) -> Result<Option<Arc<dyn Forge>>, CliError> {
+    let Some(token) = settings.token.clone() else { return Ok(None) };
+    let kind = match job.home {
+        Home::Github => ForgeKind::Github,
+        Home::Gitlab => ForgeKind::Gitlab,
+        Home::Container => {
+            let Some(origin) = checkout.origin() else { return Ok(None) };
+            let given = |name: &str| cx.world.env(name).filter(|value| !value.trim().is_empty());
+            return match remote::forge_at(&origin, &given)? {
+                Some(at) => Ok(Some(cx.world.forge(&at)?)),
+                None => Ok(None),
+            };
+        }
+    };
+    let known = (job.api_url.clone(), job.event.repository.clone(), job.git_url.clone());
+    let (Some(api), Some(repository), Some(url)) = known else { return Ok(None) };
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        return Ok(None);
+    }
+    let at = ForgeAt {
+        kind,
+        api,
+        repository,
+        token,
+        git_url: format!("{}.git", url.trim_end_matches(".git")),
+        marker_key: cx.world.env("CODEFORGE_MARKER_KEY").filter(|key| !key.is_empty()).map(Into::into),
+    };
+    Ok(Some(cx.world.forge(&at)?))
+}
+
+/// A comment's event does not say where the change's head is. Where the comment may start something, the forge is asked,
+/// and who we are there with it.
+///
+/// # Errors
+/// The forge cannot be asked.
+pub(super) async fn resolve(
+    job: &mut CiJob,
+    own: &mut Option<String>,
+    forge: Option<&Arc<dyn Forge>>,
+    library: &Library,
+    settings: &Settings,
+    cx: &Context<'_>,
+) -> Result<(), CliError> {
+    if job.event.kind != EventKind::IssueComment {
+        return Ok(());
+    }
+    let says = job.event.comment.as_ref().is_some_and(|it| !trigger::commands(&it.body, &settings.phrase).is_empty());
+    let listens = library
+        .workflows
+        .values()
+        .any(|workflow| !workflow.builtin && workflow.doc.on.as_ref().is_some_and(|on| on.issue_comment.is_some()));
+    let Some(forge) = forge.filter(|_| says || listens) else { return Ok(()) };
+    *own = forge.own_account().await?;
+    let Some(number) = job.event.change.as_ref().filter(|it| it.head.sha.is_none()).map(|it| it.number) else {
+        return Ok(());
+    };
+    let now = forge.change(number).await?;
+    if now.state != ChangeState::Open {
+        say(cx, &format!("note: change {number} is not open any more"));
+    }
+    job.gaps.clear();
+    if let Some(change) = &mut job.event.change {
+        // Its words stay as they were when the comment was written.
+        (change.head, change.base, change.draft) = (now.change.head, now.change.base, now.change.draft);
+        job.head = change.head.sha.clone();
+        job.base = change.base.sha.clone();
+        job.fork = change.is_fork();
+    }
+    Ok(())
+}
 
 /// Whether the person who gave the command may. Anything but a clear yes is no.
 ///
 /// # Errors
 /// They may not, or nobody can be asked.
-pub(super) async fn access(_ci: &Ci, start: &Start, _cx: &Context<'_>) -> Result<(), CliError> {
+pub async fn access(ci: &Ci, start: &Start) -> Result<(), CliError> {
     let Some(needs) = &start.access else { return Ok(()) };
-    Err(CliError::new(
-        Ending::Denied,
-        format!("`{}` may not start `{}`: nobody can be asked what they may do here", needs.user, start.workflow),
-    )
-    .hint("give the job a token in CODEFORGE_FORGE_TOKEN (the action's input `github-token`)"))
+    let wanted = match needs.access {
+        Wanted::Read => Access::Read,
+        Wanted::Triage => Access::Triage,
+        Wanted::Write => Access::Write,
+        Wanted::Admin => Access::Admin,
+    };
+    let refused = |why: &str| {
+        CliError::new(Ending::Denied, format!("`{}` may not start `{}`: {why}", needs.user, start.workflow))
+    };
+    let Some(forge) = &ci.forge else {
+        return Err(refused("nobody can be asked what they may do here")
+            .hint("give the job a token in CODEFORGE_FORGE_TOKEN (the action's input `github-token`)"));
+    };
+    if needs.user.is_empty() {
+        return Err(refused("nobody says who they are"));
+    }
+    if forge.access_of(&needs.user).await.reaches(wanted) {
+        return Ok(());
+    }
+    let wanted = serde_json::to_value(wanted).unwrap_or_default();
+    Err(refused(&format!(
+        "that takes `{}` access, and the forge did not clearly say that they have it",
+        wanted.as_str().unwrap_or_default()
+    )))
 }

@@ -3,20 +3,23 @@
 //! Everything comes from variables. Configuration is that of the trusted branch, the work is done on the event's
 //! commit, and whatever happens, outputs and an exit code say how it ended.
 
-mod asking;
-mod log;
+pub mod asking;
 pub mod one_step;
 pub mod outputs;
+pub mod phases;
+mod publish;
 pub mod settings;
 pub mod trusted;
 
 use super::Context;
 use super::error::CliError;
+use super::state;
 use crate::engine::Stop;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Conclusion};
 use crate::model::diagnostic::Severity;
 use crate::port::checkout::Checkout;
+use crate::port::forge::Forge;
 use crate::report;
 use crate::text;
 use crate::trigger::{self, Decision, Facts, Start};
@@ -80,6 +83,10 @@ pub struct Ci {
     pub trusted: Trusted,
     /// The configuration.
     pub library: Library,
+    /// The forge, where there is a token for it.
+    pub forge: Option<Arc<dyn Forge>>,
+    /// Our own account there, where that was asked.
+    pub own: Option<String>,
     /// Where reports go.
     pub reports: Reports,
 }
@@ -124,7 +131,8 @@ async fn work(
             one_step::run(&ci, told, cx, stop).await
         }
         Phase::Agent | Phase::Gate | Phase::Deliver => {
-            Err(CliError::usage(format!("the phase `{phase:?}` is not in this build; CODEFORGE_PHASE takes all")))
+            let ci = prepare(settings, job, root, reports.clone(), told, cx).await?;
+            phases::run(&ci, told, cx, stop).await
         }
     }
 }
@@ -174,7 +182,7 @@ fn end(done: Result<Done, CliError>, reports: &Reports, mut told: Told, cx: &Con
 /// [`CliError`]; a document of the repository that has errors is one: what it would have decided, nobody knows.
 pub async fn prepare(
     settings: Settings,
-    job: CiJob,
+    mut job: CiJob,
     root: PathBuf,
     reports: Reports,
     told: &mut Told,
@@ -192,9 +200,6 @@ pub async fn prepare(
     say(cx, &format!("configuration: branch `{}` at {short}", trusted.branch));
     if let Some(why) = &trusted.stale {
         say(cx, &format!("WARNING: that is the branch as it was at the checkout; it cannot be fetched now ({why})"));
-    }
-    for gap in &job.gaps {
-        say(cx, &format!("note: {gap}"));
     }
     let library = trusted::library(&commits.checkout, &trusted.commit).await?;
     if told.on_unavailable.is_none() {
@@ -215,7 +220,13 @@ pub async fn prepare(
             if errors.len() == 1 { "an error".to_owned() } else { format!("{} errors", errors.len()) }
         )));
     }
-    Ok(Ci { settings, job, commits, trusted, library, reports })
+    let forge = asking::forge(&job, &settings, &*commits.checkout, cx)?;
+    let mut own = None;
+    asking::resolve(&mut job, &mut own, forge.as_ref(), &library, &settings, cx).await?;
+    for gap in &job.gaps {
+        say(cx, &format!("note: {gap}"));
+    }
+    Ok(Ci { settings, job, commits, trusted, library, forge, own, reports })
 }
 
 impl Ci {
@@ -284,11 +295,25 @@ impl Ci {
         Ok(starts)
     }
 
+    /// What outlives this runner.
+    ///
+    /// # Errors
+    /// It is not set up as it must be, or cannot be read.
+    fn state(&self, head: &str, cx: &Context<'_>) -> Result<state::State, CliError> {
+        let checkout = &self.commits.checkout;
+        let mut trusted = self.library.config.trusted_branches.clone();
+        trusted.push(self.trusted.branch.clone());
+        // What cannot be read there is there.
+        let holds = |folder: &str| checkout.files(head, folder, 1, 1).map_or(true, |files| !files.is_empty());
+        let who = state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds };
+        state::open(&self.library.config, &who, cx)
+    }
+
     /// The accounts that we act as.
     fn ours(&self) -> Vec<String> {
         let bot = self.library.config.forge.as_ref().and_then(|forge| forge.bot.as_ref());
         let named = bot.into_iter().flat_map(|bot| [bot.name.clone(), format!("{}[bot]", bot.name)]);
-        named.chain(["codeforge[bot]".to_owned()]).collect()
+        named.chain(self.own.clone()).chain(["codeforge[bot]".to_owned()]).collect()
     }
 
     fn no_such(&self, name: &str) -> CliError {

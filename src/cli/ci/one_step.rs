@@ -1,13 +1,14 @@
 //! Everything in one job: what matches is run, one after the other; the worst ending is the job's.
 
-use super::log::Printer;
 use super::outputs::{Outputs, Reports};
 use super::trusted::Difference;
-use super::{Ci, Done, Told, asking, blocking, say};
+use super::{Ci, Done, Told, asking, blocking, phases, publish, say};
 use crate::cli::error::CliError;
-use crate::cli::{Context, run as running};
-use crate::engine::{Engine, Outcome, Stop};
+use crate::cli::state::State;
+use crate::cli::{Context, run as running, watching};
+use crate::engine::{Engine, Extras, Outcome, Outlet, Stop};
 use crate::model::account::{Account, Ending};
+use crate::model::artifact::Part;
 use crate::model::ci::Home;
 use crate::model::diagnostic::Severity;
 use crate::model::event::Event;
@@ -17,9 +18,8 @@ use crate::model::plan::{Plan, StepKind};
 use crate::model::recording::RunOptions;
 use crate::plan::{self, scope};
 use crate::port::repository::Repository;
-use crate::port::watch::Watch;
 use crate::port::world::Tape;
-use crate::report::{self, ci as reports};
+use crate::report::{self, ci as reports, ci::log::Reader};
 use crate::text;
 use crate::trigger::{self, Start};
 use std::collections::BTreeMap;
@@ -42,12 +42,32 @@ pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Resu
          `gate` and `deliver` as jobs of their own (docs/ci.md)",
     );
     refuse_fork(ci)?;
-    let starts = ci.decide(cx).await?;
+    work(ci, told, cx, stop, None).await
+}
+
+/// Runs what matches. `parts`: nothing is handed over, and what was made goes there.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn work(
+    ci: &Ci,
+    told: &mut Told,
+    cx: &Context<'_>,
+    stop: Stop,
+    mut parts: Option<&mut Vec<Part>>,
+) -> Result<Done, CliError> {
+    let mut starts = ci.decide(cx).await?;
+    if parts.is_some() {
+        starts = phases::asked_for(ci, starts, cx);
+    }
     if starts.is_empty() {
         let why = "nothing here runs on this event";
         say(cx, &format!("skipped: {why}"));
         told.outputs.set("final-message", why);
         return Ok(Done::Skipped);
+    }
+    if parts.is_none() && ci.job.fork && ci.job.event.change.is_some() {
+        return Err(from_fork(ci));
     }
     let head = ci.head().await?;
     let checkout = Arc::clone(&ci.commits.checkout);
@@ -56,13 +76,16 @@ pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Resu
         say(cx, &format!("note: {line}"));
     }
     for start in &starts {
-        asking::access(ci, start, cx).await?;
+        asking::access(ci, start).await?;
     }
+    let kept = ci.state(&head, cx)?;
     let mut worst: Option<(Ending, Outputs)> = None;
     let mut sums = Sums::default();
     for start in &starts {
         let reports = if starts.len() > 1 { ci.reports.within(&start.workflow) } else { ci.reports.clone() };
-        let Some((ending, outputs, account)) = one(ci, start, &head, &reports, cx, stop.clone()).await? else {
+        let Some((ending, outputs, account)) =
+            one(ci, start, &On { head: &head, reports: &reports, kept: &kept }, &mut parts, cx, stop.clone()).await?
+        else {
             worst.get_or_insert((Ending::Done, Outputs::default()));
             continue;
         };
@@ -82,13 +105,15 @@ pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Resu
 
 /// A fork's code must not run beside a token that writes.
 fn refuse_fork(ci: &Ci) -> Result<(), CliError> {
-    let job = &ci.job;
-    // A comment's change is looked up first: most comments are no commands.
-    let Some(change) = job.event.change.as_ref().filter(|_| job.fork && job.event.comment.is_none()) else {
-        return Ok(());
-    };
+    // Most comments are no commands, and nobody wants to hear of those.
+    let refused = ci.job.fork && ci.job.event.change.is_some() && ci.job.event.comment.is_none();
+    if refused { Err(from_fork(ci)) } else { Ok(()) }
+}
+
+fn from_fork(ci: &Ci) -> CliError {
+    let change = ci.job.event.change.clone().unwrap_or_default();
     let from = change.head.repository.as_deref().unwrap_or("a repository that nobody names");
-    Err(CliError::new(
+    CliError::new(
         Ending::Denied,
         format!(
             "change {} comes from a fork ({from}), and one step would run its code in the job that holds the token: \
@@ -97,11 +122,11 @@ fn refuse_fork(ci: &Ci) -> Result<(), CliError> {
         ),
     )
     .hint("run the phases as jobs of their own: `phase: agent`, then `phase: gate`, then `phase: deliver` (docs/ci.md)")
-    .hint("or leave changes from forks out of this job: `if: github.event.pull_request.head.repo.full_name == github.repository`"))
+    .hint("or leave changes from forks out of this job: `if: github.event.pull_request.head.repo.full_name == github.repository`")
 }
 
 /// Which of two endings is the job's.
-fn badness(ending: Ending) -> u8 {
+pub(super) fn badness(ending: Ending) -> u8 {
     match ending {
         Ending::Done => 0,
         Ending::Failed => 1,
@@ -113,7 +138,7 @@ fn badness(ending: Ending) -> u8 {
     }
 }
 
-/// Compiles a workflow that is to run: the plan, and the event as it sees it.
+/// Compiles a workflow that is to run: the plan, and the event as it sees it. `request`: what the phase adds.
 ///
 /// # Errors
 /// All that is wrong with it is shown; exit code 2.
@@ -121,6 +146,7 @@ pub async fn planned(
     ci: &Ci,
     start: &Start,
     head: &str,
+    request: plan::Request,
     cx: &Context<'_>,
 ) -> Result<(Plan, Event, Option<Difference>), CliError> {
     let mut event = ci.job.event.clone();
@@ -132,12 +158,11 @@ pub async fn planned(
         driver: ci.settings.sandbox,
         deliver: ci.settings.delivery,
         budget_usd: ci.settings.max_cost_usd,
-        models: cx.world.models(&Tape::Off),
         policy: ci.settings.policy.clone(),
         outside: true,
         key: trigger::key(&event, &start.workflow, ci.job.run.as_deref()),
         if_no_changes: ci.settings.if_no_changes,
-        ..plan::Request::default()
+        ..request
     };
     let mut plan = plan::compile(&ci.library, &request).map_err(|problems| {
         for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
@@ -147,7 +172,9 @@ pub async fn planned(
     })?;
     prefix_branch(&mut plan, &ci.settings.branch_prefix);
     let mut difference = None;
-    if shows_change(&plan) {
+    // Who runs no agent shows none anything.
+    let runs = !request.allow_unpriced;
+    if runs && shows_change(&plan) {
         difference = ci.commits.change(&ci.job, head, &ci.trusted).await?;
         if let Some(difference) = &difference {
             let scope = scope::scope(&difference.changes, scope::ROOM);
@@ -245,16 +272,33 @@ fn prompt_file(root: &Path, file: &Path) -> Result<String, CliError> {
     Ok(text)
 }
 
+/// What a run works on and with.
+struct On<'a> {
+    head: &'a str,
+    reports: &'a Reports,
+    kept: &'a State,
+}
+
 /// Runs one workflow. `None`: it was only looked at.
 async fn one(
     ci: &Ci,
     start: &Start,
-    head: &str,
-    reports: &Reports,
+    on: &On<'_>,
+    parts: &mut Option<&mut Vec<Part>>,
     cx: &Context<'_>,
     stop: Stop,
 ) -> Result<Option<(Ending, Outputs, Account)>, CliError> {
-    let (plan, event, difference) = planned(ci, start, head, cx).await?;
+    let On { head, reports, kept } = *on;
+    let request = plan::Request {
+        models: cx.world.models(&Tape::Off),
+        held: parts.is_some(),
+        memory: kept.memory.clone(),
+        ..plan::Request::default()
+    };
+    let (mut plan, event, difference) = planned(ci, start, head, request, cx).await?;
+    if !kept.learns && phases::unlearn(&mut plan) {
+        say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
+    }
     let checkout = Arc::clone(&ci.commits.checkout);
     let at = head.to_owned();
     let repository: Arc<dyn Repository> = blocking(move || Ok(checkout.at(&at)?)).await?;
@@ -262,9 +306,20 @@ async fn one(
         running::look(&plan, &*repository, cx).await?;
         return Ok(None);
     }
-    let printer = Arc::new(Printer::new(ci.job.home, cx.verbosity, cx.world.random(), cx.world.clock()));
-    let engine = running::engine(Arc::clone(&repository), &Tape::Off, cx).await?;
-    let engine = Engine { watch: Arc::clone(&printer) as Arc<dyn Watch>, ..engine };
+    let wanted = plan.deliver.kind;
+    if parts.is_none() {
+        plan.deliver.kind = publish::held(wanted);
+    }
+    let watching = watching::ci(
+        cx,
+        match ci.job.home {
+            Home::Github => Reader::Github,
+            Home::Gitlab => Reader::Gitlab,
+            Home::Container => Reader::Plain,
+        },
+    );
+    let engine = kept.engine(Arc::clone(&repository), cx).await?;
+    let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
     let id = RunId::from_bits(cx.world.random());
     let options =
@@ -272,7 +327,7 @@ async fn one(
     engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
     let task = plan.inputs.get("task").and_then(|task| task.as_str()).map(str::to_owned);
     let outcome = engine.start(id, plan, base, stop).await.map_err(running::engine_error)?;
-    let account = crate::run::account(&outcome.state);
+    let mut account = crate::run::account(&outcome.state);
     let rows = engine.store.rows(&account.run).await?;
     let trajectory = running::write_trajectory(&engine, &account.run, &rows).map_err(|error| {
         CliError::new(
@@ -280,19 +335,53 @@ async fn one(
             format!("the trajectory of run {} could not be written: {error}", account.run),
         )
     })?;
-    printer.end(&account, Some(&trajectory.display().to_string()));
-    let ending = match (outcome.interrupted, account.ending) {
+    watching.conclude(&account, Some(&trajectory.display().to_string()));
+    let mut ending = match (outcome.interrupted, account.ending) {
         (true, _) => Ending::Cancelled,
         (false, Some(ending)) => ending,
         (false, None) => Ending::Failed,
     };
     let found = findings(ci, &outcome, head, difference.as_ref());
+    let here = parts.is_none();
+    if let Some(parts) = parts {
+        let extras = Extras { head: event.change.as_ref().map(|_| head.to_owned()), findings: found.clone() };
+        parts.push(engine.part(&outcome.state, extras).await.map_err(running::engine_error)?);
+    }
     let facts = reports::Facts {
         head: Some(head.to_owned()),
         run_url: ci.job.run_url.clone(),
         phrase: ci.settings.phrase.clone(),
         ..reports::Facts::of(&event, task.as_deref())
     };
+    let order = publish::Order {
+        wanted,
+        state: &outcome.state,
+        account: &account.clone(),
+        rows: &rows,
+        event: &event,
+        findings: &found,
+        facts: &facts,
+    };
+    // What the run made and what became of it are two things: reports are written in either case.
+    let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };
+    match published {
+        Ok(None) => {}
+        Ok(Some(published)) => {
+            if let Some(delivered) = &mut account.delivered {
+                delivered.kind = wanted;
+                delivered.changed = true;
+                delivered.branch = published.branch.clone();
+                delivered.commit = published.commit.clone();
+                delivered.published = Some(Box::new(published));
+            }
+        }
+        Err(error) => {
+            ending = if badness(error.ending) > badness(ending) { error.ending } else { ending };
+            account.ending = Some(ending);
+            account.reason = error.message.clone();
+            say(cx, &format!("error: {error}"));
+        }
+    }
     let outputs = leave(ci, &outcome, &account, &found, &facts, reports, cx)?;
     Ok(Some((ending, outputs, account)))
 }
@@ -344,6 +433,8 @@ fn leave(
     outputs.set("run-id", account.run.as_str());
     if let Some(delivered) = &account.delivered {
         outputs.set("branch-name", delivered.branch.clone().unwrap_or_default());
+        let url = delivered.published.as_ref().and_then(|published| published.url.clone());
+        outputs.set("pull-request-url", url.unwrap_or_default());
         let patch = match &delivered.patch {
             Some(file) => std::fs::read_to_string(file).unwrap_or_else(|_| delivered.changes.diff.clone()),
             None => delivered.changes.diff.clone(),
@@ -358,13 +449,13 @@ fn leave(
 
 /// Money and tokens of all runs.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     cost: crate::model::usage::NanoUsd,
     usage: [u64; 4],
 }
 
 impl Sums {
-    fn add(&mut self, account: &Account) {
+    pub(super) fn add(&mut self, account: &Account) {
         self.cost = self.cost.plus(account.spend.cost);
         let usage = account.spend.usage;
         for (sum, more) in self.usage.iter_mut().zip([usage.input, usage.output, usage.cache_read, usage.cache_write]) {
@@ -372,7 +463,7 @@ impl Sums {
         }
     }
 
-    fn set(&self, outputs: &mut Outputs) {
+    pub(super) fn set(&self, outputs: &mut Outputs) {
         outputs.set("total-cost-usd", format!("{:.6}", self.cost.usd()));
         let names = ["input-tokens", "output-tokens", "cache-read-tokens", "cache-write-tokens"];
         for (name, value) in names.into_iter().zip(self.usage) {

@@ -99,10 +99,10 @@ impl Commits {
         let known = |commit: String, stale: Option<String>| Ok(Trusted { branch: branch.clone(), commit, stale });
         // What happened on the branch itself was its tip then; a rerun comes later.
         let on_it = job.event.change.is_none() && job.event.git_ref.as_deref() == Some(full.as_str());
-        if let Some(commit) = job.event.sha.clone().filter(|_| on_it && job.attempt <= 1 && !job.fork) {
-            if self.checkout.has(&commit) {
-                return known(commit, None);
-            }
+        if let Some(commit) = job.event.sha.clone().filter(|_| on_it && job.attempt <= 1 && !job.fork)
+            && self.checkout.has(&commit)
+        {
+            return known(commit, None);
         }
         if self.from.url.is_none() && self.checkout.origin().is_none() {
             // No forge and no remote: the branch as it is here.
@@ -163,6 +163,22 @@ impl Commits {
     /// As [`Self::have`].
     pub async fn head(&self, head: &str) -> Result<(), CliError> {
         self.have(head, "head", self.head_ref.as_deref()).await
+    }
+
+    /// Where a ref is now, asked anew; `None`: it is gone.
+    ///
+    /// # Errors
+    /// Nobody can be asked.
+    pub async fn now(&self, git_ref: &str) -> Result<Option<String>, CliError> {
+        let want = Want { what: git_ref.to_owned(), keep_as: "now".to_owned() };
+        match self.fetch(vec![want], Depth::Commits(1)).await {
+            Ok(()) => Ok(self.checkout.resolve("refs/codeforge/ci/now")?),
+            Err(FetchError::NoSuch(_)) => Ok(None),
+            Err(error) => Err(CliError::new(
+                Ending::Unavailable,
+                clean(&format!("nobody can say where {git_ref} is now: {error}")),
+            )),
+        }
     }
 
     /// Where two commits meet, with as much more history as that takes.
@@ -253,6 +269,9 @@ impl Commits {
         };
         let told = CliError::new(ending, message);
         let gone = matches!(error, FetchError::NoSuch(_));
+        if self.checkout.is_partial() {
+            return told.hint("the clone leaves contents of files out: check out without `filter:`");
+        }
         match self.home {
             _ if gone => told.hint("it was pushed over since; the newer push has a run of its own"),
             Home::Github => told

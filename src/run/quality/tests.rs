@@ -116,6 +116,10 @@ fn plan(step: PlanStep) -> Plan {
             title: None,
             body: None,
             fail_if_no_changes: false,
+            held: false,
+            draft: true,
+            labels: vec![],
+            reviewers: vec![],
         },
         max_parallel: 4,
         protected_paths: vec![],
@@ -285,6 +289,7 @@ impl World {
                     branch: None,
                     changes: ChangeSet::default(),
                     changed: true,
+                    published: None,
                 };
                 self.feed(Input::DeliveryDone { key, delivered }, None);
             }

@@ -14,8 +14,6 @@ const KINDS: [&str; 6] = ["mode", "run", "team", "workflow", "approve", "decompo
 /// Keys that only an agent's step has a use for.
 const AGENT_KEYS: [&str; 10] =
     ["prompt", "scenario", "model", "backend", "tools", "history", "output", "max_steps", "max_turns", "quality"];
-/// What this version delivers.
-const DELIVERED_NOW: [&str; 4] = ["none", "patch", "commit-local", "branch"];
 /// Variables by which a program can be made to load or run something else.
 const POISON: [&str; 28] = [
     "PATH",
@@ -58,7 +56,6 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
     if let Some(sandbox) = root.get("sandbox") {
         sandboxed(checker, sandbox);
     }
-    delivery(checker, root);
     gates(checker, root.get("gates"));
     templates_of(checker, root, &steps);
 
@@ -164,17 +161,6 @@ pub(super) fn sandboxed(checker: &mut Checker<'_>, sandbox: &Node) {
             checker.error(codes::NOT_YET, mount.at, "this version mounts nothing but the workspace").help =
                 Some("put what is needed into the image".into());
         }
-    }
-}
-
-fn delivery(checker: &mut Checker<'_>, root: &Node) {
-    let Some(node) = root.get("deliver") else { return };
-    let form = node.get("as").unwrap_or(node);
-    let Some(text) = form.text() else { return };
-    let known = ["push-to-branch", "pull_request", "comment", "review", "report"];
-    if !DELIVERED_NOW.contains(&text) && known.contains(&text) {
-        checker.warn(codes::NOT_YET, form.at, format!("this version cannot deliver as `{text}`")).help =
-            Some("it delivers none, patch, commit-local and branch; `--deliver branch` overrides this".into());
     }
 }
 

@@ -683,6 +683,9 @@ pub struct DeliverDoc {
     /// The form.
     #[serde(default, rename = "as")]
     pub kind: Option<DeliverKind>,
+    /// The form of a run that no CI job and no server started: on a laptop. `--deliver` beats both. Default: `as`.
+    #[serde(default)]
+    pub otherwise: Option<DeliverKind>,
     /// Branch name.
     #[serde(default)]
     pub branch: Option<Template>,

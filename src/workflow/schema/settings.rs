@@ -311,6 +311,38 @@ pub struct ConfigDoc {
     /// Telemetry of our own; off where it is not set.
     #[serde(default)]
     pub telemetry: Option<TelemetryDoc>,
+    /// What outlives a CI runner, which forgets.
+    #[serde(default)]
+    pub state: Option<StateDoc>,
+}
+
+/// What outlives a CI runner: money spent per change, person and day, findings, experience. Only runs of a trusted branch
+/// write it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateDoc {
+    /// Where it is. Default: none.
+    #[serde(default)]
+    pub store: Option<StateStore>,
+    /// The folder that the CI system's cache brings and takes, for `cache`. Default: $CODEFORGE_STATE_DIR.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The branch that holds it, for `branch`. Default: codeforge/state.
+    #[serde(default)]
+    pub branch: Option<String>,
+}
+
+/// Where a runner's state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StateStore {
+    /// Nowhere: each job begins anew.
+    #[default]
+    None,
+    /// In a folder that the CI system's cache restores.
+    Cache,
+    /// On a branch of the repository.
+    Branch,
 }
 
 /// A model.

@@ -44,13 +44,11 @@ pub(super) fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
     }
     job.api_url = text(env, "GITHUB_API_URL");
     job.server_url = text(env, "GITHUB_SERVER_URL");
-    job.git_url = job
-        .server_url
-        .as_deref()
-        .zip(job.event.repository.as_deref())
-        .map(|(server, repository)| format!("{}/{repository}", server.trim_end_matches('/')));
+    let page = job.server_url.as_deref().zip(job.event.repository.as_deref());
+    let page = page.map(|(server, repository)| format!("{}/{repository}", server.trim_end_matches('/')));
+    job.git_url = page.as_deref().map(|page| format!("{page}.git"));
     if let Some(run) = text(env, "GITHUB_RUN_ID") {
-        job.run_url = job.git_url.as_deref().map(|url| format!("{url}/actions/runs/{run}"));
+        job.run_url = page.map(|page| format!("{page}/actions/runs/{run}"));
         job.run = Some(format!("github:{run}"));
     }
     job.attempt = text(env, "GITHUB_RUN_ATTEMPT").and_then(|text| text.trim().parse().ok()).unwrap_or(1);

@@ -129,6 +129,8 @@ fn merge_request(env: Env<'_>, job: &mut CiJob) -> Result<(), CiError> {
         job.default_branch = None;
         job.fork = true;
     }
+    // The source branch may be called like the trusted one, and is another thing, perhaps in a fork.
+    job.event.git_ref = job.head_ref.clone();
     job.event.repository = text("PROJECT_PATH").or(job.event.repository.take());
     let train = text("EVENT_TYPE").is_some_and(|kind| kind == "merge_train");
     job.event.kind = if train { EventKind::MergeGroup } else { EventKind::PullRequest };

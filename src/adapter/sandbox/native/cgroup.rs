@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// The folder in each hierarchy that holds ours.
 const OURS: &str = "codeforge";
-/// The helper's own processes, which are not the command's.
-const HELPERS: u32 = 8;
+/// Our own processes, which are not the command's: three for it, three for a sandbox that is made ahead, and as many
+/// again for a second command at the same time.
+const HELPERS: u32 = 12;
 
 /// Hierarchies that can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +166,7 @@ fn delegate(folder: &Path) {
     }
 }
 
-/// A sandbox's group, or one command's within it: a folder for each hierarchy. Removed when dropped.
+/// A sandbox's group, or a lane's within it: a folder for each hierarchy. Removed when dropped.
 #[derive(Debug)]
 pub(super) struct Group {
     folders: Vec<PathBuf>,
@@ -186,8 +187,8 @@ impl Group {
         fs::write(path, value.to_string())
     }
 
-    /// A group for one command, within this one's limits.
-    pub(super) fn command(&self, number: u64) -> std::io::Result<Self> {
+    /// A lane's group, within this one's limits.
+    pub(super) fn lane(&self, number: u64) -> std::io::Result<Self> {
         let folders: Vec<_> = self.folders.iter().map(|folder| folder.join(number.to_string())).collect();
         let group = Self { folders };
         group.folders.iter().try_for_each(fs::create_dir)?;

@@ -1,20 +1,18 @@
 //! A helper process on the driver's side: a sandbox that is being made, and then waits for its command.
 
-use super::cgroup::Group;
+use super::cgroup::Hits;
+use super::lane::Lane;
 use super::spec::{self, Inner, Outer};
 use super::{Room, broken};
 use crate::adapter::sandbox::guard::Places;
 use crate::port::sandbox::SandboxError;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::atomic::Ordering;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 
 /// A helper that was started. Dropping it ends everything in it.
 pub(super) struct Helper {
-    pub(super) child: tokio::process::Child,
     pub(super) reported: OwnedReadHalf,
     pub(super) control: OwnedWriteHalf,
     /// What the command prints.
@@ -25,8 +23,10 @@ pub(super) struct Helper {
     pub(super) ahead: bool,
     built: Inner,
     seen: Seen,
+    /// How often the lane's limits had been hit before.
+    pub(super) before: Hits,
     /// Last: it goes when its processes are gone.
-    pub(super) group: Group,
+    pub(super) lane: Lane,
 }
 
 /// Which folders were there when a sandbox was made: device and number of the workspace and of what is at its `.git`.
@@ -40,12 +40,10 @@ fn seen(places: &Places) -> Seen {
 impl Helper {
     /// Starts a helper and tells it what to build.
     pub(super) fn start(room: &Room, built: Inner) -> Result<Self, SandboxError> {
-        let group = room.group.command(room.count.fetch_add(1, Ordering::Relaxed)).map_err(broken)?;
         let outer = Outer {
             rights: room.rights,
             network: room.order.network,
             listen: room.order.loopback.as_ref().map(|loopback| loopback.port),
-            cgroups: group.doors(),
         };
         let mut unsent = spec::frame(&outer).map_err(broken)?;
         unsent.extend(spec::frame(&built).map_err(broken)?);
@@ -55,27 +53,20 @@ impl Helper {
         ours.set_nonblocking(true).map_err(broken)?;
         let (reported, control) = tokio::net::UnixStream::from_std(ours).map_err(broken)?.into_split();
         let (read, write) = std::io::pipe().map_err(broken)?;
-        #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start processes")]
-        let mut helper = tokio::process::Command::new(&room.helper);
-        helper
-            .arg(spec::OUTER)
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::from(write.try_clone().map_err(broken)?))
-            .stderr(Stdio::from(write))
-            .process_group(0)
-            .kill_on_drop(true);
-        let child = helper.spawn().map_err(|error| {
-            SandboxError::Unavailable(format!("cannot start the sandbox's helper {}: {error}", room.helper.display()))
-        })?;
-        drop(helper);
+        let (theirs, write) = (OwnedFd::from(theirs), OwnedFd::from(write));
+        let start = |lane: Lane| lane.start(theirs.as_fd(), write.as_fd()).map(|()| lane);
+        // A lane whose process was killed, for want of memory say, is of no use any more.
+        let lane = match room.free_lane().map(&start) {
+            Some(Ok(lane)) => lane,
+            _ => start(room.new_lane()?).map_err(broken)?,
+        };
+        let before = lane.hits();
         // What fits is sent at once, so that the helper can begin; the rest goes with the command.
         if let Ok(sent) = control.try_write(&unsent) {
             unsent.drain(..sent.min(unsent.len()));
         }
         let read = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).map_err(broken)?;
-        Ok(Self { child, reported, control, read, unsent, ahead: false, built, seen, group })
+        Ok(Self { reported, control, read, unsent, ahead: false, built, seen, before, lane })
     }
 
     /// Says that it was made before its command was known.

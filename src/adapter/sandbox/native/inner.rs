@@ -6,19 +6,19 @@ use super::{confine, outer, tree};
 use nix::sys::wait::{WaitStatus, waitpid};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::process::{ExitCode, Stdio};
+use std::process::Stdio;
 
-/// Runs as the first process inside.
-pub(super) fn run() -> ExitCode {
+/// Runs as the first process inside; an exit code.
+pub(super) fn run() -> u8 {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(70) };
+    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else { return 70 };
     let mut control = File::from(control);
     let report = match begin(&mut control) {
         Ok(report) => report,
         Err(what) => Report::Failed(what),
     };
     let _ = spec::write_frame(&mut control, &report);
-    ExitCode::SUCCESS
+    0
 }
 
 fn begin(control: &mut File) -> Result<Report, String> {

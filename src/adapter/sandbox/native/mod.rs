@@ -1,14 +1,17 @@
 //! The native driver: namespaces, Landlock, seccomp, limits; no daemon, nothing installed.
 //!
-//! Each command gets a sandbox of its own, because one is cheap: the driver starts this same binary again
-//! (`outer`), which makes the namespaces and starts itself once more as their first process (`inner`), which builds
-//! the file tree, gives up all rights and starts the command. A socket carries the order in and the report out; when
-//! the driver shuts it, or dies, everything inside is killed.
+//! Each command gets a sandbox of its own, because one is cheap. The driver starts this same binary again, once for each
+//! command at a time: the launcher (`lane`), which joins the control group and waits. For a command it makes a copy of
+//! itself (`outer`), which makes the namespaces and copies itself once more as their first process (`inner`), which builds
+//! the file tree, gives up all rights and starts the command. A socket carries the order in and the report out; when the
+//! driver shuts it, or dies, everything inside is killed.
 
 mod cgroup;
 mod confine;
+mod fork;
 mod helper;
 mod inner;
+mod lane;
 mod net;
 mod outer;
 mod plan;
@@ -26,12 +29,13 @@ use crate::port::sandbox::{Home, OpenSandbox, Order, Probe, Sandbox, SandboxDriv
 use async_trait::async_trait;
 use cgroup::{Group, Hierarchies, Hits};
 use helper::Helper;
+use lane::Lane;
 use spec::{Report, Rights};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -46,12 +50,12 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Whether this process is the driver's helper: `main` asks before anything else, while there is only one thread.
 pub fn is_reentry() -> bool {
-    std::env::args_os().nth(1).is_some_and(|first| first == spec::OUTER || first == spec::INNER)
+    std::env::args_os().nth(1).is_some_and(|first| first == spec::LAUNCHER)
 }
 
 /// Runs the helper to its end.
 pub fn reentry() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == spec::INNER) { inner::run() } else { outer::run() }
+    ExitCode::from(lane::run())
 }
 
 /// The driver.
@@ -109,8 +113,10 @@ impl Native {
             places,
             rights,
             spare: Arc::default(),
+            lanes: Mutex::default(),
             group,
             count: AtomicU64::new(0),
+            lane_count: AtomicU64::new(0),
             lacks: Mutex::new(Vec::new()),
             closed: CancellationToken::new(),
         })
@@ -191,8 +197,12 @@ struct Room {
     rights: Rights,
     /// A sandbox made ahead; before the group that it is in.
     spare: Arc<tokio::sync::Mutex<Option<Helper>>>,
+    /// Lanes without a command; before the group that they are in.
+    lanes: Mutex<Vec<Lane>>,
     group: Group,
+    /// Commands so far.
     count: AtomicU64,
+    lane_count: AtomicU64,
     lacks: Mutex<Vec<String>>,
     closed: CancellationToken,
 }
@@ -228,11 +238,32 @@ impl Sandbox for Open {
     async fn close(&self) -> Result<(), SandboxError> {
         self.0.closed.cancel();
         drop(self.0.spare.lock().await.take());
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
     }
 }
 
 impl Room {
+    /// A lane that no command uses.
+    fn free_lane(&self) -> Option<Lane> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn new_lane(&self) -> Result<Lane, SandboxError> {
+        let number = self.lane_count.fetch_add(1, Ordering::Relaxed);
+        let group = self.group.lane(number).map_err(broken)?;
+        Lane::open(&self.helper, group).map_err(|error| {
+            SandboxError::Unavailable(format!("cannot start the sandbox's helper {}: {error}", self.helper.display()))
+        })
+    }
+
+    /// For the next command.
+    fn give_back(&self, lane: Lane) {
+        if !self.closed.is_cancelled() {
+            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+        }
+    }
+
     async fn exec(
         &self,
         command: &Command,
@@ -284,7 +315,8 @@ impl Room {
         begun: Instant,
         printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
     ) -> Result<Option<ExecOutcome>, SandboxError> {
-        let Helper { mut child, reported, control, mut read, group, unsent: mut orders, ahead, .. } = helper;
+        let Helper { reported, control, mut read, unsent: mut orders, ahead, before: lane_before, lane, .. } = helper;
+        self.count.fetch_add(1, Ordering::Relaxed);
         orders.extend_from_slice(job);
         let before = self.group.hits();
         let mut gather = Gather::new(command.output_cap, printed);
@@ -334,14 +366,13 @@ impl Room {
                 }
             }
         }
+        let (after, own) = (self.group.hits(), lane.hits());
         if printing || reporting {
-            group.kill();
-            let _ = child.start_kill();
+            lane.kill();
+            drop(lane);
+        } else {
+            self.give_back(lane);
         }
-        let _ = tokio::time::timeout(GRACE, child.wait()).await;
-        let after = self.group.hits();
-        let own = group.hits();
-        drop(group);
 
         let mut ended = None;
         let heard = reports(&heard);
@@ -369,7 +400,8 @@ impl Room {
         if closed {
             return Err(SandboxError::Broken("the sandbox was closed while a command ran".into()));
         }
-        let hits = Hits { memory: own.memory, pids: own.pids.max(after.pids.saturating_sub(before.pids)) };
+        let pids = own.pids.saturating_sub(lane_before.pids).max(after.pids.saturating_sub(before.pids));
+        let hits = Hits { memory: own.memory.saturating_sub(lane_before.memory), pids };
         let status = match ended {
             _ if timed_out => ExecStatus::TimedOut,
             _ if hits.memory > 0 => ExecStatus::OutOfMemory,

@@ -1,34 +1,33 @@
 //! The outer helper: makes the namespaces, starts the first process inside, and ends it when the engine goes.
 
-use super::net;
+use super::fork::{self, Forked};
 use super::spec::{self, Inner, Outer, Report, Rights};
+use super::{inner, net};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::process::{ExitCode, Stdio};
 
-/// Runs as the helper named by the first argument.
-pub(super) fn run() -> ExitCode {
-    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(70) };
+/// Runs as the outer helper, whose socket is its standard input; an exit code.
+pub(super) fn run() -> u8 {
+    let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned() else { return 70 };
     let mut control = File::from(control);
     match begin(&mut control) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(what) => {
             let _ = spec::write_frame(&mut control, &Report::Failed(what));
-            ExitCode::from(70)
+            70
         }
     }
 }
 
-fn begin(control: &mut File) -> Result<(), String> {
+/// Builds around a copy of this process, and waits for its end. The copy returns here too, as the first process inside.
+fn begin(control: &mut File) -> Result<u8, String> {
     let order: Outer = spec::read_frame(control).map_err(|error| format!("cannot read the order: {error}"))?;
-    for procs in &order.cgroups {
-        // 0 is the writer itself; what it starts is counted with it.
-        std::fs::write(procs, "0").map_err(|error| format!("cannot join {}: {error}", procs.display()))?;
-    }
     let mut flags =
         CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !order.network {
@@ -56,15 +55,15 @@ fn begin(control: &mut File) -> Result<(), String> {
             .map_err(|error| format!("cannot listen at 127.0.0.1:{port} inside: {error}"))?;
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the first process inside is this binary again")]
-    let mut inner = std::process::Command::new("/proc/self/exe");
-    inner.arg(spec::INNER).env_clear().stdin(Stdio::inherit());
-    let mut inner = inner.spawn().map_err(|error| format!("cannot start the first process inside: {error}"))?;
-    let pid = Pid::from_child(&inner);
+    let pid = match fork::fork().map_err(|error| format!("cannot start the first process inside: {error}"))? {
+        Forked::Child => return Ok(inner::run()),
+        Forked::Parent(pid) => pid,
+    };
     // The engine shut its side (nix has no name for this flag).
     let hung_up = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
-    let watched = pidfd_open(pid, PidfdFlags::empty());
-    if let Ok(watched) = watched {
+    let number = rustix::process::Pid::from_raw(pid.as_raw());
+    let watched = number.and_then(|number| pidfd_open(number, PidfdFlags::empty()).ok());
+    if let Some(watched) = watched {
         loop {
             let mut both = [PollFd::new(control.as_fd(), hung_up), PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
             match poll(&mut both, PollTimeout::NONE) {
@@ -74,15 +73,15 @@ fn begin(control: &mut File) -> Result<(), String> {
                     let [engine, _] = &both;
                     if engine.revents() != Some(PollFlags::empty()) {
                         // The engine hung up or is gone: nothing inside outlives it.
-                        let _ = inner.kill();
+                        let _ = kill(pid, Signal::SIGKILL);
                     }
                     break;
                 }
             }
         }
     }
-    let _ = inner.wait();
-    Ok(())
+    while waitpid(pid, None) == Err(nix::errno::Errno::EINTR) {}
+    Ok(0)
 }
 
 /// Starting a program as a user other than 0 loses all capabilities, unless they are ambient.

@@ -5,10 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-/// The first argument that makes this binary the outer helper.
-pub(super) const OUTER: &str = "__sandbox-outer";
-/// The first argument that makes this binary the first process inside.
-pub(super) const INNER: &str = "__sandbox-inner";
+/// The first argument that makes this binary the process that waits in a lane.
+pub(super) const LAUNCHER: &str = "__sandbox-launcher";
 
 /// A frame longer than this is no frame of ours.
 const LONGEST: u32 = 64 << 20;
@@ -29,8 +27,6 @@ pub(super) struct Outer {
     pub(super) network: bool,
     /// The port to listen at inside, for the driver; not with `network`.
     pub(super) listen: Option<u16>,
-    /// `cgroup.procs` files to join.
-    pub(super) cgroups: Vec<PathBuf>,
 }
 
 /// A mount of the host's.

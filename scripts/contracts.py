@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""contracts.py github|gitlab SPEC.json: cuts a forge's published API description down to the requests that we make.
+
+What stays: of each operation its parameters and its body, names and types only (no prose, no examples, no answers).
+GitHub's description is in the npm package @octokit/openapi; GitLab's is `doc/api/openapi/openapi_v3.yaml` of its
+repository, as JSON. Writes tests/contracts/NAME.json.
+"""
+import json
+import pathlib
+import sys
+
+GITHUB = """
+GET /repos/{owner}/{repo}
+GET /repos/{owner}/{repo}/pulls
+POST /repos/{owner}/{repo}/pulls
+GET /repos/{owner}/{repo}/pulls/{pull_number}
+PATCH /repos/{owner}/{repo}/pulls/{pull_number}
+GET /repos/{owner}/{repo}/pulls/{pull_number}/files
+GET /repos/{owner}/{repo}/pulls/{pull_number}/comments
+POST /repos/{owner}/{repo}/pulls/{pull_number}/reviews
+POST /repos/{owner}/{repo}/pulls/{pull_number}/requested_reviewers
+GET /repos/{owner}/{repo}/issues/{issue_number}/comments
+POST /repos/{owner}/{repo}/issues/{issue_number}/comments
+PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}
+POST /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions
+POST /repos/{owner}/{repo}/issues/{issue_number}/labels
+DELETE /repos/{owner}/{repo}/issues/{issue_number}/labels/{name}
+GET /repos/{owner}/{repo}/collaborators/{username}/permission
+GET /repos/{owner}/{repo}/branches/{branch}
+GET /repos/{owner}/{repo}/rules/branches/{branch}
+GET /repos/{owner}/{repo}/commits/{ref}
+GET /repos/{owner}/{repo}/contents/{path}
+POST /repos/{owner}/{repo}/statuses/{sha}
+"""
+
+GITLAB = """
+GET /api/v4/user
+GET /api/v4/users
+GET /api/v4/projects/{id}/merge_requests
+POST /api/v4/projects/{id}/merge_requests
+GET /api/v4/projects/{id}/merge_requests/{merge_request_iid}
+PUT /api/v4/projects/{id}/merge_requests/{merge_request_iid}
+GET /api/v4/projects/{id}/merge_requests/{merge_request_iid}/diffs
+GET /api/v4/projects/{id}/merge_requests/{noteable_id}/notes
+POST /api/v4/projects/{id}/merge_requests/{noteable_id}/notes
+PUT /api/v4/projects/{id}/merge_requests/{noteable_id}/notes/{note_id}
+GET /api/v4/projects/{id}/issues/{noteable_id}/notes
+PUT /api/v4/projects/{id}/issues/{noteable_id}/notes/{note_id}
+PUT /api/v4/projects/{id}/issues/{issue_iid}
+POST /api/v4/projects/{id}/issues/{issue_iid}/notes/{note_id}/award_emoji
+POST /api/v4/projects/{id}/issues/{noteable_id}/notes
+POST /api/v4/projects/{id}/merge_requests/{merge_request_iid}/notes/{note_id}/award_emoji
+GET /api/v4/projects/{id}/merge_requests/{noteable_id}/discussions
+POST /api/v4/projects/{id}/merge_requests/{noteable_id}/discussions
+PUT /api/v4/projects/{id}/merge_requests/{noteable_id}/discussions/{discussion_id}
+GET /api/v4/projects/{id}/repository/branches/{branch}
+GET /api/v4/projects/{id}/repository/commits/{sha}
+GET /api/v4/projects/{id}/repository/files/{file_path}/raw
+POST /api/v4/projects/{id}/statuses/{sha}
+"""
+
+# Parameters of queries that we use; an operation that lacks one of them must not be asked with it.
+ASKED = {"direction", "head", "order_by", "page", "per_page", "ref", "sort", "source_branch", "state", "username"}
+
+KEPT = {"type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "required", "nullable"}
+
+
+def schema(spec, given, deep=0):
+    """A schema with its references put in their place, and nothing but what checks a value."""
+    if "$ref" in given:
+        name = given["$ref"].rsplit("/", 1)[1]
+        return schema(spec, spec["components"]["schemas"][name], deep + 1)
+    out = {key: value for key, value in given.items() if key in KEPT}
+    # A number in quotes is what some descriptions mean by a pattern of digits; formats are not checked.
+    out.pop("format", None)
+    if out.pop("nullable", False) and isinstance(out.get("type"), str):
+        out["type"] = [out["type"], "null"]
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in given:
+            out["anyOf" if key == "oneOf" else key] = [schema(spec, one, deep + 1) for one in given[key]]
+    if "items" in given:
+        out["items"] = schema(spec, given["items"], deep + 1)
+    if "properties" in given:
+        out["properties"] = {name: schema(spec, one, deep + 1) for name, one in given["properties"].items()}
+        # What is not described is a mistake of ours.
+        if "additionalProperties" not in given:
+            out["additionalProperties"] = False
+    return out
+
+
+def main():
+    kind, source = sys.argv[1], sys.argv[2]
+    spec = json.load(open(source))
+    operations = []
+    for line in {"github": GITHUB, "gitlab": GITLAB}[kind].split("\n"):
+        if not line:
+            continue
+        method, path = line.split(" ")
+        item = spec["paths"][path]
+        operation = item[method.lower()]
+        query = {}
+        for parameter in item.get("parameters", []) + operation.get("parameters", []):
+            if "$ref" in parameter:
+                parameter = spec["components"]["parameters"][parameter["$ref"].rsplit("/", 1)[1]]
+            if parameter["in"] == "query" and parameter["name"] in ASKED:
+                query[parameter["name"]] = {
+                    "schema": schema(spec, parameter["schema"]),
+                    "required": parameter.get("required", False),
+                }
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        operations.append(
+            {"method": method, "path": path, "query": query, "body": schema(spec, body["schema"]) if body else None}
+        )
+    to = pathlib.Path(__file__).parent.parent / "tests" / "contracts" / f"{kind}.json"
+    to.write_text(json.dumps(operations, indent=1, sort_keys=True) + "\n")
+    print(f"{to}: {len(operations)} operations, {to.stat().st_size} bytes")
+
+
+main()

@@ -1,0 +1,110 @@
+//! Which lines a change's difference shows: remarks can stand there and nowhere else.
+
+use crate::port::forge::LineSide;
+use std::collections::BTreeMap;
+
+/// The lines of one file's hunks.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// Lines as they are: the line before, where it is the same one.
+    new: BTreeMap<u64, Option<u64>>,
+    /// Lines as they were: the line now, where it is the same one.
+    old: BTreeMap<u64, Option<u64>>,
+}
+
+/// A line's place on both sides; one of them at least is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) old: Option<u64>,
+    pub(super) new: Option<u64>,
+}
+
+impl Lines {
+    /// Reads hunks.
+    pub(super) fn of(patch: &str) -> Self {
+        let mut lines = Self::default();
+        let (mut old, mut new) = (0u64, 0u64);
+        // Lines that the hunk still holds: what follows is not of it.
+        let (mut old_left, mut new_left) = (0u64, 0u64);
+        for line in patch.lines() {
+            if old_left == 0 && new_left == 0 {
+                if let Some(hunk) = hunk(line) {
+                    ((old, old_left), (new, new_left)) = hunk;
+                }
+                continue;
+            }
+            match line.as_bytes().first() {
+                Some(b'+') => {
+                    lines.new.insert(new, None);
+                    new += 1;
+                    new_left = new_left.saturating_sub(1);
+                }
+                Some(b'-') => {
+                    lines.old.insert(old, None);
+                    old += 1;
+                    old_left = old_left.saturating_sub(1);
+                }
+                Some(b'\\') => {}
+                _ => {
+                    lines.new.insert(new, Some(old));
+                    lines.old.insert(old, Some(new));
+                    (old, new) = (old + 1, new + 1);
+                    (old_left, new_left) = (old_left.saturating_sub(1), new_left.saturating_sub(1));
+                }
+            }
+        }
+        lines
+    }
+
+    /// Where a line is shown.
+    pub(super) fn place(&self, side: LineSide, line: u64) -> Option<Place> {
+        match side {
+            LineSide::New => self.new.get(&line).map(|old| Place { old: *old, new: Some(line) }),
+            LineSide::Old => self.old.get(&line).map(|new| Place { old: Some(line), new: *new }),
+        }
+    }
+}
+
+/// `@@ -1,2 +3,4 @@`: where the sides begin, and how many lines of each there are.
+fn hunk(line: &str) -> Option<((u64, u64), (u64, u64))> {
+    let mut words = line.strip_prefix("@@ -")?.split(' ');
+    let side = |word: &str| -> Option<(u64, u64)> {
+        match word.split_once(',') {
+            Some((at, count)) => Some((at.parse().ok()?, count.parse().ok()?)),
+            None => Some((word.parse().ok()?, 1)),
+        }
+    };
+    Some((side(words.next()?)?, side(words.next()?.strip_prefix('+')?)?))
+}
+
+/// A text to put in a line's place, in a fence that it cannot close.
+pub(super) fn suggestion(word: &str, text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}{word}\n{}\n{fence}", text.trim_end_matches('\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn added_removed_and_unchanged_lines_have_their_places() {
+        let lines =
+            Lines::of("@@ -1,3 +1,3 @@ fn main\n a\n-b\n+B\n c\n\\ No newline at end of file\n@@ -10 +10,2 @@\n x\n+y");
+        let place = |side, line| lines.place(side, line).map(|place| (place.old, place.new));
+        assert_eq!(place(LineSide::New, 1), Some((Some(1), Some(1))));
+        assert_eq!(place(LineSide::New, 2), Some((None, Some(2))));
+        assert_eq!(place(LineSide::Old, 2), Some((Some(2), None)));
+        assert_eq!(place(LineSide::New, 3), Some((Some(3), Some(3))));
+        assert_eq!(place(LineSide::New, 11), Some((None, Some(11))));
+        assert_eq!(place(LineSide::New, 4), None);
+        assert_eq!(place(LineSide::Old, 11), None);
+    }
+
+    #[test]
+    fn a_suggestion_cannot_close_its_own_fence() {
+        assert_eq!(suggestion("suggestion", "let a = 1;\n"), "```suggestion\nlet a = 1;\n```");
+        assert_eq!(suggestion("suggestion", "````\nx"), "`````suggestion\n````\nx\n`````");
+    }
+}

@@ -1,0 +1,141 @@
+//! Forges over HTTP: GitHub's and GitLab's APIs, and git's own protocol.
+//!
+//! What both share is here: requests with their limits (`http`), which lines a difference shows (`lines`), git over
+//! HTTPS (`remote`). A forge's own words stay in its file.
+
+mod github;
+mod gitlab;
+mod http;
+mod lines;
+mod remote;
+
+use crate::model::forge::ForgeKind;
+use crate::port::clock::Clock;
+use crate::port::forge::{Forge, ForgeAt, ForgeError, Thread};
+use crate::text;
+use secrecy::ExposeSecret;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Gives random numbers, to spread waits.
+pub type Jitter = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How long, how often, how much.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Attempts at one request, the first included.
+    pub attempts: u32,
+    /// Milliseconds from the end of one write to the beginning of the next.
+    pub between_writes_ms: i64,
+    /// Bound of the first wait between attempts; it doubles with each one.
+    pub backoff_base: Duration,
+    /// Bound of every such wait.
+    pub backoff_cap: Duration,
+    /// The wait where a limit is reached and the forge does not say for how long.
+    pub limit_wait: Duration,
+    /// The longest wait that a forge may ask for; at a longer one the request fails.
+    pub longest_wait: Duration,
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// For one attempt.
+    pub total: Duration,
+    /// For one attempt of git's: packs are larger than answers.
+    pub git_total: Duration,
+    /// The largest answer, in bytes.
+    pub max_bytes: usize,
+    /// Whether `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count.
+    pub system_proxy: bool,
+    /// Certificates to trust beside the machine's: a PEM file.
+    pub extra_ca: Option<std::path::PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            between_writes_ms: 1000,
+            backoff_base: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(30),
+            limit_wait: Duration::from_secs(60),
+            longest_wait: Duration::from_secs(300),
+            connect: Duration::from_secs(15),
+            total: Duration::from_secs(60),
+            git_total: Duration::from_secs(600),
+            max_bytes: 64 << 20,
+            system_proxy: true,
+            extra_ca: None,
+        }
+    }
+}
+
+/// A connection to a forge.
+///
+/// # Errors
+/// [`ForgeError::Unsupported`] for an address that is none, or that a token is not sent to.
+pub fn open(
+    at: &ForgeAt,
+    clock: Arc<dyn Clock>,
+    jitter: Jitter,
+    settings: Settings,
+) -> Result<Arc<dyn Forge>, ForgeError> {
+    if at.token.expose_secret().trim().is_empty() {
+        return Err(ForgeError::Unsupported("the forge's token is empty; set CODEFORGE_FORGE_TOKEN".into()));
+    }
+    Ok(match at.kind {
+        ForgeKind::Github => Arc::new(github::Github::new(at, clock, jitter, settings)?),
+        ForgeKind::Gitlab => Arc::new(gitlab::Gitlab::new(at, clock, jitter, settings)?),
+    })
+}
+
+/// Our marks in one repository.
+struct Marks {
+    repository: String,
+    secret: Option<String>,
+}
+
+impl Marks {
+    fn new(at: &ForgeAt) -> Self {
+        let secret = at.marker_key.as_ref().map(|key| key.expose_secret().to_owned());
+        Self { repository: at.repository.clone(), secret: secret.filter(|secret| !secret.is_empty()) }
+    }
+
+    fn place(&self, thread: Thread) -> String {
+        match thread {
+            Thread::Change(number) => format!("{} change {number}", self.repository),
+            Thread::Issue(number) => format!("{} issue {number}", self.repository),
+        }
+    }
+
+    /// A text under its mark.
+    fn under(&self, thread: Thread, key: &str, body: &str) -> String {
+        format!("{}\n{body}", text::marker(key, &self.place(thread), self.secret.as_deref()))
+    }
+
+    /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.
+    fn is(&self, by: (Option<&str>, Option<&str>), thread: Thread, key: &str, body: &str) -> bool {
+        let ours = match by {
+            (Some(own), Some(author)) => own.eq_ignore_ascii_case(author),
+            (Some(_), None) => false,
+            (None, _) => self.secret.is_some(),
+        };
+        ours && text::is_marked(body, key, &self.place(thread), self.secret.as_deref())
+    }
+
+    /// What is to be found again must be known again: without that, every run would make another one.
+    fn can_know(&self, own: Option<&str>) -> Result<(), ForgeError> {
+        if own.is_some() || self.secret.is_some() {
+            return Ok(());
+        }
+        Err(ForgeError::Unsupported(
+            "the forge does not say whose the token is, so our comments could not be told from others'; set \
+             CODEFORGE_MARKER_KEY to a long random text, by which they are signed"
+                .into(),
+        ))
+    }
+}
+
+/// Reads an address.
+fn parse(what: &str, text: &str) -> Result<reqwest::Url, ForgeError> {
+    reqwest::Url::parse(text.trim_end_matches('/'))
+        .map_err(|error| ForgeError::Unsupported(format!("{what} `{text}` is not an address: {error}")))
+}

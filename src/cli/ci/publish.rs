@@ -1,0 +1,208 @@
+//! Handing over through the forge, after the run: the run itself ends in a change that is checked, and nothing more.
+
+use super::{Ci, say};
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::deliver;
+use crate::engine::{Engine, publish as outgoing};
+use crate::model::account::{Account, Ending};
+use crate::model::delivery::{Delivery, Published};
+use crate::model::event::Event;
+use crate::model::finding::Finding;
+use crate::model::id::TreeId;
+use crate::model::journal::{Base, Row, RowBody, Work};
+use crate::model::plan::{DeliverKind, Plan};
+use crate::report::ci as reports;
+use crate::run::State;
+use std::sync::Arc;
+
+/// The form that a run ends in where its delivery is the forge's: a change of files is made and checked as a patch,
+/// words are made of what steps said.
+pub(super) fn held(kind: DeliverKind) -> DeliverKind {
+    match kind {
+        DeliverKind::PullRequest | DeliverKind::PushToBranch => DeliverKind::Patch,
+        DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report => DeliverKind::None,
+        here => here,
+    }
+}
+
+/// What is published.
+pub(super) struct Order<'a> {
+    pub wanted: DeliverKind,
+    pub state: &'a State,
+    pub account: &'a Account,
+    pub rows: &'a [Row],
+    pub event: &'a Event,
+    pub findings: &'a [Finding],
+    pub facts: &'a reports::Facts,
+}
+
+/// Publishes what a run made. `None`: there was nothing to publish, or nowhere to.
+///
+/// # Errors
+/// It may not be, or cannot be.
+pub(super) async fn publish(
+    ci: &Ci,
+    order: &Order<'_>,
+    engine: &Engine,
+    cx: &Context<'_>,
+) -> Result<Option<Published>, CliError> {
+    let delivered = order.account.delivered.as_ref();
+    let words = matches!(order.wanted, DeliverKind::Comment | DeliverKind::Review);
+    let pushed = order.wanted == DeliverKind::Branch && ci.forge.is_some();
+    let ready = match order.wanted {
+        DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report => order.account.ending == Some(Ending::Done),
+        DeliverKind::PullRequest | DeliverKind::PushToBranch => delivered.is_some_and(|it| it.changed),
+        DeliverKind::Branch => pushed && delivered.is_some_and(|it| it.changed),
+        _ => false,
+    };
+    if !ready {
+        return Ok(None);
+    }
+    let state = order.state;
+    let plan = Plan {
+        deliver: crate::model::plan::DeliverSpec { kind: order.wanted, ..state.plan.deliver.clone() },
+        ..(*state.plan).clone()
+    };
+    let tree = tree(order.rows).unwrap_or_else(|| state.base.tree.clone());
+    let gates: Vec<_> = order
+        .account
+        .steps
+        .iter()
+        .flat_map(|step| step.gates.iter().map(|(_, it, _)| it.clone()))
+        .chain(order.account.final_gates.clone())
+        .collect();
+    let facts = deliver::Facts {
+        run: &state.run,
+        base: &state.base,
+        tree: if words { &state.base.tree } else { &tree },
+        started_ms: state.started_ms,
+        context: &state.whole_context(),
+        gates: &gates,
+        cost: &order.account.spend.cost.to_string(),
+    };
+    let delivery = deliver::compose(&plan, &facts).map_err(CliError::usage)?;
+    let sending = Sending {
+        plan: &plan,
+        delivery: &delivery,
+        base: &state.base,
+        account: order.account,
+        event: order.event,
+        findings: order.findings,
+        facts: order.facts,
+    };
+    send(ci, &sending, engine, cx).await.map(Some)
+}
+
+/// A delivery that is to be sent.
+pub(super) struct Sending<'a> {
+    /// The plan, with the form that is wanted.
+    pub plan: &'a Plan,
+    /// The delivery.
+    pub delivery: &'a Delivery,
+    /// Where it stands.
+    pub base: &'a Base,
+    /// For what is said about it.
+    pub account: &'a Account,
+    /// What happened.
+    pub event: &'a Event,
+    /// For a review.
+    pub findings: &'a [Finding],
+    /// For what is said about it.
+    pub facts: &'a reports::Facts,
+}
+
+/// Sends a delivery to the forge, or writes its report.
+///
+/// # Errors
+/// It may not be, or cannot be.
+pub(super) async fn send(
+    ci: &Ci,
+    sending: &Sending<'_>,
+    engine: &Engine,
+    cx: &Context<'_>,
+) -> Result<Published, CliError> {
+    let Sending { plan, delivery, account, findings, facts, .. } = sending;
+    let wanted = plan.deliver.kind;
+    let words = matches!(wanted, DeliverKind::Comment | DeliverKind::Review);
+    if wanted == DeliverKind::Report {
+        let said = match plan.deliver.body {
+            Some(_) => delivery.body.clone(),
+            None => reports::change_body(account, findings, facts, reports::REPORT_CAP),
+        };
+        let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
+        let text = crate::text::redact(&format!("# {}\n\n{said}\n", delivery.title), &secrets);
+        let file = ci.reports.write("report.md", &text)?;
+        let told = vec![format!("the report is {}", file.display())];
+        return Ok(Published { told, ..Published::default() });
+    }
+    let Some(forge) = &ci.forge else {
+        return Err(CliError::usage(format!(
+            "workflow `{}` hands over through the forge, and there is none to speak to",
+            account.workflow
+        ))
+        .hint(
+            "give the job a token in CODEFORGE_FORGE_TOKEN (the action's input `github-token`) with the right to write",
+        )
+        .hint("or take the change as a file: CODEFORGE_DELIVERY=patch"));
+    };
+    // What the workflow words itself comes before what we would say.
+    let body = match plan.deliver.body {
+        Some(_) => delivery.body.clone(),
+        None => reports::change_body(account, findings, facts, reports::BODY_CAP),
+    };
+    let sticky = || reports::sticky_comment(account, findings, facts, reports::BODY_CAP);
+    let comment = match (words, &plan.deliver.body) {
+        (true, None) => Some(sticky()),
+        (true, Some(_)) => Some(delivery.body.clone()),
+        (false, _) => None,
+    };
+    // Words about a change are known again whatever was pushed meanwhile; a branch belongs to its trigger.
+    let key = if words { plan.workflow.clone() } else { format!("{}/{}", plan.workflow, plan.key) };
+    let publication = outgoing::Publication {
+        delivery,
+        base: sending.base,
+        event: sending.event,
+        findings,
+        body: &body,
+        comment: comment.as_deref(),
+        key: &key,
+        draft: plan.deliver.draft,
+        labels: &plan.deliver.labels,
+        reviewers: &plan.deliver.reviewers,
+        target: None,
+        prefix: &ci.settings.branch_prefix,
+        secrets: &engine.secrets,
+        hosts: &[],
+    };
+    let published = outgoing::publish(&**forge, Arc::clone(&engine.repository), &publication).await.map_err(failed)?;
+    for line in &published.told {
+        say(cx, line);
+    }
+    if let Some(url) = &published.url {
+        say(cx, &format!("published: {url}"));
+    }
+    Ok(published)
+}
+
+/// The tree that the run's delivery was made of.
+fn tree(rows: &[Row]) -> Option<TreeId> {
+    rows.iter().rev().find_map(|row| match &row.body {
+        RowBody::Intent(effect) => match &effect.work {
+            Work::Deliver { tree } => Some(tree.clone()),
+            _ => None,
+        },
+        RowBody::Input(_) => None,
+    })
+}
+
+fn failed(error: outgoing::PublishError) -> CliError {
+    use outgoing::PublishError as E;
+    match error {
+        E::Forge(error) => error.into(),
+        E::Repository(error) => error.into(),
+        E::Refused(why) => CliError::new(Ending::Denied, why),
+        E::Misuse(why) => CliError::usage(why),
+        E::Moved(why) => CliError::new(Ending::Failed, why),
+    }
+}

@@ -1,0 +1,178 @@
+//! Which forge a repository on a laptop belongs to: from its remote `origin` and the environment.
+
+use super::Context;
+use super::error::CliError;
+use crate::engine::{Outgoing, Outlet};
+use crate::model::account::Ending;
+use crate::model::forge::ForgeKind;
+use crate::port::forge::{ForgeAt, ForgeError};
+use crate::port::repository::Repository;
+use crate::port::world::World;
+use secrecy::SecretString;
+use std::sync::Arc;
+
+/// What names of our branches begin with, unless `CODEFORGE_BRANCH_PREFIX` says otherwise.
+pub(super) const PREFIX: &str = "codeforge/";
+
+/// The outlet of a run on a laptop. Without a token, or without a known forge, it is closed: only a delivery that
+/// needs one fails then.
+pub(super) async fn outlet(repository: &dyn Repository, cx: &Context<'_>) -> Result<Outlet, CliError> {
+    let Some(origin) = repository.remote_url("origin")? else { return Ok(Outlet::Closed) };
+    let Some(at) = forge_at(&origin, &|name| given(cx.world, name))? else { return Ok(Outlet::Closed) };
+    let forge = cx.world.forge(&at)?;
+    Ok(Outlet::Forge(Arc::new(Outgoing {
+        forge,
+        event: None,
+        prefix: given(cx.world, "CODEFORGE_BRANCH_PREFIX").unwrap_or_else(|| PREFIX.to_owned()),
+        target: given(cx.world, "CODEFORGE_BASE_BRANCH"),
+        hosts: Vec::new(),
+        push_branches: false,
+        wording: None,
+    })))
+}
+
+fn given(world: &dyn World, name: &str) -> Option<String> {
+    world.env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// A remote's address, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Origin {
+    /// `http` only where the address says so.
+    scheme: &'static str,
+    /// With its port, where it has one.
+    host: String,
+    path: String,
+}
+
+/// Reads `https://HOST/owner/name.git`, `ssh://git@HOST/owner/name`, `git@HOST:owner/name.git`. A name and a password
+/// in it are dropped.
+fn origin(url: &str) -> Option<Origin> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("http", rest)) => ("http", rest),
+        Some(("https" | "ssh" | "git", rest)) => ("https", rest),
+        Some(_) => return None,
+        None => {
+            let (host, path) = url.split_once(':').filter(|(host, _)| !host.contains('/'))?;
+            return Some(Origin { scheme: "https", host: after_name(host), path: name(path)? });
+        }
+    };
+    let (host, path) = rest.split_once('/')?;
+    let host = after_name(host);
+    // The port of ssh is not that of https.
+    let host = if url.starts_with("ssh://") { host.split(':').next().unwrap_or_default().to_owned() } else { host };
+    Some(Origin { scheme, host, path: name(path)? })
+}
+
+fn after_name(host: &str) -> String {
+    host.rsplit_once('@').map_or(host, |(_, host)| host).to_lowercase()
+}
+
+fn name(path: &str) -> Option<String> {
+    let path = path.trim_matches('/').trim_end_matches(".git").trim_end_matches('/');
+    let whole =
+        path.split('/').count() >= 2 && path.split('/').all(|part| !part.is_empty() && part != ".." && part != ".");
+    whole.then(|| path.to_owned())
+}
+
+/// The host of an address.
+fn host_of(url: &str) -> Option<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    Some(after_name(rest.split('/').next()?))
+}
+
+/// The forge at a remote; `None`: not known, or no token for it.
+pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<ForgeAt>, CliError> {
+    let Some(origin) = origin(url) else { return Ok(None) };
+    let same = |variable: &str| env(variable).and_then(|url| host_of(&url)).is_some_and(|host| host == origin.host);
+    let own_github = origin.host == "github.com" || same("GITHUB_SERVER_URL");
+    let own_gitlab = origin.host == "gitlab.com" || same("CI_SERVER_URL") || same("GITLAB_HOST");
+    let kind = match env("CODEFORGE_FORGE").as_deref() {
+        Some("github") => ForgeKind::Github,
+        Some("gitlab") => ForgeKind::Gitlab,
+        Some(other) => {
+            return Err(CliError::usage(format!("CODEFORGE_FORGE={other}: github or gitlab is wanted")));
+        }
+        None if own_github => ForgeKind::Github,
+        None if own_gitlab => ForgeKind::Gitlab,
+        None => return Ok(None),
+    };
+    // A token goes to the host it was made for, unless somebody names it for this program.
+    let theirs = match kind {
+        ForgeKind::Github if own_github => env("GITHUB_TOKEN").or_else(|| env("GH_TOKEN")),
+        ForgeKind::Gitlab if own_gitlab => env("GITLAB_TOKEN"),
+        _ => None,
+    };
+    let Some(token) = env("CODEFORGE_FORGE_TOKEN").or(theirs) else { return Ok(None) };
+    let server = format!("{}://{}", origin.scheme, origin.host);
+    let api = env("CODEFORGE_FORGE_API").unwrap_or_else(|| match kind {
+        ForgeKind::Github if origin.host == "github.com" => "https://api.github.com".to_owned(),
+        ForgeKind::Github => format!("{server}/api/v3"),
+        ForgeKind::Gitlab => format!("{server}/api/v4"),
+    });
+    Ok(Some(ForgeAt {
+        kind,
+        api,
+        git_url: format!("{server}/{}.git", origin.path),
+        repository: origin.path,
+        token: SecretString::from(token),
+        marker_key: env("CODEFORGE_MARKER_KEY").map(SecretString::from),
+    }))
+}
+
+impl From<ForgeError> for CliError {
+    fn from(error: ForgeError) -> Self {
+        let ending = match &error {
+            ForgeError::Refused { .. } => Ending::Denied,
+            ForgeError::Unsupported(_) | ForgeError::NotFound { .. } => Ending::Misconfigured,
+            ForgeError::Moved { .. } => Ending::Failed,
+            ForgeError::RateLimited { .. } | ForgeError::Unavailable { .. } | ForgeError::Contract { .. } => {
+                Ending::Unavailable
+            }
+        };
+        Self::new(ending, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    fn at(url: &str, variables: &[(&str, &str)]) -> Option<(ForgeKind, String, String, String, String)> {
+        let env = |name: &str| variables.iter().find(|(there, _)| *there == name).map(|(_, value)| (*value).to_owned());
+        let at = forge_at(url, &env).unwrap()?;
+        Some((at.kind, at.api, at.repository, at.git_url, at.token.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn a_remote_names_its_forge_and_a_token_goes_only_where_it_belongs() {
+        let github = (
+            ForgeKind::Github,
+            "https://api.github.com".to_owned(),
+            "acme/widgets".to_owned(),
+            "https://github.com/acme/widgets.git".to_owned(),
+            "t".to_owned(),
+        );
+        for url in [
+            "https://github.com/acme/widgets.git",
+            "git@github.com:acme/widgets.git",
+            "ssh://git@github.com:22/acme/widgets",
+            "https://somebody:old-token@GitHub.com/acme/widgets/",
+        ] {
+            assert_eq!(at(url, &[("GITHUB_TOKEN", "t")]).as_ref(), Some(&github), "{url}");
+        }
+        let own = "https://git.acme.example/group/sub/widgets.git";
+        let gitlab = [("CI_SERVER_URL", "https://git.acme.example"), ("GITLAB_TOKEN", "t"), ("GITHUB_TOKEN", "g")];
+        let found = at(own, &gitlab).unwrap();
+        assert_eq!(
+            (found.1.as_str(), found.2.as_str(), found.4.as_str()),
+            ("https://git.acme.example/api/v4", "group/sub/widgets", "t")
+        );
+        // No token of another host, even where somebody says which forge it is.
+        assert_eq!(at(own, &[("CODEFORGE_FORGE", "github"), ("GITHUB_TOKEN", "g")]), None);
+        assert_eq!(at("https://github.com.evil.example/acme/widgets", &[("GITHUB_TOKEN", "g")]), None);
+        assert_eq!(at("/srv/git/acme/widgets", &[("GITHUB_TOKEN", "g")]), None);
+        assert!(at(own, &[("CODEFORGE_FORGE", "github"), ("CODEFORGE_FORGE_TOKEN", "c")]).is_some());
+    }
+}

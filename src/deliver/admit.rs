@@ -1,0 +1,134 @@
+//! Whether what an artifact holds may be delivered: its claims against the plan, the gate's word against the plan.
+//!
+//! The plan is the writing job's own, made from its own event and the trusted configuration. Nothing here reads what an
+//! artifact says of itself but to compare it.
+
+use crate::model::artifact::{Claims, Word};
+use crate::model::id::short_hash;
+use crate::model::journal::Verdict;
+use crate::model::plan::{DeliverKind, DeliverWhen, OnGateFail, Plan};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What a plan is, for comparing. `branch`: what the delivery is called, where there is one.
+pub fn claims(plan: &Plan, branch: Option<&str>) -> Claims {
+    let event = &plan.event;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let hash = |value: &dyn Fn() -> serde_json::Result<String>| short_hash(value().unwrap_or_default().as_bytes(), 64);
+    Claims {
+        repository: text(event.get("repository")),
+        event: subject(event),
+        workflow: plan.workflow.clone(),
+        workflow_hash: plan.workflow_hash.clone(),
+        inputs_hash: hash(&|| serde_json::to_string(&plan.inputs)),
+        policy: plan.policy.name.clone(),
+        policy_hash: hash(&|| serde_json::to_string(&(&plan.policy, &plan.protected_paths))),
+        kind: plan.deliver.kind,
+        when: plan.deliver.when,
+        gates: required(plan)
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), plan.gates.get(&name)?.hash.clone())))
+            .collect(),
+        branch: branch.map(str::to_owned),
+    }
+}
+
+/// What happened to what, in one line: never a text that somebody wrote.
+fn subject(event: &Value) -> String {
+    let mut words = vec![event.get("kind").and_then(Value::as_str).unwrap_or("manual").to_owned()];
+    words.extend(event.get("action").and_then(Value::as_str).map(str::to_owned));
+    for (what, pointer) in [("change", "/change/number"), ("issue", "/issue/number"), ("comment", "/comment/id")] {
+        words.extend(event.pointer(pointer).and_then(Value::as_u64).map(|number| format!("{what} {number}")));
+    }
+    words.join(" ")
+}
+
+/// The gates that must pass before anything is delivered: those that the policy requires, and those of the steps,
+/// unless they only warn. Which steps succeeded is the artifact's to say, so those of all of them count.
+pub fn required(plan: &Plan) -> Vec<String> {
+    let mut gates = of_policy(plan);
+    for step in plan.steps.values() {
+        for gate in step.gates.iter().filter(|gate| !warns(plan, gate)) {
+            if !gates.contains(gate) {
+                gates.push(gate.clone());
+            }
+        }
+    }
+    gates
+}
+
+fn of_policy(plan: &Plan) -> Vec<String> {
+    if plan.deliver.kind == DeliverKind::None { Vec::new() } else { plan.policy.require_gates.clone() }
+}
+
+fn warns(plan: &Plan, gate: &str) -> bool {
+    plan.gates.get(gate).is_some_and(|gate| gate.on_fail == OnGateFail::Warn)
+}
+
+/// Whether a gate's job has said enough for a change to be delivered. `patch`: SHA-256 of the change's bytes.
+///
+/// `gates_passed` wants every required gate; `last_green` those of the policy and those of one step; `always` none, but
+/// even then a word about another change is none about this one.
+///
+/// # Errors
+/// What is missing, in a sentence.
+pub fn admits(words: &[Word], plan: &Plan, patch: &str) -> Result<(), String> {
+    let required = required(plan);
+    let Some(word) = words.iter().find(|word| word.patch == patch) else {
+        return match (words.is_empty(), plan.deliver.when == DeliverWhen::Always || required.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => Err(format!(
+                "there is no gate's word for it, and `{}` must pass first; give the output `gate-word` of the gate's \
+                 job (`--gate-word`)",
+                required.join("`, `")
+            )),
+            (false, _) => Err("the gate's word is about another change than the artifact holds: it was replaced or \
+                               edited after the gates ran"
+                .to_owned()),
+        };
+    };
+    let missing = |names: &[String]| -> Vec<String> {
+        names.iter().filter_map(|name| Some(format!("`{name}` {}", lack(word, plan, name)?))).collect()
+    };
+    let lacking = match plan.deliver.when {
+        DeliverWhen::Always => Vec::new(),
+        DeliverWhen::GatesPassed => missing(&required),
+        DeliverWhen::LastGreen => {
+            let of_policy = missing(&of_policy(plan));
+            let steps = plan
+                .steps
+                .values()
+                .map(|step| step.gates.iter().filter(|gate| !warns(plan, gate)).cloned().collect::<Vec<_>>());
+            let mut gated = steps.filter(|gates| !gates.is_empty()).peekable();
+            let green = gated.peek().is_none() || gated.any(|gates| missing(&gates).is_empty());
+            if of_policy.is_empty() && !green { missing(&required) } else { of_policy }
+        }
+    };
+    if lacking.is_empty() { Ok(()) } else { Err(format!("required gates did not pass on it: {}", lacking.join(", "))) }
+}
+
+/// What keeps a gate from counting as passed.
+fn lack(word: &Word, plan: &Plan, name: &str) -> Option<&'static str> {
+    let Some(gate) = plan.gates.get(name) else { return Some("is not defined") };
+    match word.gates.get(name) {
+        None => Some("was not run"),
+        Some((_, hash)) if *hash != gate.hash => Some("was run with another definition"),
+        Some((Verdict::Pass, _)) => None,
+        Some((Verdict::Fail, _)) => Some("did not pass"),
+        Some((Verdict::Error, _)) => Some("could not be run"),
+    }
+}
+
+/// The word of gates that were run on one change.
+pub fn word<'a>(patch: &str, results: impl IntoIterator<Item = &'a crate::model::journal::GateResult>) -> Word {
+    let gates: BTreeMap<String, (Verdict, String)> =
+        results.into_iter().map(|it| (it.gate.clone(), (it.verdict, it.gate_hash.clone()))).collect();
+    Word { patch: patch.to_owned(), gates }
+}
+
+/// Whether a person may choose `wanted` where the plan says `planned`: what it says, less than that, or a form that
+/// stays in the own repository. What reaches a forge is the plan's to say.
+pub fn may_choose(wanted: DeliverKind, planned: DeliverKind) -> bool {
+    use DeliverKind::{Branch, CommitLocal, None, Patch};
+    wanted == planned || (planned != None && matches!(wanted, None | Patch | Branch | CommitLocal)) || wanted == None
+}

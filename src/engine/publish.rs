@@ -1,0 +1,629 @@
+//! What leaves: checks first, then git, then the forge. One place for deliveries of a laptop, of one step in CI, of a
+//! phase of its own, and of a server.
+//!
+//! Everything is found again by its key: a branch by its name, a change by its branch, a comment by its mark. A
+//! branch that somebody else committed to is left alone, and so is a change that somebody closed.
+
+mod words;
+
+use crate::cassette::Scrub;
+use crate::model::delivery::{Delivery, Published};
+use crate::model::event::{Change, Event};
+use crate::model::finding::{Finding, Standing};
+use crate::model::id::TreeId;
+use crate::model::journal::Base;
+use crate::model::plan::DeliverKind;
+use crate::port::forge::{
+    ChangeInfo, ChangeState, Forge, ForgeError, NewChange, NewReview, Protection, Sticky, Thread,
+};
+use crate::port::repository::{Repository, RepositoryError};
+use crate::text::{self, Hosts};
+use std::sync::Arc;
+
+pub use words::{KEY_TRAILER, branch_name_fault};
+
+/// What is missing where a delivery needs a forge and there is none.
+pub const NO_FORGE: &str = "this delivery is made by a forge, and none is known: the repository needs a remote `origin` \
+    on GitHub or GitLab (on another host, say which in CODEFORGE_FORGE=github|gitlab), and a token is needed in \
+    CODEFORGE_FORGE_TOKEN (or GITHUB_TOKEN, GITLAB_TOKEN for their own hosts). Without one, take the change with \
+    `--deliver branch` or `--deliver patch`";
+
+/// What is to be published, and what about it was decided beforehand.
+pub struct Publication<'a> {
+    /// What, in which form, under which branch and title.
+    pub delivery: &'a Delivery,
+    /// What it stands on: `commit` is what the forge has.
+    pub base: &'a Base,
+    /// What happened: where a comment goes, and which change is pushed to.
+    pub event: &'a Event,
+    /// For a review.
+    pub findings: &'a [Finding],
+    /// The change's description: Markdown, made by us.
+    pub body: &'a str,
+    /// The comment, where there is to be one; for `comment`, `body` otherwise.
+    pub comment: Option<&'a str>,
+    /// What it is found again by: from the trigger, the same on every attempt.
+    pub key: &'a str,
+    /// Whether a change begins as a draft.
+    pub draft: bool,
+    /// Labels of the change.
+    pub labels: &'a [String],
+    /// Who is asked for a review.
+    pub reviewers: &'a [String],
+    /// The branch that a change is to go to; `None`: that of the event's change it stands on, else the default branch.
+    pub target: Option<&'a str>,
+    /// What names of our branches begin with (`codeforge/`).
+    pub prefix: &'a str,
+    /// Values that must not leave.
+    pub secrets: &'a [String],
+    /// Hosts, beside the forge's own, that links in our text may lead to.
+    pub hosts: &'a [String],
+}
+
+/// Why nothing, or not all, was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It must not be: said why, and what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be, as it is asked for: the operator's to mend.
+    #[error("{0}")]
+    Misuse(String),
+    /// The world moved meanwhile: nothing was written.
+    #[error("{0}")]
+    Moved(String),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The forge.
+    #[error("nothing more was published: {0}")]
+    Forge(#[from] ForgeError),
+}
+
+/// Publishes.
+///
+/// # Errors
+/// [`PublishError`]. What was done before it is found again when it is published once more.
+pub async fn publish(
+    forge: &dyn Forge,
+    repository: Arc<dyn Repository>,
+    publication: &Publication<'_>,
+) -> Result<Published, PublishError> {
+    let mut hosts = Hosts::of(publication.hosts);
+    hosts.add(forge.host());
+    let work = Work { forge, repository, publication, hosts, scrub: Scrub::new(publication.secrets) };
+    work.check_words()?;
+    match publication.delivery.kind {
+        DeliverKind::PullRequest => work.change().await,
+        DeliverKind::Branch => work.branch().await,
+        DeliverKind::PushToBranch => work.push_to_branch().await,
+        DeliverKind::Comment => work.comment().await,
+        DeliverKind::Review => work.review().await,
+        DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal | DeliverKind::Report => {
+            Err(PublishError::Misuse("a delivery of this form does not need a forge".to_owned()))
+        }
+    }
+}
+
+struct Work<'a> {
+    forge: &'a dyn Forge,
+    repository: Arc<dyn Repository>,
+    publication: &'a Publication<'a>,
+    hosts: Hosts,
+    scrub: Scrub,
+}
+
+/// What a push came to.
+enum Pushed {
+    /// The branch holds the commit; the commit was there already, or not.
+    At { commit: String, fresh: bool },
+    /// A change of the branch was closed by somebody.
+    LeftClosed(ChangeInfo),
+}
+
+impl Work<'_> {
+    /// No secret in anything that is said.
+    fn check_words(&self) -> Result<(), PublishError> {
+        let p = self.publication;
+        let mut said = vec![
+            ("title", p.delivery.title.as_str()),
+            ("body", p.body),
+            ("commit message", p.delivery.body.as_str()),
+            ("branch's name", p.delivery.branch.as_deref().unwrap_or_default()),
+            ("comment", p.comment.unwrap_or_default()),
+        ];
+        for finding in p.findings {
+            said.push(("finding's text", &finding.what));
+            said.push(("finding's suggestion", finding.suggestion.as_deref().unwrap_or_default()));
+            said.push(("finding's place", &finding.file));
+        }
+        for label in p.labels {
+            said.push(("label", label));
+        }
+        for (what, text) in said {
+            self.clear(what, text)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&self, what: &str, text: &str) -> Result<(), PublishError> {
+        // Hidden characters between the letters do not hide a secret.
+        if self.scrub.found_in(text) || self.scrub.found_in(&text::invisible(text)) {
+            return Err(PublishError::Refused(format!(
+                "nothing was published: the {what} contains a secret of this environment, plain or encoded; look at \
+                 the run with `codeforge runs show`, and change the secret"
+            )));
+        }
+        Ok(())
+    }
+
+    /// No secret in anything that is pushed.
+    async fn check_change(&self) -> Result<(), PublishError> {
+        let (from, to) = (self.publication.delivery.base.clone(), self.publication.delivery.tree.clone());
+        let scrub = self.scrub.clone();
+        let found = self
+            .blocking(move |repository| {
+                let is_secret = |bytes: &[u8]| {
+                    let text = String::from_utf8_lossy(bytes);
+                    // UTF-16 is text with a zero between the letters.
+                    scrub.found_in(&text) || text.contains('\0') && scrub.found_in(&text.replace('\0', ""))
+                };
+                repository.find_in_change(&from, &to, &is_secret)
+            })
+            .await?;
+        match found {
+            None => Ok(()),
+            Some(path) => Err(PublishError::Refused(format!(
+                "nothing was published: `{}` contains a secret of this environment, plain or encoded; look at the run \
+                 with `codeforge runs show`, and change the secret",
+                text::clean(&path)
+            ))),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Repository) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, PublishError> {
+        let repository = Arc::clone(&self.repository);
+        match tokio::task::spawn_blocking(move || work(&*repository)).await {
+            Ok(done) => Ok(done?),
+            Err(error) => Err(PublishError::Repository(RepositoryError::Broken {
+                doing: "publishing".to_owned(),
+                message: format!("an internal error: {error}; please report it"),
+            })),
+        }
+    }
+
+    /// The delivery as it is committed: its words act on nobody, and say which key they belong to.
+    fn delivery(&self) -> Delivery {
+        let p = self.publication;
+        let body = text::neutral_plain(p.delivery.body.trim());
+        let gap = if body.is_empty() { "" } else { "\n\n" };
+        Delivery {
+            title: self.title(),
+            body: format!("{body}{gap}{KEY_TRAILER}: {}", words::key(p.key)),
+            ..p.delivery.clone()
+        }
+    }
+
+    fn title(&self) -> String {
+        text::neutral_plain(&self.publication.delivery.title).replace('\n', " ").trim().to_owned()
+    }
+
+    fn is_empty(&self) -> bool {
+        same_tree(&self.publication.delivery.base, &self.publication.delivery.tree)
+    }
+
+    fn our_branch(&self) -> Result<&str, PublishError> {
+        let p = self.publication;
+        let name = p.delivery.branch.as_deref().unwrap_or_default();
+        let prefix = p.prefix;
+        if prefix.trim_matches('/').is_empty() || !name.starts_with(prefix) || name.len() == prefix.len() {
+            return Err(PublishError::Refused(format!(
+                "nothing was pushed: the branch `{}` does not begin with `{prefix}`, and nothing else is pushed to. Mend \
+                 `deliver.branch` in the workflow, or the prefix (`CODEFORGE_BRANCH_PREFIX`)",
+                text::clean(name)
+            )));
+        }
+        if let Some(fault) = branch_name_fault(name) {
+            return Err(PublishError::Misuse(format!(
+                "nothing was pushed: `{}` is not a branch name ({fault}); mend `deliver.branch` in the workflow",
+                text::clean(name)
+            )));
+        }
+        Ok(name)
+    }
+
+    /// Commits that the remote has, so that nothing is sent that is there.
+    async fn known(&self, parent: &str) -> Result<Vec<String>, PublishError> {
+        match self.forge.commit(parent).await {
+            Ok(_) => Ok(vec![parent.to_owned()]),
+            Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => {
+                Ok(self.forge.refs("refs/heads/").await?.into_iter().map(|(_, id)| id).collect())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn parent(&self) -> Result<String, PublishError> {
+        self.publication.base.commit.clone().ok_or_else(|| {
+            PublishError::Refused("nothing was pushed: the run began in a repository without a commit".to_owned())
+        })
+    }
+
+    async fn commit(&self) -> Result<String, PublishError> {
+        self.check_change().await?;
+        let (base, delivery) = (self.publication.base.clone(), self.delivery());
+        self.blocking(move |repository| repository.commit(&base, &delivery)).await
+    }
+
+    async fn send(&self, branch: &str, old: Option<&str>, commit: &str) -> Result<(), PublishError> {
+        let known = self.known(&self.parent()?).await?;
+        let packed = commit.to_owned();
+        let pack = self.blocking(move |repository| repository.pack(&packed, &known)).await?;
+        match self.forge.push(&format!("refs/heads/{branch}"), old, commit, pack).await {
+            Err(ForgeError::Moved { message, .. }) => Err(PublishError::Moved(format!(
+                "nothing was pushed: `{branch}` changed in this moment ({message}); run again"
+            ))),
+            done => Ok(done?),
+        }
+    }
+
+    /// Pushes our own branch.
+    async fn push_ours(&self, branch: &str) -> Result<Pushed, PublishError> {
+        let changes = self.forge.changes_of_branch(branch).await?;
+        let open = changes.iter().any(|info| info.state == ChangeState::Open);
+        if let (false, Some(latest)) = (open, changes.first())
+            && latest.state == ChangeState::Closed
+        {
+            return Ok(Pushed::LeftClosed(latest.clone()));
+        }
+        let commit = self.commit().await?;
+        let full = format!("refs/heads/{branch}");
+        let tip = self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
+        match &tip {
+            Some(tip) if *tip == commit => return Ok(Pushed::At { commit, fresh: false }),
+            Some(tip) => self.only_ours(branch, tip).await?,
+            None => {}
+        }
+        self.send(branch, tip.as_deref(), &commit).await?;
+        Ok(Pushed::At { commit, fresh: true })
+    }
+
+    /// Refuses a branch whose last commit is somebody else's.
+    async fn only_ours(&self, branch: &str, tip: &str) -> Result<(), PublishError> {
+        let p = self.publication;
+        let there = self.forge.commit(tip).await?;
+        let address = &p.delivery.author.1;
+        let ours = there.committer.eq_ignore_ascii_case(address)
+            && there.author.eq_ignore_ascii_case(address)
+            && words::has_key(&there.message, p.key);
+        if ours {
+            return Ok(());
+        }
+        let short: String = tip.chars().take(10).collect();
+        Err(PublishError::Refused(format!(
+            "nothing was pushed: somebody else committed to `{branch}` ({short}), and their work is not overwritten. \
+             Merge or take over what is there, then delete the branch, or give this run another `deliver.branch`"
+        )))
+    }
+
+    /// What stands on a fork's commits does not get into the repository by us: they would lie on a branch of ours.
+    fn not_from_a_fork(&self) -> Result<(), PublishError> {
+        match &self.publication.event.change {
+            Some(change) if change.is_fork() => Err(PublishError::Refused(format!(
+                "nothing was pushed: change {} comes from a fork, or nobody says that it does not. Deliver `comment` or \
+                 `patch` for forks",
+                change.number
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What stands on a change's head is wanted only as long as that is its head.
+    async fn still_wanted(&self) -> Result<(), PublishError> {
+        let p = self.publication;
+        let Some(change) = p.event.change.as_ref().filter(|change| change.head.sha == p.base.commit) else {
+            return Ok(());
+        };
+        let now = self.forge.change(change.number).await?;
+        if now.change.head.sha != change.head.sha || now.change.is_fork() {
+            return Err(PublishError::Moved(format!(
+                "nothing was pushed: change {} was pushed to after the run began; start the run again",
+                change.number
+            )));
+        }
+        Ok(())
+    }
+
+    async fn branch(&self) -> Result<Published, PublishError> {
+        if self.is_empty() {
+            return Ok(nothing());
+        }
+        self.not_from_a_fork()?;
+        self.still_wanted().await?;
+        let branch = self.our_branch()?;
+        self.not_the_default(branch).await?;
+        Ok(match self.push_ours(branch).await? {
+            Pushed::LeftClosed(info) => self.left_closed(&info),
+            Pushed::At { commit, fresh } => Published {
+                branch: Some(branch.to_owned()),
+                commit: Some(commit),
+                told: vec![said_of_branch(branch, fresh)],
+                ..Published::default()
+            },
+        })
+    }
+
+    async fn not_the_default(&self, branch: &str) -> Result<String, PublishError> {
+        let default = self.forge.default_branch().await?;
+        if branch == default {
+            return Err(PublishError::Refused(format!(
+                "nothing was pushed: `{branch}` is the default branch; mend `deliver.branch`, or the prefix of our branches"
+            )));
+        }
+        Ok(default)
+    }
+
+    async fn change(&self) -> Result<Published, PublishError> {
+        if self.is_empty() {
+            return Ok(nothing());
+        }
+        let p = self.publication;
+        self.not_from_a_fork()?;
+        let branch = self.our_branch()?;
+        let default = self.not_the_default(branch).await?;
+        self.still_wanted().await?;
+        let target = match (p.target, &p.event.change) {
+            (Some(target), _) => target.to_owned(),
+            // What stands on a change's head goes to that change's branch.
+            (None, Some(change)) if !change.is_fork() && change.head.sha == p.base.commit => change.head.branch.clone(),
+            (None, _) => default,
+        };
+        if target == branch {
+            return Err(PublishError::Misuse(format!("nothing was pushed: `{branch}` cannot be proposed to itself")));
+        }
+        let (commit, fresh) = match self.push_ours(branch).await? {
+            Pushed::LeftClosed(info) => return Ok(self.left_closed(&info)),
+            Pushed::At { commit, fresh } => (commit, fresh),
+        };
+        let mark = text::marker(p.key, branch, None);
+        let most = self.forge.capabilities().comment_chars;
+        let body = bounded(&format!("{mark}\n{}", self.markdown(p.body)), most);
+        let new = NewChange {
+            head: branch.to_owned(),
+            base: target,
+            title: self.title(),
+            body: body.clone(),
+            draft: p.draft,
+            labels: p.labels.to_vec(),
+            reviewers: p.reviewers.to_vec(),
+        };
+        let (info, mut told) = self.forge.open_change(&new).await?;
+        told.insert(0, said_of_branch(branch, fresh));
+        if info.change.body.trim() != body.trim() {
+            if text::is_marked(&info.change.body, p.key, branch, None) {
+                self.forge.update_body(info.change.number, &body).await?;
+                told.push(format!("the {} was brought up to date", self.forge.kind().change_word()));
+            } else {
+                told.push("its description is somebody else's and was left as it is".to_owned());
+            }
+        }
+        if let Some(comment) = p.comment {
+            self.stick(Thread::Change(info.change.number), comment).await?;
+        }
+        Ok(Published {
+            branch: Some(branch.to_owned()),
+            commit: Some(commit),
+            url: info.change.url,
+            number: Some(info.change.number),
+            told,
+        })
+    }
+
+    fn left_closed(&self, info: &ChangeInfo) -> Published {
+        let word = self.forge.kind().change_word();
+        let number = info.change.number;
+        Published {
+            url: info.change.url.clone(),
+            number: Some(number),
+            told: vec![format!(
+                "{word} {number} of this branch was closed by somebody, and stays closed: nothing was pushed. Reopen it, \
+                 or delete its branch and give the run another `deliver.branch`, to have the change proposed again"
+            )],
+            ..Published::default()
+        }
+    }
+
+    fn event_change(&self, what: &str) -> Result<&Change, PublishError> {
+        self.publication.event.change.as_ref().ok_or_else(|| {
+            PublishError::Misuse(format!(
+                "nothing was published: `{what}` needs an event about a pull or merge request, and this run's is `{}`; \
+                 start it from one, or deliver `pull_request`",
+                self.publication.event.kind.as_str()
+            ))
+        })
+    }
+
+    /// The event's change as the forge has it now, whose head must be the commit that the run saw.
+    async fn pinned(&self, what: &str) -> Result<(ChangeInfo, String), PublishError> {
+        let told = self.event_change(what)?;
+        let Some(pinned) = told.head.sha.clone() else {
+            return Err(PublishError::Refused(format!(
+                "nothing was published: the event does not say which commit change {} was at",
+                told.number
+            )));
+        };
+        let now = self.forge.change(told.number).await?;
+        if now.state != ChangeState::Open {
+            return Err(PublishError::Moved(format!(
+                "nothing was published: change {} is no longer open",
+                told.number
+            )));
+        }
+        Ok((now, pinned))
+    }
+
+    async fn push_to_branch(&self) -> Result<Published, PublishError> {
+        if self.is_empty() {
+            return Ok(nothing());
+        }
+        let p = self.publication;
+        let (now, pinned) = self.pinned("push-to-branch").await?;
+        let change = &now.change;
+        let (number, branch) = (change.number, change.head.branch.as_str());
+        let told = self.event_change("push-to-branch")?;
+        if told.is_fork() || change.is_fork() {
+            return Err(PublishError::Refused(format!(
+                "nothing was pushed: change {number} comes from a fork, whose branch is its owner's. Deliver `comment` or \
+                 `patch` for forks"
+            )));
+        }
+        if p.base.commit.as_deref() != Some(pinned.as_str()) {
+            return Err(PublishError::Refused(format!(
+                "nothing was pushed: the run stands on another commit than the head of change {number} that started it"
+            )));
+        }
+        if branch_name_fault(branch).is_some() || branch != told.head.branch {
+            return Err(PublishError::Refused(format!("nothing was pushed: change {number} is of another branch now")));
+        }
+        self.not_the_default(branch).await?;
+        match self.forge.protection(branch).await? {
+            Protection::Open => {}
+            Protection::Missing => {
+                return Err(PublishError::Moved(format!("nothing was pushed: the branch `{branch}` is gone")));
+            }
+            Protection::Protected(why) => {
+                return Err(PublishError::Refused(format!(
+                    "nothing was pushed: `{branch}` is not to be pushed to: {why}. Deliver `pull_request`, which proposes \
+                     the change instead"
+                )));
+            }
+        }
+        let commit = self.commit().await?;
+        let full = format!("refs/heads/{branch}");
+        let tip = self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
+        let fresh = match tip {
+            Some(tip) if tip == commit => false,
+            Some(tip) if tip == pinned => {
+                self.send(branch, Some(&pinned), &commit).await?;
+                true
+            }
+            _ => {
+                return Err(PublishError::Moved(format!(
+                    "nothing was pushed: `{branch}` was pushed to after the run began (it was at {pinned}); start the run \
+                     again"
+                )));
+            }
+        };
+        Ok(Published {
+            branch: Some(branch.to_owned()),
+            commit: Some(commit),
+            url: change.url.clone(),
+            number: Some(number),
+            told: vec![said_of_branch(branch, fresh)],
+        })
+    }
+
+    fn markdown(&self, body: &str) -> String {
+        text::neutral(body, &self.hosts)
+    }
+
+    async fn stick(&self, thread: Thread, body: &str) -> Result<Option<String>, PublishError> {
+        let most = self.forge.capabilities().comment_chars;
+        let body = bounded(&self.markdown(body), most.saturating_sub(400));
+        let stuck = self.forge.stick(&Sticky { thread, key: self.publication.key, body: &body }).await?;
+        Ok(stuck.comment.url)
+    }
+
+    async fn comment(&self) -> Result<Published, PublishError> {
+        let p = self.publication;
+        let thread = match (&p.event.change, &p.event.issue) {
+            (Some(change), _) => Thread::Change(change.number),
+            (None, Some(issue)) => Thread::Issue(issue.number),
+            (None, None) => {
+                return Err(PublishError::Misuse(format!(
+                    "nothing was published: `comment` needs an event about a change or an issue, and this run's is `{}`",
+                    p.event.kind.as_str()
+                )));
+            }
+        };
+        let url = self.stick(thread, p.comment.unwrap_or(p.body)).await?;
+        let number = match thread {
+            Thread::Change(number) | Thread::Issue(number) => Some(number),
+        };
+        Ok(Published { url, number, told: vec!["the comment says it".to_owned()], ..Published::default() })
+    }
+
+    async fn review(&self) -> Result<Published, PublishError> {
+        let p = self.publication;
+        let (now, pinned) = self.pinned("review").await?;
+        if now.change.head.sha.as_deref() != Some(pinned.as_str()) {
+            return Err(PublishError::Moved(format!(
+                "nothing was published: change {} was pushed to after the run began; its next run reviews what is there now",
+                now.change.number
+            )));
+        }
+        let remarks: Vec<_> = p
+            .findings
+            .iter()
+            .filter(|finding| finding.standing != Standing::Resolved)
+            .filter_map(|finding| words::remark(p.key, finding, &self.hosts))
+            .collect();
+        let resolved: Vec<String> = p
+            .findings
+            .iter()
+            .filter(|finding| finding.standing == Standing::Resolved)
+            .map(|finding| words::remark_key(p.key, finding))
+            .collect();
+        let review = NewReview { number: now.change.number, commit: &pinned, remarks: &remarks, resolved: &resolved };
+        let done = self.forge.review(&review).await?;
+        let mut told =
+            vec![format!("{} remarks made, {} were there, {} resolved", done.made, done.kept, done.resolved)];
+        told.extend(done.told);
+        // What has no line in the difference is said in the comment, so that nothing is lost.
+        let outside: Vec<&Finding> = p
+            .findings
+            .iter()
+            .filter(|finding| finding.standing != Standing::Resolved)
+            .filter(|finding| finding.line.is_none() || done.outside.contains(&words::remark_key(p.key, finding)))
+            .collect();
+        let own = words::listed(&outside);
+        let comment = match (p.comment, own.is_empty()) {
+            (Some(comment), _) => Some(comment.to_owned()),
+            (None, false) => Some(own),
+            (None, true) => None,
+        };
+        let mut url = now.change.url.clone();
+        if let Some(comment) = comment {
+            url = self.stick(Thread::Change(now.change.number), &comment).await?.or(url);
+        }
+        Ok(Published { url, number: Some(now.change.number), told, ..Published::default() })
+    }
+}
+
+fn same_tree(a: &TreeId, b: &TreeId) -> bool {
+    a.as_str() == b.as_str()
+}
+
+fn nothing() -> Published {
+    Published { told: vec!["there was nothing to publish".to_owned()], ..Published::default() }
+}
+
+fn said_of_branch(branch: &str, fresh: bool) -> String {
+    if fresh { format!("pushed to `{branch}`") } else { format!("`{branch}` holds it already") }
+}
+
+/// A text within a forge's limit: cut at its end, and said so.
+fn bounded(text: &str, most: usize) -> String {
+    const CUT: &str = "\n\n… the rest is in the run's report.";
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(CUT.chars().count() + 8)).collect();
+    // A fence that was cut open would swallow the note.
+    let fence =
+        if kept.lines().filter(|line| line.trim_start().starts_with("```")).count() % 2 == 1 { "\n```" } else { "" };
+    format!("{kept}{fence}{CUT}")
+}

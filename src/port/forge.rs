@@ -1,0 +1,472 @@
+//! A forge: changes, comments, reviews, access, and the repository's remote.
+//!
+//! Small traits, one handle. What a forge cannot do it declares in [`Capabilities`], and answers with
+//! [`ForgeError::Unsupported`]. Writes are serial, spaced, and found again: a write whose answer was lost is looked up
+//! before it is made again.
+
+use crate::model::event::Change;
+use crate::model::forge::{Access, CheckState, ForgeKind, TokenRights};
+use async_trait::async_trait;
+use secrecy::SecretString;
+use std::time::Duration;
+
+/// Where a forge is, and as whom it is spoken to.
+#[derive(Debug, Clone)]
+pub struct ForgeAt {
+    /// Which.
+    pub kind: ForgeKind,
+    /// Its API's address: `https://api.github.com`, `https://gitlab.example/api/v4`.
+    pub api: String,
+    /// `owner/name`, or GitLab's whole path.
+    pub repository: String,
+    /// The token: sent in a header, to this address and to `git_url`, and nowhere else.
+    pub token: SecretString,
+    /// Where it is fetched from and pushed to: `https://HOST/owner/name.git`, without a name or a password in it.
+    pub git_url: String,
+    /// The key that our markers are signed with, where there is one.
+    pub marker_key: Option<SecretString>,
+}
+
+/// What a forge can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Changes can begin as drafts.
+    pub drafts: bool,
+    /// Remarks at a line can carry a text to put there.
+    pub suggestions: bool,
+    /// Threads of a review can be resolved.
+    pub resolve: bool,
+    /// Reactions to comments.
+    pub reactions: bool,
+    /// Rules of branches can be asked for.
+    pub rules: bool,
+    /// The largest comment, in characters.
+    pub comment_chars: usize,
+}
+
+/// A change and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeInfo {
+    /// The change.
+    pub change: Change,
+    /// How it stands.
+    pub state: ChangeState,
+    /// Who may read how it came about: the accounts asked for a review.
+    pub reviewers: Vec<String>,
+}
+
+/// How a change stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeState {
+    /// Open.
+    Open,
+    /// Closed without being merged.
+    Closed,
+    /// Merged.
+    Merged,
+}
+
+/// A file of a change's difference.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChangedFile {
+    /// Its path (the new one of a rename).
+    pub path: String,
+    /// The old path of a rename.
+    pub from: Option<String>,
+    /// It is new.
+    pub added: bool,
+    /// It is gone.
+    pub removed: bool,
+    /// Its difference as hunks (`@@ … @@`), without headers; `None`: too large, or binary.
+    pub patch: Option<String>,
+}
+
+/// A change to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewChange {
+    /// The branch that it is made from.
+    pub head: String,
+    /// The branch that it is to go to.
+    pub base: String,
+    /// Its title.
+    pub title: String,
+    /// Its body, with our marker.
+    pub body: String,
+    /// Whether it begins as a draft.
+    pub draft: bool,
+    /// Labels.
+    pub labels: Vec<String>,
+    /// Reviewers.
+    pub reviewers: Vec<String>,
+}
+
+/// What comments stand under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Thread {
+    /// A pull or merge request.
+    Change(u64),
+    /// An issue.
+    Issue(u64),
+}
+
+/// A comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentInfo {
+    /// The forge's number for it.
+    pub id: u64,
+    /// Its text.
+    pub body: String,
+    /// Who wrote it.
+    pub author: Option<String>,
+    /// Its address for people.
+    pub url: Option<String>,
+}
+
+/// A comment that there is one of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky<'a> {
+    /// Where.
+    pub thread: Thread,
+    /// Its key: one comment for each.
+    pub key: &'a str,
+    /// Its text, without the marker.
+    pub body: &'a str,
+}
+
+/// What became of a comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// The comment as it is now.
+    pub comment: CommentInfo,
+    /// It was made just now.
+    pub created: bool,
+    /// It was there, with another text.
+    pub updated: bool,
+}
+
+/// Which side of a difference a line is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LineSide {
+    /// As it was.
+    Old,
+    /// As it is.
+    New,
+}
+
+/// A remark at a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// What it is known by: made once, resolved by it.
+    pub key: String,
+    /// The file, by its path on the head's side (for a removed file: its path).
+    pub path: String,
+    /// The line, from 1.
+    pub line: u64,
+    /// On which side.
+    pub side: LineSide,
+    /// What is said.
+    pub body: String,
+    /// The text to put in the line's place, where it is on the new side.
+    pub replacement: Option<String>,
+}
+
+/// A review to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewReview<'a> {
+    /// Of which change.
+    pub number: u64,
+    /// The commit that the lines are of: the change's head.
+    pub commit: &'a str,
+    /// Remarks at lines. Those that are there already are not made again.
+    pub remarks: &'a [Remark],
+    /// Keys of remarks whose threads are to be resolved.
+    pub resolved: &'a [String],
+}
+
+/// What became of a review.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reviewed {
+    /// Remarks made.
+    pub made: usize,
+    /// Remarks that were there.
+    pub kept: usize,
+    /// Keys of remarks whose line the forge does not show in the difference: they belong into a comment.
+    pub outside: Vec<String>,
+    /// Threads resolved.
+    pub resolved: usize,
+    /// What could not be done, in sentences.
+    pub told: Vec<String>,
+}
+
+/// Whether a branch may be pushed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protection {
+    /// No rule stands in the way.
+    Open,
+    /// A rule does; which.
+    Protected(String),
+    /// There is no such branch.
+    Missing,
+}
+
+/// A commit, as far as one needs to know whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// Its id.
+    pub id: String,
+    /// The address of its committer.
+    pub committer: String,
+    /// The address of its author.
+    pub author: String,
+    /// Its message.
+    pub message: String,
+    /// Its parents.
+    pub parents: Vec<String>,
+}
+
+/// A status at a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status<'a> {
+    /// The commit.
+    pub commit: &'a str,
+    /// Its name: one for each.
+    pub name: &'a str,
+    /// How it stands.
+    pub state: CheckState,
+    /// In a few words.
+    pub words: &'a str,
+    /// Where more is to be read.
+    pub url: Option<&'a str>,
+}
+
+/// Who may do what.
+#[async_trait]
+pub trait Rights {
+    /// What an account may do in the repository. Only a clear answer counts: an error is [`Access::None`].
+    async fn access_of(&self, user: &str) -> Access;
+
+    /// Our own account's name; `None`: the forge does not say.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn own_account(&self) -> Result<Option<String>, ForgeError>;
+
+    /// What the token may do, asked without changing anything.
+    ///
+    /// # Errors
+    /// [`ForgeError::Unavailable`] and the like; a right that is not there is an answer.
+    async fn token_rights(&self) -> Result<TokenRights, ForgeError>;
+}
+
+/// Pull and merge requests.
+#[async_trait]
+pub trait Changes {
+    /// A change by its number.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn change(&self, number: u64) -> Result<ChangeInfo, ForgeError>;
+
+    /// The changes made from a branch of this very repository, newest first.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn changes_of_branch(&self, branch: &str) -> Result<Vec<ChangeInfo>, ForgeError>;
+
+    /// The files that a change touches, all of them.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError>;
+
+    /// Opens a change, or finds the open one of the same branch. What could not be set (labels, reviewers, draft) is
+    /// told beside it.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn open_change(&self, new: &NewChange) -> Result<(ChangeInfo, Vec<String>), ForgeError>;
+
+    /// Gives a change another body.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn update_body(&self, number: u64, body: &str) -> Result<(), ForgeError>;
+
+    /// Sets and takes labels.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn label(&self, thread: Thread, add: &[String], remove: &[String]) -> Result<(), ForgeError>;
+}
+
+/// Comments.
+#[async_trait]
+pub trait Comments {
+    /// All comments of a thread, oldest first.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError>;
+
+    /// Makes the comment of a key, or brings it up to date. One that only looks like ours (another author, a wrong
+    /// signature) is not touched.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError>;
+
+    /// Reacts to a comment with `eyes`, `+1`, `-1`, `rocket`, `confused`.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError>;
+}
+
+/// Reviews.
+#[async_trait]
+pub trait Reviews {
+    /// Makes remarks at lines, each once, and resolves our own threads.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn review(&self, review: &NewReview<'_>) -> Result<Reviewed, ForgeError>;
+}
+
+/// The repository as the forge knows it.
+#[async_trait]
+pub trait Code {
+    /// The default branch's name.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn default_branch(&self) -> Result<String, ForgeError>;
+
+    /// Whether a branch may be pushed to. Rules that cannot be read are an error, not a yes.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn protection(&self, branch: &str) -> Result<Protection, ForgeError>;
+
+    /// A commit.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn commit(&self, id: &str) -> Result<CommitInfo, ForgeError>;
+
+    /// A file at a commit; `None`: there is none.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn file_at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>, ForgeError>;
+
+    /// Says how a commit stands.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn set_status(&self, status: &Status<'_>) -> Result<(), ForgeError>;
+}
+
+/// Git over HTTPS, the token in a header of our own process: no child, no URL and no configuration holds it.
+#[async_trait]
+pub trait Remote {
+    /// The refs that begin with `prefix` (`refs/heads/codeforge/`), and what they point to.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn refs(&self, prefix: &str) -> Result<Vec<(String, String)>, ForgeError>;
+
+    /// Moves one full ref from `old` (`None`: it must not be there) to `new`, sending a pack of what is missing. All
+    /// or nothing; the server compares `old` itself. A lost answer is looked up.
+    ///
+    /// # Errors
+    /// [`ForgeError::Moved`] where the ref is no longer at `old`, and others.
+    async fn push(&self, name: &str, old: Option<&str>, new: &str, pack: Vec<u8>) -> Result<(), ForgeError>;
+
+    /// A pack of the commits `wants` and what they need; `haves`: commits that are here. `depth`: so many commits, 0
+    /// for all.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn fetch(&self, wants: &[String], haves: &[String], depth: u32) -> Result<Vec<u8>, ForgeError>;
+}
+
+/// A forge.
+pub trait Forge: Rights + Changes + Comments + Reviews + Code + Remote + Send + Sync {
+    /// Which.
+    fn kind(&self) -> ForgeKind;
+
+    /// `owner/name`.
+    fn repository(&self) -> &str;
+
+    /// The host that people see it at: links to it are left in our text.
+    fn host(&self) -> &str;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// What can go wrong with a forge, by whose fault it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForgeError {
+    /// The token is refused (401), or may not do this (403).
+    #[error("{doing}: the forge refused the token: {message}{}", granted(.needs))]
+    Refused {
+        /// What was to be done.
+        doing: String,
+        /// What the forge said.
+        message: String,
+        /// What to grant, as the workflow file or the token's page spells it.
+        needs: Option<String>,
+    },
+    /// There is no such thing, or the token may not know of it.
+    #[error("{doing}: not found; {hint}")]
+    NotFound {
+        /// What was to be done.
+        doing: String,
+        /// What to look at.
+        hint: String,
+    },
+    /// The limit of requests is used up, and to wait for more would be too long.
+    #[error("{doing}: the forge's limit of requests is used up{}", resets(.after))]
+    RateLimited {
+        /// What was to be done.
+        doing: String,
+        /// When there is more, where the forge says.
+        after: Option<Duration>,
+    },
+    /// It cannot be reached, or failed.
+    #[error("{doing}: the forge cannot be reached or failed: {message}")]
+    Unavailable {
+        /// What was to be done.
+        doing: String,
+        /// Why.
+        message: String,
+    },
+    /// It did not understand us, or we it: ours to mend, or a forge of another version.
+    #[error("{doing}: {message}")]
+    Contract {
+        /// What was to be done.
+        doing: String,
+        /// What it said.
+        message: String,
+    },
+    /// A ref is not where it was.
+    #[error("`{name}` was not moved: {message}")]
+    Moved {
+        /// The ref.
+        name: String,
+        /// What the server said.
+        message: String,
+    },
+    /// The forge, or this version of us, cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+fn granted(needs: &Option<String>) -> String {
+    needs.as_ref().map_or_else(String::new, |needs| format!("; it needs `{needs}`"))
+}
+
+fn resets(after: &Option<Duration>) -> String {
+    after.map_or_else(String::new, |after| format!("; there is more in {} s", after.as_secs()))
+}

@@ -1,0 +1,103 @@
+//! Hidden marks in our own comments, by which they are found again.
+//!
+//! A mark is the first line of a text and nothing else is: what a model wrote stands below it. It says *which* text
+//! this is, never *what may be done*; and it counts only in a text of our own account. Where accounts are shared (all
+//! workflows of a GitHub repository write as one), a key makes it ours.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// The mark of `key` in `place` (`acme/widgets change 7`), signed where there is a secret.
+///
+/// ```
+/// assert_eq!(codeforge::text::marker("review", "acme/widgets change 7", None), "<!-- codeforge:review -->");
+/// ```
+pub fn marker(key: &str, place: &str, secret: Option<&str>) -> String {
+    let key = plain(key);
+    match secret {
+        None => format!("<!-- codeforge:{key} -->"),
+        Some(secret) => format!("<!-- codeforge:{key} mac:{} -->", hex(&mac(&key, place, secret))),
+    }
+}
+
+/// Whether a text is the one of `key` in `place`. Where there is a secret, only a signed mark counts.
+pub fn is_marked(text: &str, key: &str, place: &str, secret: Option<&str>) -> bool {
+    let key = plain(key);
+    let Some(line) = text.lines().next().map(str::trim) else { return false };
+    let Some(inside) = line.strip_prefix("<!-- codeforge:").and_then(|rest| rest.strip_suffix(" -->")) else {
+        return false;
+    };
+    let (found, signed) = match inside.split_once(" mac:") {
+        Some((found, signed)) => (found, Some(signed)),
+        None => (inside, None),
+    };
+    if found != key {
+        return false;
+    }
+    match (secret, signed) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(secret), Some(signed)) => {
+            let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
+            hmac.update(said(&key, place).as_bytes());
+            unhex(signed).is_some_and(|signed| hmac.verify_slice(&signed).is_ok())
+        }
+    }
+}
+
+/// A key of letters, digits and `._:/-`: it cannot end the mark.
+fn plain(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/-".contains(c) { c } else { '-' }).collect()
+}
+
+fn said(key: &str, place: &str) -> String {
+    format!("codeforge\n{}\n{key}", place.to_lowercase())
+}
+
+fn mac(key: &str, place: &str, secret: &str) -> Vec<u8> {
+    // HMAC takes keys of any length.
+    Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_or_else(
+        |_| Vec::new(),
+        |mut hmac| {
+            hmac.update(said(key, place).as_bytes());
+            hmac.finalize().into_bytes().to_vec()
+        },
+    )
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || text.len() != 64 {
+        return None;
+    }
+    (0..32).map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: &str = "acme/widgets change 7";
+
+    #[test]
+    fn a_mark_is_known_again_and_cannot_be_closed_from_within() {
+        let mark = marker("a --> b", PLACE, None);
+        assert_eq!(mark, "<!-- codeforge:a-----b -->");
+        assert!(is_marked(&format!("{mark}\ntext"), "a --> b", PLACE, None));
+        assert!(!is_marked(&format!("text\n{mark}"), "a --> b", PLACE, None), "only the first line is a mark");
+        assert!(!is_marked("<!-- codeforge:other -->", "a", PLACE, None));
+    }
+
+    #[test]
+    fn a_forged_signature_is_none() {
+        let mark = marker("review", PLACE, Some("secret"));
+        assert!(is_marked(&mark, "review", PLACE, Some("secret")));
+        assert!(!is_marked(&mark, "review", "acme/widgets change 8", Some("secret")), "it is bound to its place");
+        assert!(!is_marked(&mark, "review", PLACE, Some("other")));
+        assert!(!is_marked(&marker("review", PLACE, None), "review", PLACE, Some("secret")));
+        assert!(!is_marked("<!-- codeforge:review mac:00 -->", "review", PLACE, Some("secret")));
+    }
+}

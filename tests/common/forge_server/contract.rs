@@ -1,0 +1,87 @@
+//! Every request is held against what the forge's published description allows (`tests/contracts`).
+
+use super::decoded;
+use codeforge::model::forge::ForgeKind;
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+struct Operation {
+    method: String,
+    path: Vec<String>,
+    query: Value,
+    body: Option<jsonschema::Validator>,
+}
+
+static GITHUB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/github.json")));
+static GITLAB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitlab.json")));
+
+/// What GitLab documents in prose only.
+const IN_PROSE: [&str; 3] =
+    ["/api/v4/projects/{id}", "/api/v4/projects/{id}/members/all/{user}", "/api/v4/personal_access_tokens/self"];
+
+fn read(text: &str) -> Vec<Operation> {
+    let operations: Vec<Value> = serde_json::from_str(text).unwrap();
+    operations
+        .into_iter()
+        .map(|operation| Operation {
+            method: operation["method"].as_str().unwrap().to_owned(),
+            path: parts(operation["path"].as_str().unwrap()),
+            query: operation["query"].clone(),
+            body: match &operation["body"] {
+                Value::Null => None,
+                schema => Some(jsonschema::validator_for(schema).unwrap()),
+            },
+        })
+        .collect()
+}
+
+fn parts(path: &str) -> Vec<String> {
+    path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a path is one of a template; `{path}` stands for all that follows.
+fn fits(template: &[String], path: &[String]) -> bool {
+    let open = template.last().is_some_and(|last| last == "{path}");
+    (template.len() == path.len() || open && path.len() >= template.len())
+        && template.iter().zip(path).all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
+}
+
+/// What is wrong with a request; `None`: nothing.
+pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Value) -> Option<String> {
+    let given = parts(path);
+    let operations = match kind {
+        ForgeKind::Github if path == "/graphql" => return None,
+        ForgeKind::Github => &GITHUB,
+        ForgeKind::Gitlab => &GITLAB,
+    };
+    // The most literal template: `comments` is not an issue's number.
+    let found = operations
+        .iter()
+        .filter(|operation| operation.method == method && fits(&operation.path, &given))
+        .max_by_key(|operation| operation.path.iter().filter(|part| !part.starts_with('{')).count());
+    let Some(operation) = found else {
+        let in_prose = method == "GET" && IN_PROSE.iter().any(|template| fits(&parts(template), &given));
+        return (!in_prose || kind == ForgeKind::Github).then(|| format!("{method} {path}: no such operation"));
+    };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let parameter = &operation.query[name];
+        if parameter.is_null() {
+            return Some(format!("{method} {path}: no parameter `{name}`"));
+        }
+        let text = decoded(value);
+        let typed = text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number));
+        let fits = [json!(text), typed].iter().any(|value| jsonschema::is_valid(&parameter["schema"], value));
+        if !fits {
+            return Some(format!("{method} {path}: `{name}={text}` is not what it takes"));
+        }
+    }
+    match (&operation.body, body) {
+        (None, Value::Null) => None,
+        (None, body) => Some(format!("{method} {path}: takes no body, and got {body}")),
+        (Some(schema), body) => {
+            let errors: Vec<String> = schema.iter_errors(body).map(|error| error.to_string()).collect();
+            (!errors.is_empty()).then(|| format!("{method} {path}: {}", errors.join("; ")))
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! GitHub's side of the fake: the routes and rules that adapters meet.
+
+use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, shown};
+use serde_json::{Value, json};
+
+pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
+    let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+    if path == ["graphql"] {
+        return graphql(inner, call);
+    }
+    let ["repos", "acme", "widgets", rest @ ..] = path.as_slice() else { return not_found() };
+    match (call.method.as_str(), rest) {
+        ("GET", []) => (
+            200,
+            json!({ "id": 1, "full_name": "acme/widgets", "default_branch": "main", "permissions": { "push": true } }),
+        ),
+        ("GET", ["pulls"]) => pulls(inner, call),
+        ("POST", ["pulls"]) => open(inner, call),
+        ("GET", ["pulls", number]) => one(inner, number, |inner, change| (200, pull(inner, change))),
+        ("PATCH", ["pulls", number]) => {
+            let found = with(&mut inner.memory(), number, |change| change.body = call.text("body"));
+            if found { one(inner, number, |inner, change| (200, pull(inner, change))) } else { not_found() }
+        }
+        ("GET", ["pulls", number, "files"]) => one(inner, number, |inner, change| {
+            let files = inner.diff(change).into_iter().map(|file| {
+                let status = match file.how {
+                    'A' => "added",
+                    'D' => "removed",
+                    'R' => "renamed",
+                    _ => "modified",
+                };
+                let mut wire = json!({ "filename": file.new, "status": status, "patch": file.patch });
+                if file.how == 'R' {
+                    wire["previous_filename"] = json!(file.old);
+                }
+                wire
+            });
+            (200, files.collect())
+        }),
+        ("POST", ["pulls", number, "requested_reviewers"]) => {
+            let names: Vec<String> = serde_json::from_value(call.body["reviewers"].clone()).unwrap_or_default();
+            with(&mut inner.memory(), number, |change| change.reviewers.extend(names));
+            (201, json!({}))
+        }
+        ("GET", ["pulls", number, "comments"]) => {
+            let memory = inner.memory();
+            let of = memory.remarks.iter().filter(|remark| remark.change.to_string() == *number);
+            (
+                200,
+                of.map(|remark| json!({ "id": remark.id, "body": remark.body, "user": { "login": remark.author } }))
+                    .collect(),
+            )
+        }
+        ("POST", ["pulls", number, "reviews"]) => one(inner, number, |inner, change| review(inner, change, call)),
+        ("GET", ["issues", number, "comments"]) => {
+            let memory = inner.memory();
+            let of = memory.comments.iter().filter(|comment| comment.thread.ends_with(&format!(" {number}")));
+            (200, of.map(comment).collect())
+        }
+        ("POST", ["issues", number, "comments"]) => {
+            let mut memory = inner.memory();
+            let is_change = memory.changes.iter().any(|change| change.number.to_string() == *number);
+            let thread = format!("{} {number}", if is_change { "change" } else { "issue" });
+            let id = memory.id();
+            let made = FakeComment { id, thread, author: BOT.into(), body: call.text("body"), reactions: vec![] };
+            memory.comments.push(made.clone());
+            (201, comment(&made))
+        }
+        ("PATCH", ["issues", "comments", id]) => {
+            let mut memory = inner.memory();
+            match memory.comments.iter_mut().find(|comment| comment.id.to_string() == *id) {
+                Some(found) => {
+                    found.body = call.text("body");
+                    (200, comment(found))
+                }
+                None => not_found(),
+            }
+        }
+        ("POST", ["issues", "comments", id, "reactions"]) => {
+            let mut memory = inner.memory();
+            match memory.comments.iter_mut().find(|comment| comment.id.to_string() == *id) {
+                Some(found) => {
+                    found.reactions.push(call.text("content"));
+                    (201, json!({ "id": 1, "content": call.text("content") }))
+                }
+                None => not_found(),
+            }
+        }
+        ("POST", ["issues", number, "labels"]) => {
+            let labels: Vec<String> = serde_json::from_value(call.body["labels"].clone()).unwrap_or_default();
+            with(&mut inner.memory(), number, |change| change.labels.extend(labels));
+            (200, json!([]))
+        }
+        ("DELETE", ["issues", number, "labels", label]) => {
+            with(&mut inner.memory(), number, |change| change.labels.retain(|there| there != label));
+            (200, json!([]))
+        }
+        ("GET", ["collaborators", user, "permission"]) => match inner.memory().members.get(*user).map(String::as_str) {
+            Some("admin") => (200, json!({ "permission": "admin", "role_name": "admin" })),
+            Some(role @ ("maintain" | "write")) => (200, json!({ "permission": "write", "role_name": role })),
+            Some(role @ ("triage" | "read")) => (200, json!({ "permission": "read", "role_name": role })),
+            Some(role) => (200, json!({ "permission": role, "role_name": role })),
+            None => not_found(),
+        },
+        ("GET", ["branches", branch]) => match inner.tip(branch) {
+            Some(sha) => {
+                let protected = inner.memory().protected.iter().any(|there| there == branch);
+                (200, json!({ "name": branch, "commit": { "sha": sha }, "protected": protected }))
+            }
+            None => not_found(),
+        },
+        ("GET", ["rules", "branches", branch]) => {
+            let memory = inner.memory();
+            let rules = memory.rules.get(*branch).cloned().unwrap_or_default();
+            (200, rules.iter().map(|rule| json!({ "type": rule })).collect())
+        }
+        ("GET", ["commits", id]) => commit(inner, id),
+        ("POST", ["statuses", sha]) => {
+            let state = call.text("state");
+            if !["pending", "success", "failure", "error"].contains(&state.as_str()) {
+                return (422, json!({ "message": "state is invalid" }));
+            }
+            inner.memory().statuses.push(((*sha).to_owned(), call.text("context"), state));
+            (201, json!({ "id": 1 }))
+        }
+        _ => not_found(),
+    }
+}
+
+fn with(memory: &mut Memory, number: &str, change: impl FnOnce(&mut FakeChange)) -> bool {
+    memory.changes.iter_mut().find(|there| there.number.to_string() == number).map(change).is_some()
+}
+
+fn one(inner: &Inner, number: &str, say: impl FnOnce(&Inner, &FakeChange) -> Said) -> Said {
+    let found = inner.memory().changes.iter().find(|change| change.number.to_string() == number).cloned();
+    found.map_or_else(not_found, |change| say(inner, &change))
+}
+
+fn comment(comment: &FakeComment) -> Value {
+    let url = format!("https://forge.example/c/{}", comment.id);
+    json!({ "id": comment.id, "body": comment.body, "user": { "login": comment.author }, "html_url": url })
+}
+
+fn pull(inner: &Inner, change: &FakeChange) -> Value {
+    let repo = json!({ "id": 1, "full_name": "acme/widgets" });
+    let head = if change.fork { json!({ "id": 2, "full_name": "eve/widgets" }) } else { repo.clone() };
+    let gone = "0".repeat(40);
+    json!({
+        "number": change.number, "title": change.title, "body": change.body, "user": { "login": change.author },
+        "html_url": format!("https://forge.example/acme/widgets/pull/{}", change.number), "draft": change.draft,
+        "labels": change.labels.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
+        "state": if change.state == "open" { "open" } else { "closed" },
+        "merged_at": (change.state == "merged").then_some("2026-01-01T00:00:00Z"),
+        "head": { "ref": change.head, "sha": inner.tip(&change.head).unwrap_or_else(|| gone.clone()), "repo": head },
+        "base": { "ref": change.base, "sha": inner.tip(&change.base).unwrap_or(gone), "repo": repo },
+        "requested_reviewers": change.reviewers.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),
+    })
+}
+
+fn pulls(inner: &Inner, call: &Call) -> Said {
+    let head = call.asked("head").and_then(|head| head.split_once(':')).map(|(_, branch)| branch.to_owned());
+    let all = call.asked("state") == Some("all");
+    let found: Vec<FakeChange> = inner
+        .memory()
+        .changes
+        .iter()
+        .rev()
+        .filter(|change| head.as_ref().is_none_or(|head| change.head == *head) && (all || change.state == "open"))
+        .cloned()
+        .collect();
+    (200, found.iter().map(|change| pull(inner, change)).collect())
+}
+
+fn open(inner: &Inner, call: &Call) -> Said {
+    let (head, base) = (call.text("head"), call.text("base"));
+    let invalid = |message: &str| (422, json!({ "message": "Validation Failed", "errors": [{ "message": message }] }));
+    if inner.tip(&head).is_none() || inner.tip(&base).is_none() {
+        return (
+            422,
+            json!({ "message": "Validation Failed", "errors": [{ "resource": "PullRequest", "field": "head", "code": "invalid" }] }),
+        );
+    }
+    let draft = call.body["draft"].as_bool().unwrap_or(false);
+    let mut memory = inner.memory();
+    if draft && memory.no_drafts {
+        return invalid("Draft pull requests are not supported in this repository.");
+    }
+    if memory.changes.iter().any(|change| change.head == head && change.state == "open") {
+        return invalid(&format!("A pull request already exists for acme:{head}."));
+    }
+    let number = memory.id();
+    let change = FakeChange {
+        number,
+        title: call.text("title"),
+        body: call.text("body"),
+        author: BOT.into(),
+        head,
+        base,
+        state: "open",
+        draft,
+        labels: vec![],
+        reviewers: vec![],
+        fork: false,
+    };
+    memory.changes.push(change.clone());
+    drop(memory);
+    (201, pull(inner, &change))
+}
+
+/// All remarks, or none: one that stands outside of the difference is an error for the whole review.
+fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
+    if call.text("commit_id") != inner.tip(&change.head).unwrap_or_default() {
+        return (422, json!({ "message": "commit_id is not part of the pull request" }));
+    }
+    let files = inner.diff(change);
+    let mut made = Vec::new();
+    for remark in call.body["comments"].as_array().into_iter().flatten() {
+        let (path, line) = (remark["path"].as_str().unwrap_or_default(), remark["line"].as_u64().unwrap_or_default());
+        let right = remark["side"].as_str() != Some("LEFT");
+        let place = files.iter().find(|file| file.new == path).and_then(|file| {
+            shown(&file.patch)
+                .into_iter()
+                .find(|(old, new)| if right { *new == Some(line) } else { *old == Some(line) })
+        });
+        let Some((old, new)) = place else {
+            return (422, json!({ "message": "Unprocessable Entity", "errors": ["Line could not be resolved"] }));
+        };
+        let lines = if right { (None, new) } else { (old, None) };
+        made.push((path.to_owned(), lines, remark["body"].as_str().unwrap_or_default().to_owned()));
+    }
+    let mut memory = inner.memory();
+    for (path, lines, body) in made {
+        let id = memory.id();
+        memory.remarks.push(FakeRemark {
+            id,
+            change: change.number,
+            author: BOT.into(),
+            body,
+            path,
+            lines,
+            resolved: false,
+        });
+    }
+    (200, json!({ "id": 1 }))
+}
+
+fn commit(inner: &Inner, id: &str) -> Said {
+    let Some(text) = inner.git(&["log", "-1", "--format=%H%n%P%n%ae%n%ce%n%B", id]) else {
+        return (422, json!({ "message": format!("No commit found for SHA: {id}") }));
+    };
+    let mut lines = text.splitn(5, '\n');
+    let mut next = || lines.next().unwrap_or_default().to_owned();
+    let (sha, parents, author, committer, message) = (next(), next(), next(), next(), next());
+    let parents: Vec<Value> = parents.split_whitespace().map(|sha| json!({ "sha": sha })).collect();
+    (
+        200,
+        json!({
+            "sha": sha, "parents": parents,
+            "commit": { "author": { "email": author }, "committer": { "email": committer }, "message": message.trim_end() },
+        }),
+    )
+}
+
+fn graphql(inner: &Inner, call: &Call) -> Said {
+    let query = call.text("query");
+    let variables = &call.body["variables"];
+    if query.contains("viewer") {
+        return (200, json!({ "data": { "viewer": { "login": BOT } } }));
+    }
+    let mut memory = inner.memory();
+    if query.starts_with("mutation") {
+        let id = variables["id"].as_str().unwrap_or_default().trim_start_matches("T_").to_owned();
+        match memory.remarks.iter_mut().find(|remark| remark.id.to_string() == id) {
+            Some(remark) => remark.resolved = true,
+            None => return (200, json!({ "errors": [{ "message": "no such thread" }] })),
+        }
+        return (200, json!({ "data": { "resolveReviewThread": { "thread": { "id": format!("T_{id}") } } } }));
+    }
+    // One thread a page, so that pages are followed.
+    let after: usize = variables["after"].as_str().and_then(|after| after.parse().ok()).unwrap_or(0);
+    let number = variables["number"].as_u64();
+    let all: Vec<&FakeRemark> = memory.remarks.iter().filter(|remark| Some(remark.change) == number).collect();
+    let nodes: Vec<Value> = all
+        .iter()
+        .skip(after)
+        .take(1)
+        .map(|remark| {
+            let first = json!({ "author": { "login": remark.author.trim_end_matches("[bot]") }, "body": remark.body });
+            json!({ "id": format!("T_{}", remark.id), "isResolved": remark.resolved, "comments": { "nodes": [first] } })
+        })
+        .collect();
+    let info = json!({ "hasNextPage": after + 1 < all.len(), "endCursor": (after + 1).to_string() });
+    (
+        200,
+        json!({ "data": { "repository": { "pullRequest": { "reviewThreads": { "pageInfo": info, "nodes": nodes } } } } }),
+    )
+}

@@ -1,0 +1,607 @@
+//! A forge that remembers: GitHub's or GitLab's API over real HTTP, in front of a real bare repository that git is
+//! served from by `git http-backend`. What a test wants to go wrong is asked for with [`ForgeServer::fail`].
+//!
+//! ```ignore
+//! let forge = ForgeServer::start(ForgeKind::Github).await;
+//! forge.fail(Fault::lose("POST", "/pulls"));
+//! // … forge.at() is where an adapter goes …
+//! assert_eq!(forge.changes().len(), 1);
+//! ```
+
+mod contract;
+mod github;
+mod gitlab;
+mod repository;
+
+#[allow(unused_imports, reason = "every test file uses a part of it")]
+pub use contract::judge;
+
+use super::{TestRepo, git, ok};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State as Extracted};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use codeforge::model::forge::ForgeKind;
+use codeforge::port::forge::ForgeAt;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// The token that everything takes.
+pub const TOKEN: &str = "forge-token-9c1f7a52e0b84d6f";
+/// Whose it is.
+pub const BOT: &str = "codeforge-bot";
+
+/// Something to go wrong.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    method: &'static str,
+    path: String,
+    kind: Kind,
+    times: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Answered with this instead.
+    Status(u16, Vec<(&'static str, String)>, Value),
+    /// Done, and the connection closed before the answer.
+    Lose,
+    /// Done, and answered late.
+    Slow(Duration),
+}
+
+impl Fault {
+    /// The request is answered with a status, once.
+    pub fn status(method: &'static str, path: &str, status: u16) -> Self {
+        let body = json!({ "message": format!("scripted {status}") });
+        Self { method, path: path.to_owned(), kind: Kind::Status(status, Vec::new(), body), times: 1 }
+    }
+
+    /// The request is carried out, and its answer lost, once.
+    pub fn lose(method: &'static str, path: &str) -> Self {
+        Self { method, path: path.to_owned(), kind: Kind::Lose, times: 1 }
+    }
+
+    /// The request is carried out, and its answer takes a while, once.
+    pub fn slow(method: &'static str, path: &str, time: Duration) -> Self {
+        Self { method, path: path.to_owned(), kind: Kind::Slow(time), times: 1 }
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        if let Kind::Status(_, headers, _) = &mut self.kind {
+            headers.push((name, value.to_string()));
+        }
+        self
+    }
+
+    /// With these words.
+    pub fn saying(mut self, message: &str) -> Self {
+        if let Kind::Status(_, _, body) = &mut self.kind {
+            *body = json!({ "message": message });
+        }
+        self
+    }
+
+    /// So many times.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+}
+
+/// A request that came in.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub body: Value,
+    pub headers: HeaderMap,
+}
+
+/// A change.
+#[derive(Debug, Clone)]
+pub struct FakeChange {
+    pub number: u64,
+    pub title: String,
+    pub body: String,
+    pub author: String,
+    pub head: String,
+    pub base: String,
+    /// `open`, `closed`, `merged`.
+    pub state: &'static str,
+    pub draft: bool,
+    pub labels: Vec<String>,
+    pub reviewers: Vec<String>,
+    /// Its head is in another repository.
+    pub fork: bool,
+}
+
+/// A comment.
+#[derive(Debug, Clone)]
+pub struct FakeComment {
+    pub id: u64,
+    /// `change 7`, `issue 3`.
+    pub thread: String,
+    pub author: String,
+    pub body: String,
+    pub reactions: Vec<String>,
+}
+
+/// A remark at a line.
+#[derive(Debug, Clone)]
+pub struct FakeRemark {
+    pub id: u64,
+    pub change: u64,
+    pub author: String,
+    pub body: String,
+    pub path: String,
+    /// Old and new line, as the forge has them.
+    pub lines: (Option<u64>, Option<u64>),
+    pub resolved: bool,
+}
+
+/// What the forge remembers.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub changes: Vec<FakeChange>,
+    pub comments: Vec<FakeComment>,
+    pub remarks: Vec<FakeRemark>,
+    /// Commit, name, state.
+    pub statuses: Vec<(String, String, String)>,
+    /// Account → its role, in the forge's own words.
+    pub members: BTreeMap<String, String>,
+    pub protected: Vec<String>,
+    pub rules: BTreeMap<String, Vec<String>>,
+    pub labels: BTreeMap<String, Vec<String>>,
+    /// Drafts are refused.
+    pub no_drafts: bool,
+    /// Items a page at most.
+    pub page: usize,
+    faults: Vec<Fault>,
+    asked: Vec<Asked>,
+    /// Requests that the forge's published description does not allow.
+    wrong: Vec<String>,
+    next: u64,
+}
+
+/// The server; ends when dropped.
+pub struct ForgeServer {
+    kind: ForgeKind,
+    url: String,
+    inner: Arc<Inner>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+pub(super) struct Inner {
+    kind: ForgeKind,
+    folder: tempfile::TempDir,
+    memory: Mutex<Memory>,
+}
+
+impl Inner {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn bare(&self) -> PathBuf {
+        self.folder.path().join("acme/widgets.git")
+    }
+
+    fn git(&self, arguments: &[&str]) -> Option<String> {
+        let output = git().arg("-C").arg(self.bare()).args(arguments).output().unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn tip(&self, branch: &str) -> Option<String> {
+        Some(self.git(&["rev-parse", "--verify", "--quiet", &format!("refs/heads/{branch}")])?.trim().to_owned())
+    }
+}
+
+impl Memory {
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear();
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl ForgeServer {
+    /// With the repository `acme/widgets`, which holds `files` on `main`.
+    pub async fn with(kind: ForgeKind, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = TestRepo::with(files);
+        let bare = folder.path().join("acme/widgets.git");
+        ok(git().args(["clone", "--quiet", "--bare"]).arg(seed.path()).arg(&bare));
+        repository::set_up(&bare);
+        let memory = Memory { page: 100, next: 100, ..Memory::default() };
+        let inner = Arc::new(Inner { kind, folder, memory: Mutex::new(memory) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(serve).with_state(Arc::clone(&inner));
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { kind, url, inner, task }
+    }
+
+    /// With a small repository.
+    pub async fn start(kind: ForgeKind) -> Self {
+        Self::with(kind, &[("README.md", "hello\n"), ("src/a.txt", "one\ntwo\nthree\n")]).await
+    }
+
+    /// Its API's address.
+    pub fn api(&self) -> String {
+        match self.kind {
+            ForgeKind::Github => self.url.clone(),
+            ForgeKind::Gitlab => format!("{}/api/v4", self.url),
+        }
+    }
+
+    /// Where the repository is cloned from.
+    pub fn git_url(&self) -> String {
+        format!("{}/acme/widgets.git", self.url)
+    }
+
+    /// Where an adapter goes.
+    pub fn at(&self) -> ForgeAt {
+        ForgeAt {
+            kind: self.kind,
+            api: self.api(),
+            repository: "acme/widgets".into(),
+            token: TOKEN.to_owned().into(),
+            git_url: self.git_url(),
+            marker_key: None,
+        }
+    }
+
+    /// Asks for something to go wrong.
+    pub fn fail(&self, fault: Fault) -> &Self {
+        self.inner.memory().faults.push(fault);
+        self
+    }
+
+    /// What it remembers, to look at and to change.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.inner.memory()
+    }
+
+    /// All requests to the API.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.inner.memory().asked.clone()
+    }
+
+    /// How many requests were made with this method to a path that ends so.
+    pub fn count(&self, method: &str, end: &str) -> usize {
+        self.asked().iter().filter(|asked| asked.method == method && asked.path.ends_with(end)).count()
+    }
+
+    /// Where a branch is.
+    pub fn tip(&self, branch: &str) -> Option<String> {
+        self.inner.tip(branch)
+    }
+
+    /// A file at a branch's tip.
+    pub fn file(&self, branch: &str, path: &str) -> Option<String> {
+        self.inner.git(&["show", &format!("refs/heads/{branch}:{path}")])
+    }
+
+    /// The bare repository.
+    pub fn bare(&self) -> PathBuf {
+        self.inner.bare()
+    }
+
+    /// Clones it, without a server, into a repository to work in.
+    pub fn clone_of(&self) -> TestRepo {
+        let repo = TestRepo::empty();
+        repo.git(&["fetch", "--quiet", self.bare().to_str().unwrap(), "+refs/heads/*:refs/remotes/origin/*"]);
+        repo.git(&["remote", "add", "origin", &self.git_url()]);
+        repo.git(&["reset", "--quiet", "--hard", "refs/remotes/origin/main"]);
+        repo
+    }
+
+    /// Somebody else commits to a branch, from `from` where it is new; gives the commit.
+    pub fn commit_by(&self, who: &str, branch: &str, from: &str, files: &[(&str, Option<&str>)]) -> String {
+        let work = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| {
+            let mut command = git();
+            for role in ["AUTHOR", "COMMITTER"] {
+                command
+                    .env(format!("GIT_{role}_NAME"), who)
+                    .env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
+            }
+            ok(command.current_dir(work.path()).args(arguments)).trim().to_owned()
+        };
+        run(&["clone", "--quiet", self.bare().to_str().unwrap(), "."]);
+        let start = if self.tip(branch).is_some() { format!("origin/{branch}") } else { format!("origin/{from}") };
+        run(&["checkout", "--quiet", "-B", branch, &start]);
+        for (path, content) in files {
+            let path = work.path().join(path);
+            match content {
+                Some(content) => {
+                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    std::fs::write(path, content).unwrap();
+                }
+                None => std::fs::remove_file(path).unwrap(),
+            }
+        }
+        run(&["add", "--all"]);
+        run(&["commit", "--quiet", "--allow-empty", "--message", &format!("by {who}")]);
+        run(&["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
+        run(&["rev-parse", "HEAD"])
+    }
+
+    /// Opens a change by hand; gives its number.
+    pub fn open(&self, author: &str, head: &str, body: &str) -> u64 {
+        let mut memory = self.inner.memory();
+        let number = memory.id();
+        memory.changes.push(FakeChange {
+            number,
+            title: "A change".into(),
+            body: body.into(),
+            author: author.into(),
+            head: head.into(),
+            base: "main".into(),
+            state: "open",
+            draft: false,
+            labels: Vec::new(),
+            reviewers: Vec::new(),
+            fork: false,
+        });
+        number
+    }
+
+    /// Writes a comment by hand; gives its number.
+    pub fn comment_by(&self, author: &str, thread: &str, body: &str) -> u64 {
+        let mut memory = self.inner.memory();
+        let id = memory.id();
+        let (thread, author, body) = (thread.into(), author.into(), body.into());
+        memory.comments.push(FakeComment { id, thread, author, body, reactions: Vec::new() });
+        id
+    }
+}
+
+impl Drop for ForgeServer {
+    fn drop(&mut self) {
+        self.task.abort();
+        let wrong = std::mem::take(&mut self.inner.memory().wrong);
+        if !std::thread::panicking() {
+            assert!(wrong.is_empty(), "the forge's description does not allow:\n{}", wrong.join("\n"));
+        }
+    }
+}
+
+/// A request, taken apart.
+pub(super) struct Call {
+    method: String,
+    /// Decoded segments.
+    path: Vec<String>,
+    query: BTreeMap<String, String>,
+    body: Value,
+}
+
+impl Call {
+    fn text(&self, name: &str) -> String {
+        self.body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    fn asked(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+}
+
+/// An answer: status and JSON; a list is paged.
+pub(super) type Said = (u16, Value);
+
+pub(super) fn not_found() -> Said {
+    (404, json!({ "message": "Not Found" }))
+}
+
+async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 256 << 20).await.unwrap_or_default();
+    let path = parts.uri.path().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let method = parts.method.as_str().to_owned();
+    let git = path.starts_with("/acme/widgets.git");
+    if !git {
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let (method, path, query) = (method.clone(), path.clone(), query.clone());
+        let wrong = contract::judge(inner.kind, &method, &path, &query, &json);
+        let mut memory = inner.memory();
+        memory.wrong.extend(wrong);
+        memory.asked.push(Asked { method, path, query, body: json, headers: parts.headers.clone() });
+    }
+    let fault = {
+        let mut memory = inner.memory();
+        let found = memory.faults.iter_mut().find(|fault| {
+            fault.times > 0 && fault.method == method && (path.ends_with(&fault.path) || query.contains(&fault.path))
+        });
+        found.map(|fault| {
+            fault.times -= 1;
+            fault.kind.clone()
+        })
+    };
+    if let Some(Kind::Status(status, headers, body)) = &fault {
+        let mut response = answer(*status, body.to_string().into_bytes());
+        for (name, value) in headers {
+            response.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        return response;
+    }
+    let response = if git {
+        repository::serve(&inner, &parts.method, &path, &query, &parts.headers, body).await
+    } else {
+        api(&inner, &parts.method, &path, &query, &parts.headers, &body)
+    };
+    if let Some(Kind::Slow(time)) = &fault {
+        tokio::time::sleep(*time).await;
+    }
+    if matches!(fault, Some(Kind::Lose)) {
+        // What was done is done; the connection breaks off before the answer is whole.
+        let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("scripted"))]);
+        return Response::builder().status(200).header("content-length", "9").body(Body::from_stream(broken)).unwrap();
+    }
+    response
+}
+
+fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &HeaderMap, body: &Bytes) -> Response {
+    let right = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"));
+    if !right {
+        return answer(401, json!({ "message": "Bad credentials" }).to_string().into_bytes());
+    }
+    let call = Call {
+        method: method.as_str().to_owned(),
+        path: path.split('/').filter(|part| !part.is_empty()).map(decoded).collect(),
+        query: query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (decoded(name), decoded(&value.replace('+', "%20"))))
+            .collect(),
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
+    };
+    if let Some(raw) = raw_file(inner, &call) {
+        return raw.map_or_else(|| answer(404, not_found().1.to_string().into_bytes()), |file| answer(200, file));
+    }
+    let (status, value) = match inner.kind {
+        ForgeKind::Github => github::handle(inner, &call),
+        ForgeKind::Gitlab => gitlab::handle(inner, &call),
+    };
+    let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
+    let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (size, page) = (number("per_page", 30).min(inner.memory().page), number("page", 1));
+    let here: Vec<Value> = items.iter().skip((page - 1) * size).take(size).cloned().collect();
+    let mut response = answer(status, Value::Array(here).to_string().into_bytes());
+    if items.len() > page * size {
+        let host = headers.get("host").unwrap().to_str().unwrap();
+        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("page=")).collect();
+        let next = format!("<http://{host}{path}?{}&page={}>; rel=\"next\"", rest.join("&"), page + 1);
+        response.headers_mut().insert("link", next.parse().unwrap());
+    }
+    response
+}
+
+/// A file's bytes, where that is what is asked for; the inner one: where it is there.
+fn raw_file(inner: &Inner, call: &Call) -> Option<Option<Vec<u8>>> {
+    let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+    let file = match (inner.kind, path.as_slice()) {
+        (ForgeKind::Github, ["repos", _, _, "contents", file @ ..]) => file.join("/"),
+        (ForgeKind::Gitlab, ["api", "v4", "projects", _, "repository", "files", file, "raw"]) => (*file).to_owned(),
+        _ => return None,
+    };
+    let at = call.asked("ref").unwrap_or("HEAD");
+    Some(inner.git(&["show", &format!("{at}:{file}")]).map(String::into_bytes))
+}
+
+fn answer(status: u16, body: Vec<u8>) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    Response::builder().status(status).header("content-type", "application/json").body(Body::from(body)).unwrap()
+}
+
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (bytes[at], hex) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 3;
+            }
+            (byte, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// One file of a difference.
+pub(super) struct DiffFile {
+    old: String,
+    new: String,
+    /// `A`, `D`, `M`, `R`.
+    how: char,
+    patch: String,
+}
+
+impl Inner {
+    /// The difference of a change, as forges show it: from where its branch left.
+    fn diff(&self, change: &FakeChange) -> Vec<DiffFile> {
+        let range = format!("refs/heads/{}...refs/heads/{}", change.base, change.head);
+        let names = self.git(&["diff", "--name-status", "-M", "-z", &range]).unwrap();
+        let mut words = names.split('\0').filter(|word| !word.is_empty());
+        let mut files = Vec::new();
+        while let Some(how) = words.next() {
+            let how = how.chars().next().unwrap();
+            let old = words.next().unwrap().to_owned();
+            let new = if how == 'R' { words.next().unwrap().to_owned() } else { old.clone() };
+            let whole = self.git(&["diff", "-M", &range, "--", &old, &new]).unwrap();
+            let patch = whole.find("@@ -").map(|at| whole[at..].trim_end().to_owned()).unwrap_or_default();
+            files.push(DiffFile { old, new, how, patch });
+        }
+        files
+    }
+
+    /// The commit that a change's branch left at.
+    fn merge_base(&self, change: &FakeChange) -> String {
+        let (base, head) = (format!("refs/heads/{}", change.base), format!("refs/heads/{}", change.head));
+        self.git(&["merge-base", &base, &head]).unwrap().trim().to_owned()
+    }
+}
+
+/// Line numbers that hunks show: (old, new), one of them missing for added and removed lines.
+pub(super) fn shown(patch: &str) -> Vec<(Option<u64>, Option<u64>)> {
+    let mut lines = Vec::new();
+    let (mut old, mut new) = (0, 0);
+    for line in patch.lines() {
+        if let Some(rest) = line.strip_prefix("@@ -") {
+            let numbers: Vec<u64> = rest
+                .split("@@")
+                .next()
+                .unwrap()
+                .split(' ')
+                .filter_map(|word| word.trim_start_matches('+').split(',').next().unwrap().parse().ok())
+                .collect();
+            (old, new) = (numbers[0], numbers[1]);
+            continue;
+        }
+        match line.chars().next() {
+            Some('+') => {
+                lines.push((None, Some(new)));
+                new += 1;
+            }
+            Some('-') => {
+                lines.push((Some(old), None));
+                old += 1;
+            }
+            Some('\\') => {}
+            _ => {
+                lines.push((Some(old), Some(new)));
+                (old, new) = (old + 1, new + 1);
+            }
+        }
+    }
+    lines
+}
+
+/// Whether any file beneath a folder holds a text.
+pub fn holds(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() && !path.is_symlink() {
+            holds(&path, text)
+        } else {
+            std::fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+        }
+    })
+}
