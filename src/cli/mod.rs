@@ -11,6 +11,7 @@ pub mod completions;
 pub mod costs;
 pub mod deliver;
 pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod experience;
 pub mod forge;
@@ -98,6 +99,8 @@ pub enum Color {
 pub enum Command {
     /// Write .codeforge/ and the CI files for the forge that is found
     Init(init::Args),
+    /// What is there, what is missing, and what to do about it
+    Doctor(doctor::Args),
     /// Check workflows, modes, policies, backends and configuration
     Validate(validate::Args),
     /// Run a workflow in a repository: the main job
@@ -139,6 +142,7 @@ pub enum Command {
 pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
     match command {
         Command::Init(args) => init::run(args, cx, stop).await,
+        Command::Doctor(args) => doctor::run(args, cx).await,
         Command::Validate(args) => validate::run(args, cx).await,
         Command::Run(args) => run::run(args, cx, stop).await,
         Command::Ci(args) => ci::run(args, cx, stop).await,

@@ -24,4 +24,10 @@ pub trait ChatModel: Send + Sync {
 pub trait Catalog: Send + Sync {
     /// What a server serves. That it is not there, or does not say, is an answer; it comes within a few seconds.
     async fn list(&self, server: &Server) -> Listing;
+
+    /// What time the server at an address says it is, in milliseconds since 1970; no key is sent.
+    ///
+    /// # Errors
+    /// It cannot be reached or does not say: in words.
+    async fn clock(&self, url: &str) -> Result<i64, String>;
 }

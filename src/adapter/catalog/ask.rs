@@ -175,6 +175,20 @@ impl Catalog for Asker {
             Err(Failure::Refused(why)) => Listing::Refused(why),
         }
     }
+
+    async fn clock(&self, url: &str) -> Result<i64, String> {
+        let url = Url::parse(url).map_err(|error| format!("its address is not a URL ({error})"))?;
+        let words = |failure| match failure {
+            Failure::Absent(why) | Failure::Refused(why) => why,
+        };
+        let request = self.client(&url).map_err(words)?.get(url).timeout(DEADLINE);
+        let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let date = answer.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.ok_or_else(|| "it does not say what time it is".to_owned())?;
+        let date =
+            jiff::fmt::rfc2822::parse(date).map_err(|_| format!("its time `{}` cannot be read", text::clean(date)))?;
+        Ok(date.timestamp().as_millisecond())
+    }
 }
 
 fn client(secure: bool, extra_ca: Option<&std::path::Path>) -> Result<Client, String> {

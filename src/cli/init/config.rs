@@ -75,12 +75,16 @@ impl Provider {
     pub(super) fn next(self) -> &'static str {
         match self {
             Self::Variables => {
-                "in the CI's settings: a secret CODEFORGE_LLM_API_KEY, and the variables CODEFORGE_MODEL and \
+                "in the CI's settings: a secret CODEFORGE_LLM_API_KEY (best in the environment codeforge-agent), and the variables CODEFORGE_MODEL and \
                  CODEFORGE_LLM_BASE_URL (an endpoint that speaks OpenAI's language)"
             }
-            Self::Anthropic => "in the CI's settings: a secret ANTHROPIC_API_KEY",
-            Self::Openai => "in the CI's settings: a secret OPENAI_API_KEY",
-            Self::Openrouter => "in the CI's settings: a secret OPENROUTER_API_KEY",
+            Self::Anthropic => {
+                "in the CI's settings: a secret ANTHROPIC_API_KEY (best in the environment codeforge-agent)"
+            }
+            Self::Openai => "in the CI's settings: a secret OPENAI_API_KEY (best in the environment codeforge-agent)",
+            Self::Openrouter => {
+                "in the CI's settings: a secret OPENROUTER_API_KEY (best in the environment codeforge-agent)"
+            }
             Self::Litellm => {
                 "in the CI's settings: a secret LITELLM_API_KEY; in .codeforge/config.yml the proxy's address"
             }

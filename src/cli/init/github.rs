@@ -76,6 +76,8 @@ jobs:
     if: github.event_name != 'issue_comment' || contains(github.event.comment.body, '{phrase}')
     runs-on: ubuntu-latest
     timeout-minutes: 60
+    # Where the model's key may live, so that no other job can be given it.
+    environment: codeforge-agent
     permissions:
       contents: read # the code, and who may give commands
     outputs:

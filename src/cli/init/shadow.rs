@@ -111,6 +111,8 @@ async fn review(
         action: Some("opened".to_owned()),
         sha: Some(change.commit.clone()),
         change: Some(Change {
+            // None that a forge has given: what a shadow costs is on no real change's account.
+            number: u64::from_str_radix(change.commit.get(..12).unwrap_or_default(), 16).unwrap_or(1),
             title: change.subject.clone(),
             body: change.body.clone(),
             head: side(&change.commit),

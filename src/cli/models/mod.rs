@@ -112,7 +112,45 @@ fn refuse_half(library: &Library, cx: &Context<'_>) -> Result<(), CliError> {
     if problems.is_empty() { Ok(()) } else { Err(CliError::silent(Ending::Misconfigured)) }
 }
 
-const NO_MODEL: &str = "no model is configured: set OPENAI_API_KEY or ANTHROPIC_API_KEY, or name one in \
+/// How a model answered a tiny request.
+pub(in crate::cli) struct Probed {
+    /// Its name, provider, and name there.
+    pub(in crate::cli) model: ModelRef,
+    /// Its address, without secrets.
+    pub(in crate::cli) address: String,
+    /// The variable of its key, and enough of the key to know it by.
+    pub(in crate::cli) key: Option<(String, Option<String>)>,
+    /// `config` or `environment`.
+    pub(in crate::cli) from: &'static str,
+    /// How long it took.
+    pub(in crate::cli) ms: u64,
+    /// What went wrong.
+    pub(in crate::cli) error: Option<crate::model::chat::ModelError>,
+}
+
+/// Asks each model that is configured or from the environment one tiny request; with `offline` none.
+///
+/// # Errors
+/// What keeps a client from being made.
+pub(in crate::cli) async fn probe(library: &Library, offline: bool, cx: &Context<'_>) -> Result<Vec<Probed>, CliError> {
+    let mut probed = Vec::new();
+    for known in known(library, cx) {
+        let from = if known.from_environment { "environment" } else { "config" };
+        let entry = Entry { known, from: from.to_owned(), served: None };
+        let (ms, error) = if offline { (0, None) } else { test::one(&entry, cx).await? };
+        let model = entry.known.model;
+        let name = model.api_key.as_deref().and_then(|reference| reference.strip_prefix("env://")).map(str::to_owned);
+        let key = name.map(|name| {
+            let value = cx.world.env(&name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+            (name, value.map(|value| text::mask(&value)))
+        });
+        let address = model.base_url.as_deref().map(shown).unwrap_or_default();
+        probed.push(Probed { model, address, key, from, ms, error });
+    }
+    Ok(probed)
+}
+
+pub(in crate::cli) const NO_MODEL: &str = "no model is configured: set OPENAI_API_KEY or ANTHROPIC_API_KEY, or name one in \
                         .codeforge/config.yml:\n  models:\n    main: { provider: openai, model: NAME, api_key: \
                         env://OPENAI_API_KEY }\n  scenarios: { default: [main] }";
 

@@ -55,6 +55,15 @@ pub(super) async fn all(entries: &[Entry], cx: &Context<'_>) -> Result<(), CliEr
     if tried.iter().any(|tried| tried.answer.is_err()) { Err(CliError::silent(Ending::Unavailable)) } else { Ok(()) }
 }
 
+/// One model: how long it took, and what went wrong.
+pub(super) async fn one(entry: &Entry, cx: &Context<'_>) -> Result<(u64, Option<ModelError>), CliError> {
+    let models = cx.world.chat(&Tape::Off).map_err(CliError::usage)?;
+    let clock = cx.world.clock();
+    let begun = clock.now_ms();
+    let answer = models.ask(&request(entry), &|_| {}).await;
+    Ok((u64::try_from(clock.now_ms() - begun).unwrap_or_default(), answer.err()))
+}
+
 fn request(entry: &Entry) -> ChatRequest {
     let mut model = entry.known.model.clone();
     model.max_output = MAX_OUTPUT;
