@@ -1,5 +1,6 @@
 //! `codeforge ci` in the clones that runners make: shallow, detached, merge commits, gone bases, poisoned heads.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use common::hub::{Clone, Hub, Job, pull_request, push};
