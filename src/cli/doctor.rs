@@ -315,7 +315,10 @@ async fn asked(library: &Library, offline: bool, cx: &Context<'_>, report: &mut 
     }
     for probed in probed {
         let model = &probed.model;
-        let name = format!("{} ({}/{}) at {}", model.name, model.provider, model.model, probed.address);
+        let name = format!(
+            "{} ({}/{}, from the {}) at {}",
+            model.name, model.provider, model.model, probed.from, probed.address
+        );
         let (variable, value) = probed.key.clone().unwrap_or_default();
         let key = match &value {
             Some(value) => format!("the key in {variable} ({value}, from the environment)"),
