@@ -181,7 +181,7 @@ policy: plan-readonly
 steps: { look: { mode: reviewer, prompt: "Look.", output: { schema: review } } }
 deliver: none
 "#;
-const CONFIG: &str = "gates:\n  tests: { run: \"grep -q mended app.txt\", on_fail: retry }\n";
+const CONFIG: &str = "gates:\n  tests: { run: \"grep -q mended app.txt\", on_fail: retry }\n  lint: { run: \"test -f app.txt\", on_fail: fail }\n";
 
 /// Three jobs, each with what it needs; what `forge` says is done to the artifact on its way to the last one.
 const PHASES: &str = r#"
@@ -397,7 +397,7 @@ async fn an_artifact_that_says_more_than_it_may_is_refused() {
 async fn one_step_shows_what_it_found_and_refuses_a_fork() {
     let consumer = Consumer::new(false).await;
     let forge = &consumer.forge;
-    let finding = json!({ "file": "app.txt", "line": 1, "severity": "high", "what": "Two, not one.\n::warning::forged" });
+    let finding = json!({ "file": "app.txt", "line": 1, "severity": "high", "what": "Two, not one.\n##[warning]forged" });
     let verdict = json!({ "summary": "Looked.", "output": { "approved": false, "summary": "No.", "findings": [finding] } });
     let server = ModelServer::start(vec![Rule::when().reply(Reply::call("finish", verdict).usage(1000, 100)).always()]).await;
     let (base, head) = (forge.tip("main").unwrap(), forge.commit_by("ann", "topic", "main", &[("app.txt", Some("two\n"))]));

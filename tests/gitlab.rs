@@ -130,7 +130,7 @@ steps:
   work: { mode: coder, prompt: "Mend it", gates: [tests] }
 deliver: { as: pull_request, branch: "codeforge/mend-{{ event.kind }}", title: "Mended" }
 "#;
-const CONFIG: &str = "gates:\n  tests: { run: \"grep -q mended app.txt\", on_fail: retry }\n";
+const CONFIG: &str = "gates:\n  tests: { run: \"grep -q mended app.txt\", on_fail: retry }\n  lint: { run: \"test -f app.txt\", on_fail: fail }\n";
 
 async fn mender() -> ModelServer {
     let edit = json!({ "path": "app.txt", "old": "broken", "new": "mended" });
