@@ -1,5 +1,6 @@
 //! `codeforge ci`: events against workflows, whole jobs, and what they leave.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::adapter::ci;
@@ -289,7 +290,7 @@ fn who_may_give_commands() {
         change(&mut payload);
         asked(&payload, &plain)
     };
-    assert!(changed(&|it| it["sender"] = Value::Null).contains("runs on the command") == false);
+    assert!(changed(&|it| it["sender"] = Value::Null).contains("nobody says who wrote"));
     assert!(changed(&|it| it["sender"]["type"] = json!("Bot")).contains("is a program"));
     assert!(changed(&|it| it["comment"]["user"]["login"] = json!("eve")).contains("is `eve`'s"));
     assert!(changed(&|it| it["action"] = json!("deleted")).contains("only new ones"));
@@ -666,7 +667,7 @@ async fn one_step_refuses_forks_and_writes_nothing() {
     asked(&format!("/codeforge mend sha={head} it")).ends(4, "denied").says(&["comes from a fork"]);
     // A question of GitHub's second API is asked by POST, too.
     let writes = |asked: &&common::forge_server::Asked| {
-        asked.method != "GET" && !(asked.path.ends_with("/graphql") && !asked.body.to_string().contains("mutation"))
+        asked.method != "GET" && (!asked.path.ends_with("/graphql") || asked.body.to_string().contains("mutation"))
     };
     let written: Vec<String> =
         forge.asked().iter().filter(writes).map(|asked| format!("{} {}", asked.method, asked.path)).collect();

@@ -1,5 +1,6 @@
 //! `codeforge ci` in the clones that runners make: shallow, detached, merge commits, gone bases, poisoned heads.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use common::hub::{Clone, Hub, Job, pull_request, push};
@@ -18,7 +19,8 @@ steps:
 deliver: patch
 policy: POLICY
 "#;
-const CONFIG: &str = "policy: headless-safe-sandbox\n";
+const CONFIG: &str = "extends: [\"./presets/base.yml\"]\npolicy: headless-safe-sandbox\n";
+const PRESET: &str = "protected_paths: [\"deploy/**\"]\n";
 const STRICT: &str = "rules:\n  - { tool: \"*\", decision: deny }\ndefault: deny\nname: strict\n";
 const LAX: &str = "rules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nname: strict\n";
 
@@ -27,6 +29,7 @@ fn hub() -> Hub {
         (".codeforge/workflows/copy.yml", &COPY.replace("POLICY", "strict")),
         (".codeforge/policies/strict.yml", STRICT),
         (".codeforge/config.yml", CONFIG),
+        (".codeforge/presets/base.yml", PRESET),
         ("src/a.txt", "one\n"),
         ("docs/a.md", "words\n"),
     ])
@@ -71,6 +74,7 @@ fn the_configuration_is_the_trusted_branchs_whatever_the_head_holds() {
             (".codeforge/policies/strict.yml", LAX),
             (".codeforge/workflows/copy.yml", &COPY.replace("cp src/a.txt", "touch PWNED; cp src/a.txt")),
             (".codeforge/workflows/evil.yml", &COPY.replace("name: copy", "name: evil").replace("POLICY", "strict")),
+            (".codeforge/presets/base.yml", "protected_paths: []\n"),
             (".codeforge/config.yml", "policy: trusted-mount-autonomous\nbudget: { per_run_usd: 1000 }\n"),
         ],
     );

@@ -147,15 +147,19 @@ fn what_people_are_told_to_paste_has_no_problems_and_compiles() {
 #[test]
 fn links_lead_somewhere() {
     let mut missing = Vec::new();
-    let listing = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let names = listing.map(|name| format!("docs/{}", name.to_string_lossy())).filter(|name| name.ends_with(".md"));
+    let listing = |folder: &'static str| {
+        let names = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(move |name| format!("{folder}/{}", name.to_string_lossy())).filter(|name| name.ends_with(".md"))
+    };
+    let names = listing("docs").chain(listing("docs/workflows"));
     let names: Vec<String> = names.chain(["README.md".to_owned()]).collect();
     assert!(names.len() > 10, "{names:?}");
     for name in &names {
         let text = page(name);
         let folder = root().join(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if !link.contains("://") && !folder.parent().unwrap().join(link).exists() {
+            let file = link.split('#').next().unwrap_or_default();
+            if !link.contains("://") && !folder.parent().unwrap().join(file).exists() {
                 missing.push(format!("{name}: {link}"));
             }
         }

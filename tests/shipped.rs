@@ -1,6 +1,8 @@
 //! What is shipped, run: every workflow to its end, every mode under every policy, with the real binary, a real
 //! sandbox and a scripted model.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+
 mod common;
 
 use codeforge::model::finding::{Finding, Level, Standing};

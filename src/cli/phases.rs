@@ -12,6 +12,7 @@ use crate::model::account::Ending;
 use crate::model::artifact::{Taken, Word};
 use crate::model::chat::ModelRef;
 use crate::model::delivery::{ChangeSet, Delivered, Delivery, Published};
+use crate::model::event::Event;
 use crate::model::id::TreeId;
 use crate::model::journal::{Base, GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan};
@@ -228,11 +229,12 @@ async fn to_forge(
     engine: &Engine,
 ) -> Result<Published, CliError> {
     let (plan, part) = (order.plan, &order.taken.part);
+    let event = outgoing.event.clone().unwrap_or_else(|| Event::read(&plan.event));
     let run_key = if plan.key.is_empty() { part.run.as_str() } else { plan.key.as_str() };
     let publication = publish::Publication {
         delivery,
         base,
-        event: &outgoing.event,
+        event: &event,
         findings: &part.findings,
         body: &delivery.body,
         comment: None,

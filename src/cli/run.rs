@@ -191,7 +191,9 @@ pub(super) fn library(all: &[workflow::Source], root: &Path) -> Library {
     let base = root.join(".codeforge");
     // A preset is read from beside the configuration and from nowhere else.
     let extended = |path: &str| {
-        let inside = Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        // As the configuration's own path, from the repository's top; or from beside it.
+        let path = Path::new(path).strip_prefix(".codeforge").unwrap_or(Path::new(path));
+        let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if inside { std::fs::read_to_string(base.join(path)).ok() } else { None }
     };
     workflow::load(all, &extended)
@@ -229,7 +231,7 @@ pub(super) async fn start(
     }
     let engine = engine(repository, tape, cx).await?;
     // Said before anything is spent.
-    if plan.deliver.kind.is_of_a_forge() && matches!(engine.outlet, Outlet::Closed) {
+    if plan.deliver.kind.is_of_a_forge() && !plan.deliver.held && matches!(engine.outlet, Outlet::Closed) {
         return Err(CliError::usage(publish::NO_FORGE));
     }
     let taking_stock = Arc::clone(&engine.repository);

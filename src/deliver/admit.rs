@@ -132,3 +132,66 @@ pub fn may_choose(wanted: DeliverKind, planned: DeliverKind) -> bool {
     use DeliverKind::{Branch, CommitLocal, None, Patch};
     wanted == planned || (planned != None && matches!(wanted, None | Patch | Branch | CommitLocal)) || wanted == None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plan, workflow};
+
+    /// Two gated steps and a policy that requires a gate of its own.
+    fn plan(when: &str) -> Plan {
+        let source = |path: &str, text: String| workflow::Source { path: path.into(), text, builtin: false };
+        let mut all = workflow::builtin();
+        all.push(source(
+            ".codeforge/workflows/in.yml",
+            format!(
+                "name: in\npolicy: own\nsteps:\n  a: {{ run: x, gates: [tests] }}\n  b: {{ run: x, needs: [a], gates: \
+                 [lint, style] }}\ndeliver: {{ as: branch, when: {when} }}\n"
+            ),
+        ));
+        let gates = ["tests", "lint", "audit"].map(|name| format!("  {name}: {{ run: x, on_fail: fail }}\n")).concat();
+        let style = "  style: { run: x, on_fail: warn }\n";
+        all.push(source(".codeforge/config.yml", format!("gates:\n{gates}{style}")));
+        all.push(source(
+            ".codeforge/policies/own.yml",
+            "name: own\nrules: []\ndefault: allow\ngates: { require: [audit] }\n".into(),
+        ));
+        let library = workflow::load(&all, &|_| None);
+        let request = plan::Request { workflow: "in".into(), held: true, ..plan::Request::default() };
+        plan::compile(&library, &request).unwrap_or_else(|problems| panic!("{problems:#?}"))
+    }
+
+    #[test]
+    fn who_must_have_passed_is_the_plans_to_say() {
+        let (patch, other) = ("a".repeat(64), "b".repeat(64));
+        let said = |plan: &Plan, passed: &[&str]| {
+            let gates = passed.iter().map(|name| ((*name).to_owned(), (Verdict::Pass, plan.gates[*name].hash.clone())));
+            vec![Word { patch: patch.clone(), gates: gates.collect() }]
+        };
+        let strict = plan("gates_passed");
+        assert_eq!(required(&strict), ["audit", "tests", "lint"], "`style` only warns");
+        assert!(admits(&said(&strict, &["audit", "tests", "lint"]), &strict, &patch).is_ok());
+        for lacking in [&["audit", "tests"][..], &["tests", "lint"], &["audit"], &[]] {
+            assert!(admits(&said(&strict, lacking), &strict, &patch).is_err(), "{lacking:?}");
+        }
+        let green = plan("last_green");
+        assert!(admits(&said(&green, &["audit", "tests"]), &green, &patch).is_ok(), "one step was green");
+        assert!(admits(&said(&green, &["audit"]), &green, &patch).is_err(), "no step was");
+        assert!(admits(&said(&green, &["tests", "lint"]), &green, &patch).is_err(), "the policy's is missing");
+        let always = plan("always");
+        assert!(admits(&said(&always, &[]), &always, &patch).is_ok());
+        for plan in [&strict, &green, &always] {
+            let words = said(plan, &["audit", "tests", "lint"]);
+            assert!(admits(&words, plan, &other).is_err(), "a word about another change is none about this one");
+        }
+        assert!(admits(&[], &strict, &patch).is_err() && admits(&[], &always, &patch).is_ok());
+    }
+
+    #[test]
+    fn a_person_may_choose_less_or_what_stays() {
+        use DeliverKind::*;
+        assert!(may_choose(Patch, PullRequest) && may_choose(None, PullRequest) && may_choose(Branch, Patch));
+        assert!(may_choose(Comment, Comment));
+        assert!(!may_choose(PullRequest, Branch) && !may_choose(PushToBranch, PullRequest) && !may_choose(Patch, None));
+    }
+}

@@ -5,12 +5,14 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
+pub mod act;
 mod anthropic;
 pub mod artifacts;
 pub mod forge_server;
 pub mod hub;
 pub mod model_server;
 pub mod recorded;
+pub mod releases;
 pub mod stage;
 pub mod tls;
 
@@ -178,4 +180,13 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
         assert!(Instant::now() < until, "{what}: not within ten seconds");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A file of a program that `scripts/setup` installed.
+pub fn peer(path: &str) -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "scripts/setup keeps its downloads under the home folder")]
+    let home = std::env::var_os("HOME").expect("HOME is set");
+    let file = Path::new(&home).join(".cache/codeforge/peers").join(path);
+    assert!(file.exists(), "{} is not there: run scripts/setup", file.display());
+    file
 }

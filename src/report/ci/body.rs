@@ -74,7 +74,9 @@ fn not_done(document: &mut Document, account: &Account) {
         .iter()
         .filter(|step| step.status == StepStatus::Failed)
         .map(|step| {
-            let why = step.error.as_deref().map(|error| format!(": {}", prose(error, 300))).unwrap_or_default();
+            let named = format!("step `{}`: ", step.id);
+            let error = step.error.as_deref().map(|error| error.strip_prefix(&named).unwrap_or(error));
+            let why = error.map(|error| format!(": {}", prose(error, 300))).unwrap_or_default();
             format!("- step {}{why}", code(step.id.as_str(), 64))
         })
         .collect();

@@ -77,8 +77,9 @@ fn commands(facts: &Facts) -> String {
     told.join(" · ")
 }
 
-/// The hidden part. A run that did not come to its end has not reviewed its head.
-fn remember(account: &Account, findings: &[Finding], facts: &Facts) -> String {
+/// The hidden line that [`sticky_comment`] ends with, for whoever publishes a comment through a filter that takes hidden
+/// text away: to be added after it. A run that did not come to its end has not reviewed its head.
+pub fn remember(account: &Account, findings: &[Finding], facts: &Facts) -> String {
     let head = if account.ending == Some(Ending::Done) { &facts.head } else { &facts.since };
     let mut memory = Memory {
         head: head.clone().filter(|head| super::short(head).is_some()),

@@ -136,7 +136,8 @@ impl Log {
             self.wait(step, told, ended);
             return;
         }
-        if self.open.is_none() && !(told.is_empty() && !self.waiting.iter().any(|it| it.step == step)) {
+        let has_lines = !told.is_empty() || self.waiting.iter().any(|it| it.step == step);
+        if self.open.is_none() && has_lines {
             self.begin(step, now_s, out);
         }
         out.extend(told);

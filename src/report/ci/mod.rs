@@ -19,7 +19,7 @@ mod summary;
 pub use annotations::{Annotation, annotations};
 pub use body::change_body;
 pub use code_quality::code_quality;
-pub use comment::{Memory, memory, sticky_comment};
+pub use comment::{Memory, memory, remember, sticky_comment};
 pub use findings::{Tree, findings, outputs, planned, standing};
 pub use junit::junit;
 pub use sarif::sarif;

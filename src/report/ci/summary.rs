@@ -13,7 +13,8 @@ pub fn summary(account: &Account, findings: &[Finding], facts: &Facts, cap: usiz
     let (sign, word) = parts::verdict(account);
     document.add(rank::HEAD, "the head", format!("## {sign} {} — {word}", prose(&account.workflow, 60)));
     document.add(rank::HEAD, "the head", facts_line(account));
-    if !account.reason.trim().is_empty() {
+    // A reviewer that found something has not "found nothing to change".
+    if !account.reason.trim().is_empty() && (account.ending != Some(Ending::Done) || findings.is_empty()) {
         document.add(rank::HEAD, "the reason", prose(&account.reason, 1500));
     }
     if account.ending != Some(Ending::Done) {
