@@ -409,7 +409,7 @@ async fn token(
         .filter_map(|(what, right, then)| if let Right::No(grant) = right { Some((*what, grant, *then)) } else { None })
         .collect();
     let mut what = format!(
-        "token{whose} for {} can {}",
+        "{whose} for {} can {}",
         at.repository,
         if can.is_empty() { "nothing".to_owned() } else { can.join(", ") }
     );
@@ -477,7 +477,9 @@ async fn clock(library: &Library, at: Option<&ForgeAt>, offline: bool, cx: &Cont
     }
     let models = crate::plan::known(library, &cx.world.models(&crate::port::world::Tape::Off));
     let model = models.into_iter().find_map(|known| cx.world.addressed(known.model).base_url);
-    let Some(url) = at.map(|at| at.api.clone()).or(model) else {
+    // Both answer anybody with a date, whatever else they say.
+    let forge = at.map(|at| format!("{}/info/refs?service=git-upload-pack", at.git_url));
+    let Some(url) = model.or(forge) else {
         return skip(report, "there is no server to ask".to_owned());
     };
     let catalog = match cx.world.catalog() {
