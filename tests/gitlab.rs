@@ -3,7 +3,7 @@
 mod common;
 
 use codeforge::model::forge::ForgeKind;
-use common::forge_server::{ForgeServer, TOKEN};
+use common::forge_server::{ForgeServer, JOB_TOKEN, TOKEN};
 use common::releases::{HOSTILE, Releases, environment, probe, release};
 use common::{ModelServer, Reply, Rule, TestRepo, peer, spoken};
 use serde_json::{Value, json};
@@ -48,7 +48,8 @@ fn run(repo: &TestRepo, variables: &[(&str, &str)], mounts: Option<&[&Path]>) ->
 
 fn jobs(output: &Output) -> Vec<String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let told = said.lines().filter_map(|line| line.trim().split_once(' '));
+    let told =
+        said.lines().skip_while(|line| !line.contains("starting ")).filter_map(|line| line.trim().split_once(' '));
     let mut jobs: Vec<String> = told
         .filter(|(verdict, _)| ["PASS", "FAIL", "WARN"].contains(verdict))
         .map(|(verdict, job)| format!("{verdict} {}", job.trim()))
@@ -244,8 +245,9 @@ async fn a_merge_requests_pipeline_judges_and_writes_nothing() {
     let head = forge.commit_by("ann", "topic", "main", &[("app.txt", Some("broken anew\n"))]);
     let number = forge.open("ann", "topic", "Please.").to_string();
     let base = forge.tip("main").unwrap();
-    // No protected variable, so no token.
+    // No protected variable, so no token but the job's own, which reads.
     let of_the_change = [
+        ("CI_JOB_TOKEN", JOB_TOKEN),
         ("CI_MERGE_REQUEST_IID", number.as_str()),
         ("CI_MERGE_REQUEST_TITLE", "A change"),
         ("CI_MERGE_REQUEST_PROJECT_ID", "1"),

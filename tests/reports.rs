@@ -658,7 +658,7 @@ async fn tool_output_that_speaks_to_the_runner_is_in_no_line_of_the_log() {
     repo.write(
         ".codeforge/workflows/w.yml",
         "name: w\nsandbox: { driver: native }\ngates:\n  loud: { run: \"sh gate.sh\", on_fail: fail }\nsteps:\n  \
-         left: { run: \"sh gate.sh || true\" }\n  right: { run: \"sh gate.sh || true\", gates: [loud] }\ndeliver: none\n",
+         left: { run: \"sh gate.sh || true\" }\n  right: { run: \"sh gate.sh || true\", needs: [left], gates: [loud] }\ndeliver: none\n",
     );
     repo.commit("workflow");
     let output = repo.codeforge(&["run", "w"]).output().unwrap();

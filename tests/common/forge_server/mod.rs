@@ -32,6 +32,8 @@ use std::time::Duration;
 
 /// The token that everything takes.
 pub const TOKEN: &str = "forge-token-9c1f7a52e0b84d6f";
+/// What a job on GitLab has by itself.
+pub const JOB_TOKEN: &str = "job-token-5e1d90aa71";
 /// Whose it is.
 pub const BOT: &str = "codeforge-bot";
 

@@ -1,6 +1,6 @@
 //! Git over HTTP: `git http-backend`, with a token and protected branches.
 
-use super::{Inner, TOKEN};
+use super::{Inner, JOB_TOKEN, TOKEN};
 use crate::common::git;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method};
@@ -42,7 +42,11 @@ pub(super) async fn serve(
     let right = ["x-access-token", "oauth2"]
         .iter()
         .any(|user| given == format!("Basic {}", base64(&format!("{user}:{TOKEN}"))));
-    if !right {
+    // The token of a GitLab job reads its project, and nothing more.
+    let of_a_job = given == format!("Basic {}", base64(&format!("gitlab-ci-token:{JOB_TOKEN}")))
+        && !path.ends_with("git-receive-pack")
+        && !query.contains("git-receive-pack");
+    if !right && !of_a_job {
         let refused = Response::builder().status(401).header("www-authenticate", "Basic realm=\"git\"");
         return refused.body(Body::from("Authentication failed")).unwrap();
     }
