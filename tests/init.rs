@@ -2,7 +2,7 @@
 //!
 //! `tests/fixtures/init/expected.yml` says which commands are right; it was committed before there was a detector.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod common;
 
@@ -241,7 +241,7 @@ fn the_triggers_follow_the_workflows_and_validate_says_what_never_fires() {
     assert_eq!(rest(&after), rest(&before), "only the block is ours");
     assert!(!ok(&mut repo.codeforge(&["validate", "--format", "json"])).contains("never-fires"));
     assert_eq!(ok(&mut repo.codeforge(&["init", "--sync"])), "", "it is true already");
-    hold_against_linters(&[file.clone()]);
+    hold_against_linters(std::slice::from_ref(&file));
 
     // Without the marks nothing is touched.
     let bare = after.replace("# codeforge:triggers", "# triggers");
@@ -304,7 +304,7 @@ fn other_tools_settings_are_carried_over_and_the_rest_is_named() {
     let review = agent.read(".codeforge/workflows/review.yml");
     assert!(review.contains("Look at {{ locks }} first.") && review.contains("{% raw %}"), "{review}");
     for part in ["vertex_ai/gemini", "require_score_review", "/describe"] {
-        assert!(said.contains(&format!("{part}")), "{part}:\n{said}");
+        assert!(said.contains(part), "{part}:\n{said}");
     }
 
     let renovate = TestRepo::with(&[
