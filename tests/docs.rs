@@ -158,7 +158,8 @@ fn links_lead_somewhere() {
         let text = page(name);
         let folder = root().join(name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if !link.contains("://") && !folder.parent().unwrap().join(link).exists() {
+            let file = link.split('#').next().unwrap_or_default();
+            if !link.contains("://") && !folder.parent().unwrap().join(file).exists() {
                 missing.push(format!("{name}: {link}"));
             }
         }

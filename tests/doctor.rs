@@ -100,7 +100,7 @@ async fn everything_in_order_is_said_line_by_line_and_nothing_is_left_behind() {
     }
     assert_eq!(stage.repo.status(), "");
     assert_eq!(stage.forge.tip("main"), branches);
-    assert!(stage.forge.changes().is_empty(), "asking for a right opened a pull request");
+    assert!(stage.forge.memory().changes.is_empty(), "asking for a right opened a pull request");
     assert_eq!(stage.model.asked().len(), 1);
     let offline = stage.doctor(&["--offline"]).await;
     assert_eq!(offline.status.code(), Some(0), "{}", spoken(&offline));

@@ -86,6 +86,6 @@ fn inner(body: &str) -> Option<&str> {
         }
     });
     let names: Vec<&str> = calls.collect::<Option<_>>()?;
-    let mut tests = names.into_iter().filter(|name| !script(name).is_some_and(|(role, _)| role == Role::Lint));
+    let mut tests = names.into_iter().filter(|name| script(name).is_none_or(|(role, _)| role != Role::Lint));
     tests.next().filter(|_| tests.next().is_none())
 }

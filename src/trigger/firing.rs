@@ -49,7 +49,7 @@ pub fn wanted(library: &Library, repository: &str) -> Wanted {
             let (branches, tags) = (texts(filter.branches.as_slice()), texts(filter.tags.as_slice()));
             let all = branches.is_empty() && tags.is_empty();
             wanted.push = Some(match wanted.push.take() {
-                Some((known, marks)) if !all && !(known.is_empty() && marks.is_empty()) => {
+                Some((known, marks)) if !(all || known.is_empty() && marks.is_empty()) => {
                     (known.into_iter().chain(branches).collect(), marks.into_iter().chain(tags).collect())
                 }
                 None => (branches, tags),

@@ -109,7 +109,9 @@ impl Act {
         #[expect(clippy::disallowed_methods, reason = "tests start programs as people do")]
         let mut command = Command::new(peer("act/venv/bin/act"));
         command.env_clear().env("HOME", self.home.path()).current_dir(&self.repo);
-        command.env("PATH", format!("{}:{}", node.display(), std::env::var("PATH").unwrap()));
+        #[expect(clippy::disallowed_methods, reason = "tools are found as people find them")]
+        let path_here = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path_here}", node.display()));
         command.args([event, "--json", "--workflows", &format!(".github/workflows/{file}"), "--eventpath"]).arg(&path);
         command.args(["--pull=false", "--action-offline-mode", "--no-cache-server", "--container-daemon-socket", "-"]);
         command.args(["--artifact-server-addr", "127.0.0.1", "--artifact-server-port", &port.to_string()]);

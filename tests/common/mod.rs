@@ -184,6 +184,7 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
 
 /// A file of a program that `scripts/setup` installed.
 pub fn peer(path: &str) -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "scripts/setup keeps its downloads under the home folder")]
     let home = std::env::var_os("HOME").expect("HOME is set");
     let file = Path::new(&home).join(".cache/codeforge/peers").join(path);
     assert!(file.exists(), "{} is not there: run scripts/setup", file.display());

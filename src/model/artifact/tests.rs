@@ -87,7 +87,8 @@ fn an_artifact_is_read_as_it_was_written() {
 
 #[test]
 fn what_this_version_did_not_write_is_told_and_not_taken() {
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+    type Forge = Box<dyn FnOnce(&mut Value)>;
+    let cases: Vec<(&str, Forge)> = vec![
         ("version 2", Box::new(|it| it["codeforge_artifact"] = json!(2))),
         ("not an artifact", Box::new(|it| *it = json!({ "version": "1" }))),
         ("not an artifact", Box::new(|it| *it = json!([1, 2]))),
@@ -139,7 +140,7 @@ fn a_word_is_read_as_it_was_written_and_a_half_one_is_none() {
         ("tests".to_owned(), (Verdict::Pass, "t".repeat(32))),
     ]);
     let word = Word { patch: "a".repeat(64), gates };
-    assert_eq!(Word::read(&word.to_string()).unwrap(), [word.clone()]);
+    assert_eq!(Word::read(&word.to_string()).unwrap(), std::slice::from_ref(&word));
     let two = [word.clone(), Word { patch: "b".repeat(64), gates: BTreeMap::new() }];
     assert_eq!(Word::read(&Word::line(&two)).unwrap(), two);
     assert_eq!(Word::read("").unwrap(), []);
