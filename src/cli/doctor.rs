@@ -199,7 +199,7 @@ async fn fetched(
         (name.to_owned(), at.token.clone())
     });
     let order = Fetch {
-        url: None,
+        url: at.map(|at| at.git_url.clone()),
         login,
         wants: vec![Want { what: format!("refs/heads/{branch}"), keep_as: "doctor".to_owned() }],
         depth: Depth::Commits(1),
@@ -394,7 +394,7 @@ async fn token(
             return report.add(state, "token", error.message, fix);
         }
     };
-    let whose = rights.account.map(|account| format!(" of {account}")).unwrap_or_default();
+    let whose = rights.account.map_or_else(|| "somebody's".to_owned(), |account| format!("of {account}"));
     let all = [
         ("read contents", &rights.read, "nothing can be read"),
         ("push branches", &rights.push, "deliveries `branch`, `pull_request` and `push-to-branch` would fail"),
@@ -409,7 +409,7 @@ async fn token(
         .filter_map(|(what, right, then)| if let Right::No(grant) = right { Some((*what, grant, *then)) } else { None })
         .collect();
     let mut what = format!(
-        "token{whose} for {} can {}",
+        "{whose} for {} can {}",
         at.repository,
         if can.is_empty() { "nothing".to_owned() } else { can.join(", ") }
     );
@@ -420,7 +420,10 @@ async fn token(
     for (cannot, grant, then) in &missing {
         what.push_str(&format!("; cannot {cannot} → {then}"));
         let place = deliver_job(root).map(|place| format!(" (the deliver job: {place})")).unwrap_or_default();
-        fix.push(format!("grant {grant}{place}"));
+        let grant = format!("grant {grant}{place}");
+        if !fix.contains(&grant) {
+            fix.push(grant);
+        }
     }
     let state = match (&rights.read, missing.is_empty()) {
         (Right::No(_), _) => State::Wrong,
@@ -474,7 +477,9 @@ async fn clock(library: &Library, at: Option<&ForgeAt>, offline: bool, cx: &Cont
     }
     let models = crate::plan::known(library, &cx.world.models(&crate::port::world::Tape::Off));
     let model = models.into_iter().find_map(|known| cx.world.addressed(known.model).base_url);
-    let Some(url) = at.map(|at| at.api.clone()).or(model) else {
+    // Both answer anybody with a date, whatever else they say.
+    let forge = at.map(|at| format!("{}/info/refs?service=git-upload-pack", at.git_url));
+    let Some(url) = model.or(forge) else {
         return skip(report, "there is no server to ask".to_owned());
     };
     let catalog = match cx.world.catalog() {
