@@ -7,7 +7,7 @@ use common::act::{Act, Ran, action};
 use common::forge_server::{ForgeServer, TOKEN};
 use common::hub::{pull_request, push};
 use common::releases::{HOSTILE, Releases, environment, probe, release};
-use common::{ModelServer, Reply, Rule, TestRepo};
+use common::{ModelServer, Reply, Rule, TestRepo, clean};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -96,9 +96,8 @@ fn a_cached_program_is_checked_again_and_bad_values_are_named_not_echoed() {
     let digest = release(files.path(), &std::fs::read(&program).unwrap());
     let server = Releases::serve(files.path());
     let install = |version: &str, mirror: &str, binary: &str| -> (i32, String) {
-        #[expect(clippy::disallowed_methods, reason = "tests start programs as people do")]
-        let mut command = std::process::Command::new("sh");
-        command.arg(action.path().join("action/install.sh")).env_clear().env("PATH", std::env::var("PATH").unwrap());
+        let mut command = clean("sh");
+        command.arg(action.path().join("action/install.sh"));
         command.env("RUNNER_TOOL_CACHE", cache.path()).env("INSTALL_VERSION", version).env("INSTALL_MIRROR", mirror);
         command.env("CODEFORGE_BINARY", binary);
         let output = command.output().unwrap();

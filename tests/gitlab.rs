@@ -5,10 +5,10 @@ mod common;
 use codeforge::model::forge::ForgeKind;
 use common::forge_server::{ForgeServer, JOB_TOKEN, TOKEN};
 use common::releases::{HOSTILE, Releases, environment, probe, release};
-use common::{ModelServer, Reply, Rule, TestRepo, peer, spoken};
+use common::{ModelServer, Reply, Rule, TestRepo, clean, peer, spoken};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn component() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/codeforge/template.yml")).unwrap()
@@ -23,9 +23,8 @@ fn pipeline(inputs: &Value) -> String {
 fn run(repo: &TestRepo, variables: &[(&str, &str)], mounts: Option<&[&Path]>) -> Output {
     let modules = peer("gitlab-ci-local/node_modules");
     let home = tempfile::tempdir().unwrap();
-    #[expect(clippy::disallowed_methods, reason = "tests start programs as people do")]
-    let mut command = Command::new(modules.join("node/bin/node"));
-    command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", home.path()).current_dir(repo.path());
+    let mut command = clean(modules.join("node/bin/node"));
+    command.env("HOME", home.path()).current_dir(repo.path());
     command.arg(modules.join("gitlab-ci-local/dist/index.js")).args(["--color=false", "--artifacts-to-source=false"]);
     match mounts {
         None => drop(command.args(["--force-shell-executor", "--shell-isolation"])),

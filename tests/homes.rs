@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{peer, spoken};
+use common::{clean, peer, spoken};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -26,11 +26,16 @@ fn names(value: &Value) -> BTreeSet<String> {
 }
 
 fn judge(program: &str, arguments: &[&str], files: &[PathBuf]) -> Output {
-    #[expect(clippy::disallowed_methods, reason = "tests start programs as people do")]
-    let mut command = Command::new(peer(program));
+    let mut command = clean(peer(program));
     let home = tempfile::tempdir().unwrap();
-    command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", home.path()).env("NO_COLOR", "1");
-    command.current_dir(project()).args(arguments).args(files).output().unwrap()
+    command
+        .env("HOME", home.path())
+        .env("NO_COLOR", "1")
+        .current_dir(project())
+        .args(arguments)
+        .args(files)
+        .output()
+        .unwrap()
 }
 
 fn workflows() -> Vec<PathBuf> {

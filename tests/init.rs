@@ -259,7 +259,7 @@ fn other_tools_settings_are_carried_over_and_the_rest_is_named() {
             ".github/workflows/claude.yml",
             "name: Claude\non:\n  issue_comment: { types: [created] }\n  schedule: [{ cron: \"5 4 * * 1\" }]\n  pull_request_target: {}\n\
              permissions: { contents: write }\njobs:\n  tidy:\n    runs-on: ubuntu-latest\n    timeout-minutes: 25\n    steps:\n      - uses: \
-             anthropics/claude-code-action@v1\n        with:\n          anthropic_api_key: ${{ secrets.ANTHROPIC_API_KEY }}\n          trigger_phrase:              \"@claude\"\n          prompt: |\n            Tidy ${{ github.repository }}, PR ${{ github.event.pull_request.number }}, ${{ secrets.TOKEN }}.\n            \
+             anthropics/claude-code-action@v1\n        with:\n          anthropic_api_key: ${{ secrets.ANTHROPIC_API_KEY }}\n          trigger_phrase:              \"@claude\"\n          branch_prefix: \"x'}}-\"\n          prompt: |\n            Tidy ${{ github.repository }}, PR ${{ github.event.pull_request.number }}, ${{ secrets.TOKEN }}.\n            \
              Leave {{ braces }} alone.\n          claude_args: --model claude-sonnet-4-6 --max-turns 7 --allowedTools Bash(npm:*)\n",
         ),
     ]);
@@ -282,7 +282,9 @@ fn other_tools_settings_are_carried_over_and_the_rest_is_named() {
         "{ci}"
     );
     assert!(claude.read(".codeforge/config.yml").contains("model: \"claude-sonnet-4-6\""));
-    for part in ["secrets.TOKEN", "pull_request_target", "--allowedTools", "not carried"] {
+    for part in
+        ["secrets.TOKEN", "pull_request_target", "--allowedTools", "not carried", "`branch-prefix` takes letters"]
+    {
         assert!(said.contains(part), "{part}:\n{said}");
     }
 

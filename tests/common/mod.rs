@@ -42,8 +42,9 @@ pub fn git() -> Command {
     command
 }
 
+/// A program that knows nothing of where the tests run: `PATH`, an empty home, no configuration of git.
 #[expect(clippy::disallowed_methods, reason = "tests start the binary and git as people do")]
-fn clean(program: &str) -> Command {
+pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
     if let Some(path) = std::env::var_os("PATH") {

@@ -80,7 +80,8 @@ impl Outputs {
         for (key, value) in &self.values {
             let value = value.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "");
             let value = match (value.len() > DOTENV_VALUE, *key) {
-                (false, _) => value,
+                // The gate's word is taken whole or not at all by the job that delivers.
+                (false, _) | (true, "gate-word") => value,
                 (true, "structured-output") => String::new(),
                 (true, _) => text::cap(&value, DOTENV_VALUE).replace('\n', " "),
             };

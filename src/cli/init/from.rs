@@ -51,6 +51,17 @@ impl Carried {
         self.left.push(format!("{}: {}", from.as_ref(), why.as_ref()));
     }
 
+    /// A word for the CI file, where it is one: in that file an expression or a quote would mean something.
+    fn plain(&mut self, from: &str, to: &str, text: &str) -> Option<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "@/-_.+~ ".contains(c);
+        if text.trim().is_empty() || text.len() > 100 || !text.chars().all(plain) {
+            self.leave(from, format!("`{to}` takes letters, digits and @/-_.+~ here"));
+            return None;
+        }
+        self.took(from, format!("{to} of the CI file"));
+        Some(text.trim().to_owned())
+    }
+
     /// A model as the tool calls it.
     fn model(&mut self, from: &str, name: &str) {
         let Some((provider, entry)) = model(name) else {
@@ -152,18 +163,9 @@ fn claude_step(path: &str, job_name: &str, root: &Node, job: &Node, step: &Node,
             }
             "model" | "anthropic_model" => carried.model(&from, &text),
             "fallback_model" => carried.model(&from, &text),
-            "trigger_phrase" => {
-                carried.took(&from, "trigger-phrase of the CI file");
-                carried.phrase = Some(text);
-            }
-            "base_branch" => {
-                carried.took(&from, "base-branch of the CI file");
-                carried.base_branch = Some(text);
-            }
-            "branch_prefix" => {
-                carried.took(&from, "branch-prefix of the CI file");
-                carried.branch_prefix = Some(text);
-            }
+            "trigger_phrase" => carried.phrase = carried.plain(&from, "trigger-phrase", &text),
+            "base_branch" => carried.base_branch = carried.plain(&from, "base-branch", &text),
+            "branch_prefix" => carried.branch_prefix = carried.plain(&from, "branch-prefix", &text),
             "max_turns" => turns = text.trim().parse::<u32>().ok().map(|turns| (turns, from)),
             "claude_args" => arguments(&from, &text, &mut turns, carried),
             "allowed_tools" | "disallowed_tools" => {
@@ -552,10 +554,7 @@ fn renovate(tree: &Tree<'_>) -> Result<Carried, String> {
                 }
             }
             "baseBranches" | "baseBranchPatterns" => match list(value).as_slice() {
-                [one] => {
-                    carried.base_branch = Some(one.clone());
-                    carried.took(&from, "base-branch of the CI file");
-                }
+                [one] => carried.base_branch = carried.plain(&from, "base-branch", one),
                 _ => carried.leave(&from, "one trusted branch is what a run works on"),
             },
             "automerge" | "platformAutomerge" => carried.leave(&from, "nothing is ever merged by us"),

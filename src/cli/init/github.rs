@@ -50,8 +50,6 @@ pub(super) fn text(wanted: &Wanted, intent: &Intent, action: &ActionRef) -> Stri
     let triggers = triggers(wanted);
     let (checkout, upload, download) =
         (pinned("actions/checkout"), pinned("actions/upload-artifact"), pinned("actions/download-artifact"));
-    // A phrase is somebody's text: it may hold a quote.
-    let phrase = phrase.replace('\'', "''");
     format!(
         r#"# Agents that review and change this repository. From `codeforge init`; yours to change. Three jobs, each with the rights it
 # needs: the agent has a model's key and reads, the gates have nothing, deliver writes and runs no code of the repository.
@@ -73,7 +71,7 @@ jobs:
   agent:
     name: Agent
     # Comments that hold no command start no runner's work.
-    if: github.event_name != 'issue_comment' || contains(github.event.comment.body, '{phrase}')
+    if: "github.event_name != 'issue_comment' || contains(github.event.comment.body, '{phrase}')"
     runs-on: ubuntu-latest
     timeout-minutes: 60
     # Where the model's key may live, so that no other job can be given it.
@@ -159,15 +157,19 @@ jobs:
         + "\n"
 }
 
+/// Types of events; what is no plain word is quoted.
+fn words(types: &BTreeSet<String>) -> String {
+    let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let words = types.iter().map(|word| if plain(word) { word.clone() } else { quoted(word) });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// The marked block.
 fn triggers(wanted: &Wanted) -> String {
     let mut text = format!("{BEGIN}: `codeforge init --sync` writes this block from the workflows' `on:`\non:\n");
     let list = |words: &BTreeSet<String>| words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
     if let Some(types) = &wanted.pull_request {
-        text.push_str(&format!(
-            "  pull_request:\n    types: [{}]\n",
-            types.iter().cloned().collect::<Vec<_>>().join(", ")
-        ));
+        text.push_str(&format!("  pull_request:\n    types: [{}]\n", words(types)));
     }
     if wanted.issue_comment {
         // Comments are where commands come from. What they may start is asked of the forge, not read from the event.
@@ -176,7 +178,7 @@ fn triggers(wanted: &Wanted) -> String {
     if let Some(types) = &wanted.issues {
         text.push_str("  issues:\n");
         if !types.is_empty() {
-            text.push_str(&format!("    types: [{}]\n", types.iter().cloned().collect::<Vec<_>>().join(", ")));
+            text.push_str(&format!("    types: [{}]\n", words(types)));
         }
     }
     if let Some((branches, tags)) = &wanted.push {

@@ -102,7 +102,8 @@ pub(super) fn listing(root: &Path) -> Result<Vec<String>, CliError> {
         .build();
     for entry in walk.flatten().filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file())) {
         if let Ok(path) = entry.path().strip_prefix(root)
-            && let Some(path) = path.to_str()
+            // A name with a line's end in it could say more than a name where it is written down.
+            && let Some(path) = path.to_str().filter(|path| !path.chars().any(char::is_control))
         {
             paths.push(path.to_owned());
         }
