@@ -667,10 +667,16 @@ async fn tool_output_that_speaks_to_the_runner_is_in_no_line_of_the_log() {
     let account = account_of(&repo);
     let output = Progress::Output { step: "left".into(), text: "::add-mask::y\n".into() };
     let said = Progress::ModelText { step: "left".into(), text: "::add-mask::z\n".into() };
+    // As the engine says it: the end of a step before the end of the run.
+    let ended = ["left", "right"].map(|step| Progress::StepEnded {
+        step: step.into(),
+        status: StepStatus::Failed,
+        duration_ms: 1,
+    });
     for reader in [Reader::Github, Reader::Gitlab, Reader::Plain] {
         let mut log = Log::new(reader, 2, "s3cr3t");
         let mut lines: Vec<String> = Vec::new();
-        for progress in observed(&rows).iter().chain([&output, &said]) {
+        for progress in observed(&rows).iter().chain([&output, &said]).chain(&ended) {
             lines.extend(log.lines(progress, 1_764_000_000));
         }
         let before = lines.len();
