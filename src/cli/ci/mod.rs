@@ -16,14 +16,16 @@ use super::error::CliError;
 use super::state;
 use crate::engine::Stop;
 use crate::model::account::Ending;
+use crate::model::chat::ModelRef;
 use crate::model::ci::{CiJob, Conclusion};
 use crate::model::diagnostic::Severity;
 use crate::port::checkout::Checkout;
 use crate::port::forge::Forge;
+use crate::port::world::Tape;
 use crate::report;
 use crate::text;
 use crate::trigger::{self, Decision, Facts, Start};
-use crate::workflow::schema::{Library, OnUnavailableDoc};
+use crate::workflow::schema::{Library, ModelName, OnUnavailableDoc, OneOrMany};
 use outputs::{Outputs, Reports};
 use settings::{OnUnavailable, Phase, Settings};
 use std::path::PathBuf;
@@ -201,7 +203,10 @@ pub async fn prepare(
     if let Some(why) = &trusted.stale {
         say(cx, &format!("WARNING: that is the branch as it was at the checkout; it cannot be fetched now ({why})"));
     }
-    let library = trusted::library(&commits.checkout, &trusted.commit).await?;
+    let mut library = trusted::library(&commits.checkout, &trusted.commit).await?;
+    if let Some(model) = settings.model.as_deref().filter(|_| matches!(settings.phase, Phase::All | Phase::Agent)) {
+        one_model(&mut library, model, &cx.world.models(&Tape::Off))?;
+    }
     if told.on_unavailable.is_none() {
         let configured = library.config.ci.as_ref().and_then(|ci| ci.on_unavailable);
         told.on_unavailable = configured.map(|it| match it {
@@ -227,6 +232,27 @@ pub async fn prepare(
         say(cx, &format!("note: {gap}"));
     }
     Ok(Ci { settings, job, commits, trusted, library, forge, own, reports })
+}
+
+/// Routes every scenario to the model that the job names: one of the configuration's, or that of the job's own key.
+fn one_model(library: &mut Library, name: &str, found: &[ModelRef]) -> Result<(), CliError> {
+    let config = &mut library.config;
+    let configured = config.models.contains_key(name);
+    if !configured && found.is_empty() {
+        let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
+        return Err(CliError::usage(format!(
+            "CODEFORGE_MODEL={}: the configuration has no model of that name ({}), and there is no key or address that \
+             it could be asked with",
+            name.escape_debug(),
+            if known.is_empty() { "none at all".to_owned() } else { format!("only {}", known.join(", ")) }
+        ))
+        .hint("set CODEFORGE_LLM_BASE_URL and CODEFORGE_LLM_API_KEY, or name a model of `models:` in .codeforge/config.yml"));
+    }
+    config.scenarios.clear();
+    if configured {
+        config.scenarios.insert("default".into(), OneOrMany::One(ModelName(name.to_owned())));
+    }
+    Ok(())
 }
 
 impl Ci {
@@ -364,4 +390,34 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, CliError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(CliError::new(Ending::Failed, format!("an internal error: {error}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_model;
+    use crate::model::account::Ending;
+    use crate::model::chat::ModelRef;
+    use crate::workflow::{self, Source};
+
+    #[test]
+    fn the_jobs_model_comes_before_what_the_configuration_routes() {
+        let config = "models:\n  big: { provider: openai, model: gpt-5 }\n  small: { provider: ollama, model: qwen }\n\
+                      scenarios:\n  default: big\n  review: [big, small]\n";
+        let mut sources = workflow::builtin();
+        sources.push(Source { path: ".codeforge/config.yml".into(), text: config.into(), builtin: false });
+        let library = || workflow::load(&sources, &|_| None);
+        let found = [ModelRef { name: "env".into(), ..ModelRef::default() }];
+        let routed = |name: &str, found: &[ModelRef]| {
+            let mut library = library();
+            one_model(&mut library, name, found).map(|()| library.config.scenarios.len())
+        };
+        // By name: `default` leads there, and nothing else leads anywhere.
+        assert_eq!(routed("small", &found).ok(), Some(1));
+        // Not by name: what nothing routes goes to the environment's model.
+        assert_eq!(routed("gpt-6", &found).ok(), Some(0));
+        let refused = routed("gpt-6", &[]).err();
+        assert!(
+            refused.is_some_and(|it| it.ending == Ending::Misconfigured && it.to_string().contains("only big, small"))
+        );
+    }
 }

@@ -55,6 +55,8 @@ pub struct Settings {
     pub token: Option<SecretString>,
     /// `CODEFORGE_SANDBOX`.
     pub sandbox: Option<DriverKind>,
+    /// `CODEFORGE_MODEL`: the model for every scenario.
+    pub model: Option<String>,
     /// `CODEFORGE_POLICY`.
     pub policy: Option<String>,
     /// `CODEFORGE_MAX_COST_USD`: tightens the budget.
@@ -129,6 +131,7 @@ impl Settings {
             sandbox: choice(&text, "SANDBOX", "auto, docker, native or none", |word| {
                 crate::cli::run::driver(word).ok()
             })?,
+            model: text("MODEL"),
             policy: text("POLICY"),
             max_cost_usd: choice(&text, "MAX_COST_USD", "an amount of US dollars", |word| {
                 let usd = word.trim_start_matches('$').parse::<f64>().ok();
