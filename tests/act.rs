@@ -2,12 +2,12 @@
 
 mod common;
 
+use codeforge::model::forge::ForgeKind;
+use common::act::{Act, Ran, action};
 use common::forge_server::{ForgeServer, TOKEN};
 use common::hub::{pull_request, push};
 use common::releases::{HOSTILE, Releases, environment, probe, release};
 use common::{ModelServer, Reply, Rule, TestRepo};
-use codeforge::model::forge::ForgeKind;
-use common::act::{Act, Ran, action};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -285,7 +285,15 @@ impl Consumer {
     }
 
     /// Runs a workflow on a checkout of a branch.
-    fn run(&self, server: &ModelServer, file: &str, branch: &str, event: &str, payload: &Value, vars: &[(&str, &str)]) -> Ran {
+    fn run(
+        &self,
+        server: &ModelServer,
+        file: &str,
+        branch: &str,
+        event: &str,
+        payload: &Value,
+        vars: &[(&str, &str)],
+    ) -> Ran {
         let clone = self.forge.clone_of();
         clone.git(&["checkout", "--quiet", "-B", branch, &format!("refs/remotes/origin/{branch}")]);
         clone.git(&["remote", "set-url", "origin", "https://github.com/acme/widgets"]);
@@ -311,7 +319,9 @@ async fn mender() -> ModelServer {
     let edit = json!({ "path": "app.txt", "old": "broken", "new": "mended" });
     ModelServer::start(vec![
         Rule::when().turn(0).reply(Reply::call("edit_file", edit).usage(1000, 100)).always(),
-        Rule::when().reply(Reply::call("finish", json!({ "summary": "Mended\n::error::not ours" })).usage(1000, 10)).always(),
+        Rule::when()
+            .reply(Reply::call("finish", json!({ "summary": "Mended\n::error::not ours" })).usage(1000, 10))
+            .always(),
     ])
     .await
 }
@@ -337,7 +347,11 @@ async fn three_jobs_deliver_on_every_event() {
     for (event, kind, payload) in [
         ("issue_comment", "issue_comment", comment("/codeforge mend the rest")),
         ("schedule", "schedule", json!({ "schedule": "0 4 * * *", "repository": repository() })),
-        ("workflow_dispatch", "workflow_dispatch", json!({ "inputs": { "task": "by hand" }, "ref": "refs/heads/main", "repository": repository(), "sender": ann })),
+        (
+            "workflow_dispatch",
+            "workflow_dispatch",
+            json!({ "inputs": { "task": "by hand" }, "ref": "refs/heads/main", "repository": repository(), "sender": ann }),
+        ),
         ("push", "push", push("main", &"0".repeat(40), &tip)),
     ] {
         let ran = consumer.run(&server, "three.yml", "main", event, &payload, &[]);
@@ -347,7 +361,10 @@ async fn three_jobs_deliver_on_every_event() {
         let all = ["agent", "gate", "deliver"].map(|job| ran.outputs(job, "it"));
         assert!(all.iter().all(|names| *names == outputs()), "{all:?}");
         let output = |job: &str, name: &str| ran.output(job, "it", name).unwrap();
-        assert_eq!(["agent", "gate", "deliver"].map(|job| output(job, "conclusion")), ["success", "success", "success"]);
+        assert_eq!(
+            ["agent", "gate", "deliver"].map(|job| output(job, "conclusion")),
+            ["success", "success", "success"]
+        );
         assert!(output("gate", "gate-word").contains(" tests=pass:"));
         assert_eq!((output("deliver", "branch-name"), output("agent", "input-tokens")), (branch, "2000".into()));
         assert!(output("deliver", "pull-request-url").contains("/acme/widgets/pull/"), "{}", ran.log());
@@ -360,7 +377,10 @@ async fn three_jobs_deliver_on_every_event() {
     }
     assert_eq!(consumer.forge.memory().changes.len(), 4);
     let asked = server.asked();
-    assert!(asked.iter().any(|it| it.user().contains("Mend the rest")) && asked.iter().any(|it| it.user().contains("Mend by hand")));
+    assert!(
+        asked.iter().any(|it| it.user().contains("Mend the rest"))
+            && asked.iter().any(|it| it.user().contains("Mend by hand"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -369,7 +389,12 @@ async fn the_same_in_containers() {
     let server = mender().await;
     let ran = consumer.run(&server, "three.yml", "main", "issue_comment", &comment("/codeforge mend it"), &[]);
     ran.ok();
-    assert_eq!(consumer.forge.file("codeforge/mend-issue_comment", "app.txt").as_deref(), Some("mended\n"), "{}", ran.log());
+    assert_eq!(
+        consumer.forge.file("codeforge/mend-issue_comment", "app.txt").as_deref(),
+        Some("mended\n"),
+        "{}",
+        ran.log()
+    );
     assert_eq!(ran.outputs("deliver", "it"), outputs());
 }
 
@@ -378,13 +403,22 @@ async fn an_artifact_that_says_more_than_it_may_is_refused() {
     let consumer = Consumer::new(false).await;
     let server = mender().await;
     let edit = |what: &str| {
-        format!("const fs=require('fs'),f=process.argv[1],a=JSON.parse(fs.readFileSync(f));{what};fs.writeFileSync(f,JSON.stringify(a))")
+        format!(
+            "const fs=require('fs'),f=process.argv[1],a=JSON.parse(fs.readFileSync(f));{what};fs.writeFileSync(f,JSON.stringify(a))"
+        )
     };
     for (forgery, conclusion, words) in [
         ("a.runs[0].verdict='pass'", "misconfigured", "verdict"),
         ("a.runs[0].claims.kind='push-to-branch'", "denied", "push-to-branch"),
     ] {
-        let ran = consumer.run(&server, "three.yml", "main", "issue_comment", &comment("/codeforge mend it"), &[("FORGE", &edit(forgery))]);
+        let ran = consumer.run(
+            &server,
+            "three.yml",
+            "main",
+            "issue_comment",
+            &comment("/codeforge mend it"),
+            &[("FORGE", &edit(forgery))],
+        );
         ran.failed();
         assert_eq!(ran.output("gate", "it", "conclusion").as_deref(), Some("success"), "{}", ran.log());
         assert_eq!(ran.output("deliver", "it", "conclusion").as_deref(), Some(conclusion), "{}", ran.log());
@@ -397,10 +431,14 @@ async fn an_artifact_that_says_more_than_it_may_is_refused() {
 async fn one_step_shows_what_it_found_and_refuses_a_fork() {
     let consumer = Consumer::new(false).await;
     let forge = &consumer.forge;
-    let finding = json!({ "file": "app.txt", "line": 1, "severity": "high", "what": "Two, not one.\n::warning::forged" });
-    let verdict = json!({ "summary": "Looked.", "output": { "approved": false, "summary": "No.", "findings": [finding] } });
-    let server = ModelServer::start(vec![Rule::when().reply(Reply::call("finish", verdict).usage(1000, 100)).always()]).await;
-    let (base, head) = (forge.tip("main").unwrap(), forge.commit_by("ann", "topic", "main", &[("app.txt", Some("two\n"))]));
+    let finding =
+        json!({ "file": "app.txt", "line": 1, "severity": "high", "what": "Two, not one.\n::warning::forged" });
+    let verdict =
+        json!({ "summary": "Looked.", "output": { "approved": false, "summary": "No.", "findings": [finding] } });
+    let server =
+        ModelServer::start(vec![Rule::when().reply(Reply::call("finish", verdict).usage(1000, 100)).always()]).await;
+    let (base, head) =
+        (forge.tip("main").unwrap(), forge.commit_by("ann", "topic", "main", &[("app.txt", Some("two\n"))]));
     let number = forge.open("ann", "topic", "Please.");
 
     let mut payload = pull_request(number, "opened", &head, &base);

@@ -61,8 +61,20 @@ fn jobs(output: &Output) -> Vec<String> {
 fn inputs_reach_the_program_whole_and_nothing_of_them_acts() {
     let text = HOSTILE.to_owned() + "\n$CI_JOB_TOKEN ${HOME} $$ %PATH%";
     let free = [
-        "workflow", "inputs", "prompt", "prompt-file", "working-directory", "model", "llm-base-url", "policy", "max-cost-usd",
-        "delivery", "allow-users", "trigger-phrase", "base-branch", "branch-prefix",
+        "workflow",
+        "inputs",
+        "prompt",
+        "prompt-file",
+        "working-directory",
+        "model",
+        "llm-base-url",
+        "policy",
+        "max-cost-usd",
+        "delivery",
+        "allow-users",
+        "trigger-phrase",
+        "base-branch",
+        "branch-prefix",
     ];
     let mut inputs = json!({ "as": "cf", "sandbox": "none", "on-unavailable": "neutral", "dry-run": true, "image": "codeforge-runner:1" });
     for name in free {
@@ -90,15 +102,26 @@ fn inputs_reach_the_program_whole_and_nothing_of_them_acts() {
         assert_eq!(jobs(&output), ["PASS cf-agent", "PASS cf-deliver", "PASS cf-gate"], "{}", spoken(&output));
         let agent = environment(&seen.join("cf-agent"));
         for name in free {
-            assert_eq!(agent[&format!("CODEFORGE_{}", name.to_uppercase().replace('-', "_"))], text, "{name}, containers: {containers}");
+            assert_eq!(
+                agent[&format!("CODEFORGE_{}", name.to_uppercase().replace('-', "_"))],
+                text,
+                "{name}, containers: {containers}"
+            );
         }
-        let of = |env: &std::collections::BTreeMap<String, String>, name: &str| env.get(name).cloned().unwrap_or_default();
+        let of =
+            |env: &std::collections::BTreeMap<String, String>, name: &str| env.get(name).cloned().unwrap_or_default();
         assert_eq!((of(&agent, "CODEFORGE_SANDBOX"), of(&agent, "CODEFORGE_DRY_RUN")), ("none".into(), "true".into()));
         assert_eq!(of(&agent, "CODEFORGE_LLM_API_KEY"), "k-3f9a27");
         // The gate runs the repository's code: it has neither. Whoever delivers has no model's key.
         let (gate, deliver) = (environment(&seen.join("cf-gate")), environment(&seen.join("cf-deliver")));
-        assert_eq!((of(&gate, "CODEFORGE_LLM_API_KEY"), of(&gate, "CODEFORGE_FORGE_TOKEN")), (String::new(), String::new()));
-        assert_eq!((of(&deliver, "CODEFORGE_LLM_API_KEY"), of(&deliver, "CODEFORGE_FORGE_TOKEN")), (String::new(), "t-90ab12".into()));
+        assert_eq!(
+            (of(&gate, "CODEFORGE_LLM_API_KEY"), of(&gate, "CODEFORGE_FORGE_TOKEN")),
+            (String::new(), String::new())
+        );
+        assert_eq!(
+            (of(&deliver, "CODEFORGE_LLM_API_KEY"), of(&deliver, "CODEFORGE_FORGE_TOKEN")),
+            (String::new(), "t-90ab12".into())
+        );
         assert_eq!(of(&deliver, "CODEFORGE_GATE_WORD"), "sha256:none", "the gate job's, through its dotenv report");
         assert!(!repo.has("pwned") && !folder.path().join("pwned").exists());
     }
@@ -112,7 +135,11 @@ fn the_component_downloads_its_program_and_starts_no_other() {
     let server = Releases::serve(files.path());
     for (digest, right) in [(digest.clone(), true), (digest.replace(|c: char| c.is_ascii_alphabetic(), "0"), false)] {
         let inputs = json!({ "version": format!("1.2.3@sha256:{digest}"), "mirror": server.url, "gate": false, "deliver": false });
-        let repo = TestRepo::with(&[(".gitlab-ci.yml", &pipeline(&inputs)), ("templates/codeforge/template.yml", &component()), (".gitignore", "/.gitlab-ci-local/\n")]);
+        let repo = TestRepo::with(&[
+            (".gitlab-ci.yml", &pipeline(&inputs)),
+            ("templates/codeforge/template.yml", &component()),
+            (".gitignore", "/.gitlab-ci-local/\n"),
+        ]);
         repo.git(&["remote", "add", "origin", "https://gitlab.com/acme/widgets.git"]);
         let output = run(&repo, &[("CI_PIPELINE_SOURCE", "schedule")], None);
         assert_eq!(output.status.success(), right, "{}", spoken(&output));
@@ -159,7 +186,13 @@ async fn project(sandbox: &str, server: &ModelServer) -> ForgeServer {
 }
 
 /// Runs the project's pipeline on a branch.
-fn run_at(forge: &ForgeServer, branch: &str, source: &str, containers: bool, more: &[(&str, &str)]) -> (TestRepo, Output) {
+fn run_at(
+    forge: &ForgeServer,
+    branch: &str,
+    source: &str,
+    containers: bool,
+    more: &[(&str, &str)],
+) -> (TestRepo, Output) {
     let clone = forge.clone_of();
     clone.git(&["checkout", "--quiet", "-B", branch, &format!("refs/remotes/origin/{branch}")]);
     clone.git(&["remote", "set-url", "origin", "https://gitlab.com/acme/widgets.git"]);
@@ -193,7 +226,12 @@ async fn a_schedule_on_a_protected_branch_delivers() {
         let (_, output) = run_at(&forge, "main", "schedule", containers, &protected);
         assert!(output.status.success(), "{}", spoken(&output));
         assert_eq!(jobs(&output), ["PASS codeforge-agent", "PASS codeforge-deliver", "PASS codeforge-gate"]);
-        assert_eq!(forge.file("codeforge/mend-schedule", "app.txt").as_deref(), Some("mended\n"), "{}", spoken(&output));
+        assert_eq!(
+            forge.file("codeforge/mend-schedule", "app.txt").as_deref(),
+            Some("mended\n"),
+            "{}",
+            spoken(&output)
+        );
         assert_eq!(forge.memory().changes.len(), 1);
         assert!(!spoken(&output).contains(TOKEN));
     }
