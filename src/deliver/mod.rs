@@ -11,6 +11,9 @@ use crate::model::plan::Plan;
 use crate::{template, text};
 use serde_json::Value;
 
+/// Who commits where nobody else is configured: name and address.
+pub const AUTHOR: (&str, &str) = ("CodeForge", "codeforge@localhost");
+
 /// What a delivery is made from, beside the plan.
 pub struct Facts<'a> {
     /// The run.
@@ -62,7 +65,7 @@ pub fn compose(plan: &Plan, facts: &Facts<'_>) -> Result<Delivery, String> {
         branch: Some(branch),
         title: one_line(&title),
         body: text::clean(&body),
-        author: ("CodeForge".into(), "codeforge@localhost".into()),
+        author: plan.deliver.author.clone().unwrap_or_else(|| (AUTHOR.0.to_owned(), AUTHOR.1.to_owned())),
         time_s: facts.started_ms.div_euclid(1000),
         protected_paths: plan.protected_paths.clone(),
     })

@@ -42,6 +42,8 @@ pub struct Publication<'a> {
     pub body: &'a str,
     /// The comment, where there is to be one; for `comment`, `body` otherwise.
     pub comment: Option<&'a str>,
+    /// What the comment remembers: one hidden line of ours, laid beside the words and never found in them.
+    pub memory: Option<&'a str>,
     /// What it is found again by: from the trigger, the same on every attempt.
     pub key: &'a str,
     /// Whether a change begins as a draft.
@@ -54,6 +56,8 @@ pub struct Publication<'a> {
     pub target: Option<&'a str>,
     /// What names of our branches begin with (`codeforge/`).
     pub prefix: &'a str,
+    /// How many open changes of our branches there may be; `None`: any number.
+    pub most_open: Option<u32>,
     /// Values that must not leave.
     pub secrets: &'a [String],
     /// Hosts, beside the forge's own, that links in our text may lead to.
@@ -131,6 +135,7 @@ impl Work<'_> {
             ("commit message", p.delivery.body.as_str()),
             ("branch's name", p.delivery.branch.as_deref().unwrap_or_default()),
             ("comment", p.comment.unwrap_or_default()),
+            ("comment's memory", p.memory.unwrap_or_default()),
         ];
         for finding in p.findings {
             said.push(("finding's text", &finding.what));
@@ -384,6 +389,7 @@ impl Work<'_> {
         if target == branch {
             return Err(PublishError::Misuse(format!("nothing was pushed: `{branch}` cannot be proposed to itself")));
         }
+        self.room_for(branch).await?;
         let (commit, fresh) = match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => return Ok(self.left_closed(&info)),
             Pushed::At { commit, fresh } => (commit, fresh),
@@ -420,6 +426,20 @@ impl Work<'_> {
             number: Some(info.change.number),
             told,
         })
+    }
+
+    /// Refuses another open change where there are as many as there may be. One that is there may always be updated.
+    async fn room_for(&self, branch: &str) -> Result<(), PublishError> {
+        let Some(most) = self.publication.most_open else { return Ok(()) };
+        let open = self.forge.open_branches(self.publication.prefix).await?;
+        if open.iter().any(|there| there == branch) || open.len() < most as usize {
+            return Ok(());
+        }
+        Err(PublishError::Refused(format!(
+            "nothing was pushed: {} changes of ours are open, and `delivery.open_changes_limit` allows {most}; merge or \
+             close some, then run again",
+            open.len()
+        )))
     }
 
     fn left_closed(&self, info: &ChangeInfo) -> Published {
@@ -532,8 +552,10 @@ impl Work<'_> {
 
     async fn stick(&self, thread: Thread, body: &str) -> Result<Option<String>, PublishError> {
         let most = self.forge.capabilities().comment_chars;
-        let body = bounded(&self.markdown(body), most.saturating_sub(400));
-        let stuck = self.forge.stick(&Sticky { thread, key: self.publication.key, body: &body }).await?;
+        let memory = self.publication.memory;
+        let room = most.saturating_sub(800 + memory.map_or(0, |memory| memory.chars().count()));
+        let body = bounded(&self.markdown(body), room);
+        let stuck = self.forge.stick(&Sticky { thread, key: self.publication.key, body: &body, memory }).await?;
         Ok(stuck.comment.url)
     }
 

@@ -348,6 +348,12 @@ pub struct DeliverSpec {
     /// Who is asked to review it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reviewers: Vec<String>,
+    /// Who commits: name and address; `None`: CodeForge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<(String, String)>,
+    /// How many open changes of ours there may be; `None`: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_open: Option<u32>,
 }
 
 fn yes() -> bool {

@@ -463,7 +463,18 @@ impl Compiler<'_> {
             draft: own.draft.or(config_draft).unwrap_or(true),
             labels: own.labels.as_slice().to_vec(),
             reviewers: own.reviewers.as_slice().to_vec(),
+            author: self.author(),
+            most_open: self.library.config.delivery.as_ref().and_then(|delivery| delivery.open_changes_limit),
         }
+    }
+
+    /// The configured account that commits, as git can write it.
+    fn author(&self) -> Option<(String, String)> {
+        let bot = self.library.config.forge.as_ref()?.bot.as_ref()?;
+        let plain = |text: &str| text.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).collect::<String>();
+        let name = plain(&bot.name).trim().to_owned();
+        let email = bot.email.as_deref().map(|email| plain(email).trim().to_owned()).filter(|email| !email.is_empty());
+        (!name.is_empty()).then(|| (name, email.unwrap_or_else(|| crate::deliver::AUTHOR.1.to_owned())))
     }
 
     /// The gates that steps name and the policy requires. One that is not defined stands in the way, unless it is

@@ -91,7 +91,7 @@ impl Scope {
     }
 
     /// Puts it into an event as templates see it: `event.change.files` (a list of paths), `.coverage` and `.diff` (text),
-    /// `.since` (the commit that the difference starts from) and `.earlier` (text: what was found before; null where
+    /// `.since` (the commit that was looked at last, from which the difference starts; null: it is the whole change) and `.earlier` (text: what was found before; null where
     /// nothing was).
     pub fn lay_on(&self, event: &mut Value, since: Option<&str>, earlier: &[Finding]) {
         if !event.is_object() {

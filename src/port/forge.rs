@@ -8,6 +8,7 @@ use crate::model::event::Change;
 use crate::model::forge::{Access, CheckState, ForgeKind, TokenRights};
 use async_trait::async_trait;
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Where a forge is, and as whom it is spoken to.
@@ -131,6 +132,8 @@ pub struct Sticky<'a> {
     pub key: &'a str,
     /// Its text, without the marker.
     pub body: &'a str,
+    /// What it remembers: one hidden line, that stands between the marker and the text.
+    pub memory: Option<&'a str>,
 }
 
 /// What became of a comment.
@@ -279,6 +282,12 @@ pub trait Changes {
     /// [`ForgeError`].
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError>;
 
+    /// The branches of this very repository that an open change is made from and that begin with `prefix`.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn open_branches(&self, prefix: &str) -> Result<Vec<String>, ForgeError>;
+
     /// Opens a change, or finds the open one of the same branch. What could not be set (labels, reviewers, draft) is
     /// told beside it.
     ///
@@ -314,6 +323,13 @@ pub trait Comments {
     /// # Errors
     /// [`ForgeError`].
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError>;
+
+    /// What our own comments of these keys remember, by key. As with [`Self::stick`] only our account and our mark count,
+    /// and where there is a key the signature over the memory.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError>;
 
     /// Reacts to a comment with `eyes`, `+1`, `-1`, `rocket`, `confused`.
     ///

@@ -130,6 +130,8 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
             draft: true,
             labels: vec![],
             reviewers: vec![],
+            author: None,
+            most_open: None,
         },
         max_parallel: 4,
         protected_paths: vec![],

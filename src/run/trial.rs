@@ -110,6 +110,8 @@ pub fn plan(steps: Vec<PlanStep>) -> Plan {
             draft: true,
             labels: vec![],
             reviewers: vec![],
+            author: None,
+            most_open: None,
         },
         max_parallel: 8,
         protected_paths: vec![],

@@ -45,6 +45,33 @@ pub fn is_marked(text: &str, key: &str, place: &str, secret: Option<&str>) -> bo
     }
 }
 
+/// What a text remembers, as it stands right below its mark; signed where there is a secret. `memory` is one hidden line.
+pub fn remembering(memory: &str, key: &str, place: &str, secret: Option<&str>) -> String {
+    match secret {
+        None => memory.to_owned(),
+        Some(_) => format!("{memory}\n{}", marker(&memory_key(memory, key), place, secret)),
+    }
+}
+
+/// What a text remembers; `None` where it is not the one of `key` in `place`, remembers nothing, or is signed for other
+/// words than these. Only the line below the mark counts, wherever else in the text one stands.
+pub fn remembered<'a>(text: &'a str, key: &str, place: &str, secret: Option<&str>) -> Option<&'a str> {
+    if !is_marked(text, key, place, secret) {
+        return None;
+    }
+    let mut lines = text.lines();
+    let memory = lines.nth(1)?.trim_end();
+    let hidden = memory.starts_with("<!-- ") && memory.ends_with(" -->");
+    let signed =
+        secret.is_none() || lines.next().is_some_and(|line| is_marked(line, &memory_key(memory, key), place, secret));
+    (hidden && signed).then_some(memory)
+}
+
+fn memory_key(memory: &str, key: &str) -> String {
+    use sha2::Digest;
+    format!("{key}/memory/{}", hex(&Sha256::digest(memory.as_bytes())))
+}
+
 /// A key of letters, digits and `._:/-`: it cannot end the mark.
 fn plain(key: &str) -> String {
     key.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/-".contains(c) { c } else { '-' }).collect()
@@ -89,6 +116,20 @@ mod tests {
         assert!(is_marked(&format!("{mark}\ntext"), "a --> b", PLACE, None));
         assert!(!is_marked(&format!("text\n{mark}"), "a --> b", PLACE, None), "only the first line is a mark");
         assert!(!is_marked("<!-- codeforge:other -->", "a", PLACE, None));
+    }
+
+    #[test]
+    fn only_what_stands_below_the_mark_is_remembered_and_a_signature_holds_it() {
+        let memory = "<!-- codeforge:memory {} -->";
+        for secret in [None, Some("secret")] {
+            let mark = marker("review", PLACE, secret);
+            let text = format!("{mark}\n{}\nwords", remembering(memory, "review", PLACE, secret));
+            assert_eq!(remembered(&text.replace('\n', "\r\n"), "review", PLACE, secret), Some(memory));
+            assert_eq!(remembered(&text, "other", PLACE, secret), None);
+            let forged = text.replace("{}", "{\"spent\":0}");
+            assert_eq!(remembered(&forged, "review", PLACE, secret).is_some(), secret.is_none());
+            assert_eq!(remembered(&format!("{mark}\nwords\n{memory}"), "review", PLACE, secret), None);
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// Our mark in what we write to a forge: a comment that holds it is none of a person's.
 pub const MARK: &str = "<!-- codeforge";
+/// The task of the command `fix` on a change where nobody says more: what was found lies beside it.
+pub const REPAIR: &str = "Repair what reviews of this change found.";
 
 /// What is known beside the event.
 #[derive(Debug, Clone, Copy)]
@@ -271,6 +273,11 @@ fn start(
     }
     let asks = |task: &InputDoc| task.required && task.kind == InputType::String;
     if takes.get("task").is_some_and(asks) && !inputs.contains_key("task") {
+        let repairs = command.as_ref().is_some_and(|command| command.name == "fix") && event.change.is_some();
+        if repairs {
+            inputs.insert("task".to_owned(), REPAIR.to_owned());
+            return Decision::Run(Box::new(Start { workflow: workflow.name.clone(), inputs, command, access }));
+        }
         let about = match (&event.issue, &event.change) {
             (Some(issue), _) => Some((&issue.title, &issue.body)),
             (None, Some(change)) => Some((&change.title, &change.body)),

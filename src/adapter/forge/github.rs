@@ -408,6 +408,13 @@ impl Changes for Github {
         Ok(pulls.into_iter().map(ChangeInfo::from).filter(same).collect())
     }
 
+    async fn open_branches(&self, prefix: &str) -> Result<Vec<String>, ForgeError> {
+        let url = self.url(&["pulls"], &[("state", "open"), ("per_page", "100")])?;
+        let pulls: Vec<Pull> = self.http.all(reading(url, "counting the open pull requests", READ_CHANGES)).await?;
+        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
+        Ok(pulls.into_iter().map(ChangeInfo::from).filter(ours).map(|info| info.change.head.branch).collect())
+    }
+
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
         let url = self.url(&["pulls", &number.to_string(), "files"], &[("per_page", "100")])?;
         let files: Vec<FileWire> = self.http.all(reading(url, "reading the change's files", READ_CHANGES)).await?;
@@ -515,7 +522,7 @@ impl Comments for Github {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let body = self.marks.under(sticky.thread, sticky.key, sticky.body);
+        let body = self.marks.sticky(sticky);
         let number = number_of(sticky.thread);
         let (doing, needs) = ("writing the comment", writes(sticky.thread));
         let make = || async {
@@ -531,6 +538,12 @@ impl Comments for Github {
         let asked = self.write(Method::PATCH, &parts, json!({ "body": body }), doing, needs, Kind::Again).await;
         asked.map_err(Failed::into_inner)?;
         Ok(Stuck { comment: CommentInfo { body, ..comment }, created: false, updated: true })
+    }
+
+    async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
+        let own = self.own().await?;
+        self.marks.can_know(own)?;
+        Ok(self.marks.memories(own, thread, keys, &self.comments(thread).await?))
     }
 
     async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {

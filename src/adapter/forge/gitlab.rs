@@ -411,6 +411,15 @@ impl Changes for Gitlab {
         Ok(merges.into_iter().map(|merge| self.info(merge, project)).filter(same).collect())
     }
 
+    async fn open_branches(&self, prefix: &str) -> Result<Vec<String>, ForgeError> {
+        let url = self.url(&["merge_requests"], &[("state", "opened"), ("per_page", "100")])?;
+        let merges: Vec<Merge> = self.http.all(reading(url, "counting the open merge requests")).await?;
+        let project = self.project().await?;
+        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
+        let infos = merges.into_iter().map(|merge| self.info(merge, project)).filter(ours);
+        Ok(infos.map(|info| info.change.head.branch).collect())
+    }
+
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
         let files = self.files(number).await?;
         Ok(files
@@ -500,7 +509,7 @@ impl Comments for Gitlab {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let body = self.marks.under(sticky.thread, sticky.key, sticky.body);
+        let body = self.marks.sticky(sticky);
         let (word, number) = at(sticky.thread);
         let doing = "writing the comment";
         let make = || async {
@@ -516,6 +525,12 @@ impl Comments for Gitlab {
         let asked = self.write(Method::PUT, &parts, json!({ "body": body }), doing, Kind::Again).await;
         asked.map_err(Failed::into_inner)?;
         Ok(Stuck { comment: CommentInfo { body, ..comment }, created: false, updated: true })
+    }
+
+    async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
+        let own = self.own().await?;
+        self.marks.can_know(own)?;
+        Ok(self.marks.memories(own, thread, keys, &self.comments(thread).await?))
     }
 
     async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {

@@ -11,9 +11,10 @@ mod remote;
 
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
-use crate::port::forge::{Forge, ForgeAt, ForgeError, Thread};
+use crate::port::forge::{CommentInfo, Forge, ForgeAt, ForgeError, Sticky, Thread};
 use crate::text;
 use secrecy::ExposeSecret;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +110,31 @@ impl Marks {
     /// A text under its mark.
     fn under(&self, thread: Thread, key: &str, body: &str) -> String {
         format!("{}\n{body}", text::marker(key, &self.place(thread), self.secret.as_deref()))
+    }
+
+    /// A comment that there is one of.
+    fn sticky(&self, sticky: &Sticky<'_>) -> String {
+        let Some(memory) = sticky.memory else { return self.under(sticky.thread, sticky.key, sticky.body) };
+        let memory = text::remembering(memory, sticky.key, &self.place(sticky.thread), self.secret.as_deref());
+        self.under(sticky.thread, sticky.key, &format!("{memory}\n\n{}", sticky.body))
+    }
+
+    /// What comments of ours remember, by key.
+    fn memories(
+        &self,
+        own: Option<&str>,
+        thread: Thread,
+        keys: &[&str],
+        comments: &[CommentInfo],
+    ) -> BTreeMap<String, String> {
+        let place = self.place(thread);
+        let of = |key: &&str| {
+            let ours = |it: &&CommentInfo| self.is((own, it.author.as_deref()), thread, key, &it.body);
+            let comment = comments.iter().find(ours)?;
+            let memory = text::remembered(&comment.body, key, &place, self.secret.as_deref())?;
+            Some(((*key).to_owned(), memory.to_owned()))
+        };
+        keys.iter().filter_map(of).collect()
     }
 
     /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.

@@ -1,7 +1,7 @@
 //! Everything in one job: what matches is run, one after the other; the worst ending is the job's.
 
+use super::earlier::{self, Seen};
 use super::outputs::{Outputs, Reports};
-use super::trusted::Difference;
 use super::{Ci, Done, Told, asking, blocking, phases, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::state::State;
@@ -14,9 +14,9 @@ use crate::model::diagnostic::Severity;
 use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::id::{RunId, short_hash};
-use crate::model::plan::{Plan, StepKind};
+use crate::model::plan::Plan;
 use crate::model::recording::RunOptions;
-use crate::plan::{self, scope};
+use crate::plan;
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
 use crate::report::{self, ci as reports, ci::log::Reader};
@@ -142,13 +142,13 @@ pub(super) fn badness(ending: Ending) -> u8 {
 ///
 /// # Errors
 /// All that is wrong with it is shown; exit code 2.
-pub async fn planned(
+pub(super) async fn planned(
     ci: &Ci,
     start: &Start,
     head: &str,
     request: plan::Request,
     cx: &Context<'_>,
-) -> Result<(Plan, Event, Option<Difference>), CliError> {
+) -> Result<(Plan, Event, Seen), CliError> {
     let mut event = ci.job.event.clone();
     event.command = start.command.clone();
     let request = plan::Request {
@@ -171,16 +171,24 @@ pub async fn planned(
         CliError::usage(format!("workflow `{}` cannot run as it stands", start.workflow))
     })?;
     prefix_branch(&mut plan, &ci.settings.branch_prefix);
-    let mut difference = None;
+    // The same words in the same place, whoever wrote them: ours.
+    let stock = plan.inputs.get("task").and_then(|task| task.as_str()) == Some(trigger::REPAIR);
+    if stock {
+        plan.trusted_inputs.push("task".to_owned());
+    }
+    let mut seen = Seen::default();
     // Who runs no agent shows none anything.
     let runs = !request.allow_unpriced;
-    if runs && shows_change(&plan) {
-        difference = ci.commits.change(&ci.job, head, &ci.trusted).await?;
-        if let Some(difference) = &difference {
-            let scope = scope::scope(&difference.changes, scope::ROOM);
-            let since = Some(difference.from.as_str()).filter(|from| !from.is_empty());
-            scope.lay_on(&mut plan.event, since, &[]);
+    if runs {
+        seen = earlier::see(ci, &plan, head, cx).await?;
+        if stock && seen.earlier.findings.is_empty() {
+            return Err(CliError::usage(format!(
+                "`{}` was given no words, and no review of this change is known that found something",
+                plan.workflow
+            ))
+            .hint(format!("say what to do: `{} {} WORDS`", ci.settings.phrase, plan.workflow)));
         }
+        seen.lay_on(&mut plan);
     }
     let policy = serde_json::to_vec(&plan.policy).unwrap_or_default();
     say(
@@ -193,18 +201,7 @@ pub async fn planned(
             short_hash(&policy, 16)
         ),
     );
-    Ok((plan, event, difference))
-}
-
-/// Whether an agent is shown what the change changed: that takes history.
-fn shows_change(plan: &Plan) -> bool {
-    let named = |text: &str| {
-        ["change.diff", "change.files", "change.coverage", "change.since"].iter().any(|it| text.contains(it))
-    };
-    plan.steps.values().any(|step| match &step.kind {
-        StepKind::Agent(spec) => named(&spec.prompt) || named(&spec.system_template),
-        StepKind::Run { command } => command.contains("EVENT_CHANGE_DIFF") || command.contains("EVENT_CHANGE_FILES"),
-    })
+    Ok((plan, event, seen))
 }
 
 /// Our branches begin with the operator's prefix.
@@ -295,7 +292,7 @@ async fn one(
         memory: kept.memory.clone(),
         ..plan::Request::default()
     };
-    let (mut plan, event, difference) = planned(ci, start, head, request, cx).await?;
+    let (mut plan, event, seen) = planned(ci, start, head, request, cx).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
     }
@@ -325,7 +322,6 @@ async fn one(
     let options =
         RunOptions { driver: ci.settings.sandbox, deliver: ci.settings.delivery, budget_usd: ci.settings.max_cost_usd };
     engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
-    let task = plan.inputs.get("task").and_then(|task| task.as_str()).map(str::to_owned);
     let outcome = engine.start(id, plan, base, stop).await.map_err(running::engine_error)?;
     let mut account = crate::run::account(&outcome.state);
     let rows = engine.store.rows(&account.run).await?;
@@ -341,18 +337,15 @@ async fn one(
         (false, Some(ending)) => ending,
         (false, None) => Ending::Failed,
     };
-    let found = findings(ci, &outcome, head, difference.as_ref());
+    let found = findings(ci, &outcome, head, &seen);
     let here = parts.is_none();
     if let Some(parts) = parts {
         let extras = Extras { head: event.change.as_ref().map(|_| head.to_owned()), findings: found.clone() };
         parts.push(engine.part(&outcome.state, extras).await.map_err(running::engine_error)?);
     }
-    let facts = reports::Facts {
-        head: Some(head.to_owned()),
-        run_url: ci.job.run_url.clone(),
-        phrase: ci.settings.phrase.clone(),
-        ..reports::Facts::of(&event, task.as_deref())
-    };
+    // Who delivers an artifact asks the forge again what was there before.
+    let found = seen.standing(found, account.ending, wanted);
+    let facts = seen.facts(ci, &outcome.state.plan, &event, head, &account);
     let order = publish::Order {
         wanted,
         state: &outcome.state,
@@ -361,6 +354,7 @@ async fn one(
         event: &event,
         findings: &found,
         facts: &facts,
+        seen: &seen,
     };
     // What the run made and what became of it are two things: reports are written in either case.
     let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };
@@ -387,14 +381,14 @@ async fn one(
 }
 
 /// What reviewers found, with the places that it is known by again.
-fn findings(ci: &Ci, outcome: &Outcome, head: &str, difference: Option<&Difference>) -> Vec<Finding> {
+fn findings(ci: &Ci, outcome: &Outcome, head: &str, seen: &Seen) -> Vec<Finding> {
     let steps = outcome.state.plan.steps.keys().zip(&outcome.state.steps);
     let outputs: Vec<_> = steps.filter_map(|(id, step)| Some((id, step.output.as_ref()?))).collect();
     let text = |path: &str| -> Option<String> {
         let bytes = ci.commits.checkout.file(head, path, LARGEST).ok()??;
         String::from_utf8(bytes).ok()
     };
-    let renamed = difference.map(|it| scope::renamed(&it.changes)).unwrap_or_default();
+    let renamed = seen.renamed();
     reports::findings(outputs, &reports::findings::Tree { text: &text, renamed: &renamed })
 }
 

@@ -4,6 +4,7 @@
 //! Each finds out by itself what is to happen: event, trusted configuration, trigger, plan. The artifact is a file that
 //! anybody in between could have written.
 
+use super::earlier::{self, Seen};
 use super::one_step::{self, Sums, badness, planned};
 use super::outputs::Outputs;
 use super::settings::Phase;
@@ -17,6 +18,7 @@ use crate::model::artifact::{Taken, Word};
 use crate::model::ci::Home;
 use crate::model::delivery::Delivered;
 use crate::model::event::Event;
+use crate::model::finding::Finding;
 use crate::model::id::TreeId;
 use crate::model::journal::{GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan, StepKind};
@@ -209,7 +211,8 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     if !warnings.is_empty() {
         summary.push_str(&format!("\n**The change weakens its own checks**\n\n{warnings}"));
     }
-    ci.reports.summary(&summary)?;
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
+    ci.reports.summary(&text::redact(&summary, &secrets))?;
     Ok(Done::Ended(ending))
 }
 
@@ -229,17 +232,24 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         both::ready(&order(ci, plan, taken, &words, &head), &engine).await?;
     }
     unmoved(ci, &head, &matches).await?;
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     let mut ending = Ending::Done;
     let mut sums = Sums::default();
     for Match { taken, plan, event, .. } in &matches {
         let order = order(ci, plan, taken, &words, &head);
         let mut outputs = Outputs::default();
-        let facts = reports::Facts {
-            head: Some(head.clone()),
-            run_url: ci.job.run_url.clone(),
-            phrase: ci.settings.phrase.clone(),
-            ..reports::Facts::of(event, plan.inputs.get("task").and_then(|task| task.as_str()))
+        // What was there before is asked of the forge here, whatever the agent's job was told.
+        let seen = match earlier::see(ci, plan, &head, cx).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                say(cx, &format!("note: what of earlier findings is resolved cannot be told: {error}"));
+                Seen::default()
+            }
         };
+        let found = seen.standing(sound(&taken.part.findings), Some(taken.part.ending), plan.deliver.kind);
+        let found = earlier::redacted(found, &secrets);
+        let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
+        let words_of = Words { event, facts: &facts, found: &found, seen: &seen };
         // Where there is a forge a branch goes there: here it would go with the job.
         let here = match plan.deliver.kind {
             DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal => true,
@@ -249,7 +259,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         let done = if here {
             both::deliver(&order, &engine, cx).await?
         } else {
-            to_forge(ci, &order, event, &facts, &engine, cx).await?
+            to_forge(ci, &order, &words_of, &engine, cx).await?
         };
         say(cx, done.render().trim_end());
         outputs.set("run-id", taken.part.run.as_str());
@@ -260,12 +270,13 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
             outputs.set("patch-file", patch.clone());
         }
         let said = taken.part.comment.clone().unwrap_or_else(|| taken.part.reason.clone());
-        outputs.set("final-message", text::invisible(&text::clean(&said)));
+        outputs.set("final-message", text::redact(&text::invisible(&text::clean(&said)), &secrets));
         told.outputs = outputs;
         sums.add(&taken.part.account);
         let mut account = judged(plan, taken, &words, &head);
         account.delivered = Some(done.delivered);
-        ci.reports.summary(&reports::summary(&account, &taken.part.findings, &facts, reports::SUMMARY_CAP))?;
+        let summary = reports::summary(&account, &found, &facts, reports::SUMMARY_CAP);
+        ci.reports.summary(&text::redact(&summary, &secrets))?;
         // What the agent's job says of its run can only make this one worse.
         if badness(taken.part.ending) > badness(ending) {
             ending = taken.part.ending;
@@ -273,6 +284,20 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     }
     sums.set(&mut told.outputs);
     Ok(Done::Ended(ending))
+}
+
+/// What is said of a run when it is delivered.
+struct Words<'a> {
+    event: &'a Event,
+    facts: &'a reports::Facts,
+    found: &'a [Finding],
+    seen: &'a Seen,
+}
+
+/// The findings of an artifact that are of the right shape: one that is not would be remembered as nothing.
+fn sound(findings: &[Finding]) -> Vec<Finding> {
+    let is = |it: &&Finding| it.fingerprint.len() == 16 && it.fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
+    findings.iter().filter(is).cloned().collect()
 }
 
 /// The artifact's account with what is known better here: whose run it was, and what the gates said.
@@ -357,8 +382,7 @@ async fn unmoved(ci: &Ci, head: &str, matches: &[Match]) -> Result<(), CliError>
 async fn to_forge(
     ci: &Ci,
     order: &Order<'_>,
-    event: &Event,
-    facts: &reports::Facts,
+    words: &Words<'_>,
     engine: &Engine,
     cx: &Context<'_>,
 ) -> Result<both::Done, CliError> {
@@ -376,9 +400,10 @@ async fn to_forge(
         delivery: &delivery,
         base: &ready.base,
         account: &account,
-        event,
-        findings: &taken.part.findings,
-        facts,
+        event: words.event,
+        findings: words.found,
+        facts: words.facts,
+        seen: words.seen,
     };
     let published = publish::send(ci, &sending, engine, cx).await?;
     let (branch, commit, changes) = (published.branch.clone(), published.commit.clone(), ready.changes);

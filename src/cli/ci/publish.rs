@@ -1,5 +1,6 @@
 //! Handing over through the forge, after the run: the run itself ends in a change that is checked, and nothing more.
 
+use super::earlier::{self, Seen};
 use super::{Ci, say};
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -14,6 +15,7 @@ use crate::model::journal::{Base, Row, RowBody, Work};
 use crate::model::plan::{DeliverKind, Plan};
 use crate::report::ci as reports;
 use crate::run::State;
+use crate::text;
 use std::sync::Arc;
 
 /// The form that a run ends in where its delivery is the forge's: a change of files is made and checked as a patch,
@@ -35,6 +37,7 @@ pub(super) struct Order<'a> {
     pub event: &'a Event,
     pub findings: &'a [Finding],
     pub facts: &'a reports::Facts,
+    pub seen: &'a Seen,
 }
 
 /// Publishes what a run made. `None`: there was nothing to publish, or nowhere to.
@@ -90,6 +93,7 @@ pub(super) async fn publish(
         event: order.event,
         findings: order.findings,
         facts: order.facts,
+        seen: order.seen,
     };
     send(ci, &sending, engine, cx).await.map(Some)
 }
@@ -110,6 +114,8 @@ pub(super) struct Sending<'a> {
     pub findings: &'a [Finding],
     /// For what is said about it.
     pub facts: &'a reports::Facts,
+    /// For what is remembered.
+    pub seen: &'a Seen,
 }
 
 /// Sends a delivery to the forge, or writes its report.
@@ -122,7 +128,9 @@ pub(super) async fn send(
     engine: &Engine,
     cx: &Context<'_>,
 ) -> Result<Published, CliError> {
-    let Sending { plan, delivery, account, findings, facts, .. } = sending;
+    let Sending { plan, delivery, account, facts, .. } = sending;
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
+    let findings = &earlier::redacted(sending.findings.to_vec(), &secrets)[..];
     let wanted = plan.deliver.kind;
     let words = matches!(wanted, DeliverKind::Comment | DeliverKind::Review);
     if wanted == DeliverKind::Report {
@@ -130,8 +138,7 @@ pub(super) async fn send(
             Some(_) => delivery.body.clone(),
             None => reports::change_body(account, findings, facts, reports::REPORT_CAP),
         };
-        let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
-        let text = crate::text::redact(&format!("# {}\n\n{said}\n", delivery.title), &secrets);
+        let text = text::redact(&format!("# {}\n\n{said}\n", delivery.title), &secrets);
         let file = ci.reports.write("report.md", &text)?;
         let told = vec![format!("the report is {}", file.display())];
         return Ok(Published { told, ..Published::default() });
@@ -151,12 +158,15 @@ pub(super) async fn send(
         Some(_) => delivery.body.clone(),
         None => reports::change_body(account, findings, facts, reports::BODY_CAP),
     };
+    let body = text::redact(&body, &secrets);
     let sticky = || reports::sticky_comment(account, findings, facts, reports::BODY_CAP);
     let comment = match (words, &plan.deliver.body) {
         (true, None) => Some(sticky()),
         (true, Some(_)) => Some(delivery.body.clone()),
         (false, _) => None,
     };
+    let comment = comment.map(|comment| text::redact(&comment, &secrets));
+    let memory = (words && sending.event.change.is_some()).then(|| sending.seen.memory(account, findings, facts));
     // Words about a change are known again whatever was pushed meanwhile; a branch belongs to its trigger.
     let key = if words { plan.workflow.clone() } else { format!("{}/{}", plan.workflow, plan.key) };
     let publication = outgoing::Publication {
@@ -166,12 +176,14 @@ pub(super) async fn send(
         findings,
         body: &body,
         comment: comment.as_deref(),
+        memory: memory.as_deref(),
         key: &key,
         draft: plan.deliver.draft,
         labels: &plan.deliver.labels,
         reviewers: &plan.deliver.reviewers,
         target: None,
         prefix: &ci.settings.branch_prefix,
+        most_open: plan.deliver.most_open,
         secrets: &engine.secrets,
         hosts: &[],
     };

@@ -249,7 +249,11 @@ impl Commits {
         tip.ok_or_else(|| CliError::new(Ending::Unavailable, format!("the branch `{branch}` cannot be read")))
     }
 
-    async fn difference(&self, from: String, head: &str) -> Result<Difference, CliError> {
+    /// The difference between a commit that is here and the head.
+    ///
+    /// # Errors
+    /// The head cannot be had.
+    pub async fn difference(&self, from: String, head: &str) -> Result<Difference, CliError> {
         self.head(head).await?;
         let checkout = Arc::clone(&self.checkout);
         let head = head.to_owned();

@@ -95,6 +95,8 @@ impl Trial {
                 draft: true,
                 labels: vec![],
                 reviewers: vec![],
+                author: None,
+                most_open: None,
             },
             max_parallel: 4,
             protected_paths: vec![],

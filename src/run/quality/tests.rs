@@ -120,6 +120,8 @@ fn plan(step: PlanStep) -> Plan {
             draft: true,
             labels: vec![],
             reviewers: vec![],
+            author: None,
+            most_open: None,
         },
         max_parallel: 4,
         protected_paths: vec![],

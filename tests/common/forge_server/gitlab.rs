@@ -47,12 +47,14 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         ("GET", ["merge_requests"]) => {
             let branch = call.asked("source_branch");
+            let opened = call.asked("state") == Some("opened");
             let found: Vec<FakeChange> = inner
                 .memory()
                 .changes
                 .iter()
                 .rev()
                 .filter(|change| branch.is_none_or(|branch| change.head == branch))
+                .filter(|change| !opened || change.state == "open")
                 .cloned()
                 .collect();
             (200, found.iter().map(|change| merge(inner, change)).collect())
