@@ -952,13 +952,10 @@ async fn a_laptop_proposes_its_change_and_the_token_is_nowhere() {
                 assert!(!has(&of("cmdline")), "{kind:?}: on a command line");
                 // Only the process that was given it has it; no child of it does.
                 let name = process.file_name().to_string_lossy().into_owned();
-                // (Other tests' processes have it, too.)
-                if name.parse().is_ok_and(|process| descends(process, id)) {
-                    assert!(
-                        !has(&of("environ")),
-                        "{kind:?}: in the environment of {name} {}",
-                        String::from_utf8_lossy(&of("cmdline"))
-                    );
+                // Other tests' processes have it, too; and one that is not yet another program has its parent's.
+                let begun = of("cmdline") != std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+                if begun && name.parse().is_ok_and(|process| descends(process, id)) {
+                    assert!(!has(&of("environ")), "{kind:?}: in the environment of {name}");
                 }
             }
             seen += 1;
@@ -974,7 +971,10 @@ async fn a_laptop_proposes_its_change_and_the_token_is_nowhere() {
         assert_eq!((changes.len(), changes[0].draft), (1, false), "{said}");
         assert_eq!(changes[0].title, "Mend the tail, @ ann");
         let body = &changes[0].body;
-        assert!(body.contains("## What was asked") && body.contains("> Mend the tail, @&#8203;ann"), "{body}");
+        assert!(
+            body.contains("## What was asked") && body.contains("> Mend the tail, ") && !body.contains("@ann"),
+            "{body}"
+        );
         assert!(body.contains("## Evidence") && body.contains("`src/a.txt`"), "{body}");
         assert_eq!(server.file(&changes[0].head, "src/a.txt").unwrap(), "mended\n");
         // What the laptop had committed and not pushed goes along: the change stands on it.
@@ -1088,7 +1088,8 @@ async fn a_review_from_a_laptop_has_its_findings_and_no_secret() {
         .arg(file.path());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", spoken(&output));
-    let (remarks, comments) = (server.memory().remarks.clone(), server.memory().comments.clone());
+    let remarks = server.memory().remarks.clone();
+    let comments = server.memory().comments.clone();
     assert_eq!((remarks.len(), comments.len()), (2, 1), "{}", spoken(&output));
     assert!(remarks.iter().any(|it| it.body.contains("Why is it shouting?")), "{remarks:?}");
     assert!(remarks.iter().all(|it| !it.body.contains(TOKEN)), "{remarks:?}");
