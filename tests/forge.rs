@@ -22,7 +22,7 @@ use codeforge::port::forge::{
 };
 use codeforge::port::repository::{OpenWorkspace, Repository, Workspace};
 use common::forge_server::{BOT, Fault, ForgeServer, TOKEN, holds, judge};
-use common::{TestRepo, spoken};
+use common::{ModelServer, Reply, Rule, TestRepo, spoken};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -901,6 +901,19 @@ async fn a_repository_without_drafts_gets_an_open_one() {
 const POLICY: &str = "name: open\nrules: [{ tool: \"*\", decision: allow }]\n";
 const WORKFLOW: &str = "name: write\npolicy: open\ninputs: { task: { type: string, required: true } }\nsteps:\n  write: { run: \"printf 'mended\\\\n' > src/a.txt\" }\ndeliver: { as: pull_request, draft: false }\n";
 
+/// Whether a process was started by another one, or by one that it started.
+fn descends(mut process: u32, from: u32) -> bool {
+    while process > 1 {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).and_then(|id| id.trim().parse().ok());
+        process = parent.unwrap_or(0);
+        if process == from {
+            return true;
+        }
+    }
+    false
+}
+
 /// A laptop: the remote `origin`, and a token in the environment.
 fn laptop(server: &ForgeServer, repo: &TestRepo, kind: ForgeKind) -> std::process::Command {
     let mut command = repo.codeforge(&["run", "write", "--sandbox", "none", "-i", "task=Mend the tail, @ann"]);
@@ -939,7 +952,9 @@ async fn a_laptop_proposes_its_change_and_the_token_is_nowhere() {
                 assert!(!has(&of("cmdline")), "{kind:?}: on a command line");
                 // Only the process that was given it has it; no child of it does.
                 let name = process.file_name().to_string_lossy().into_owned();
-                if name != id.to_string() && name.parse::<u32>().is_ok() {
+                // Other tests' processes have it, too; and one that is not yet another program has its parent's.
+                let begun = of("cmdline") != std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+                if begun && name.parse().is_ok_and(|process| descends(process, id)) {
                     assert!(!has(&of("environ")), "{kind:?}: in the environment of {name}");
                 }
             }
@@ -955,6 +970,12 @@ async fn a_laptop_proposes_its_change_and_the_token_is_nowhere() {
         let changes = server.memory().changes.clone();
         assert_eq!((changes.len(), changes[0].draft), (1, false), "{said}");
         assert_eq!(changes[0].title, "Mend the tail, @ ann");
+        let body = &changes[0].body;
+        assert!(
+            body.contains("## What was asked") && body.contains("> Mend the tail, ") && !body.contains("@ann"),
+            "{body}"
+        );
+        assert!(body.contains("## Evidence") && body.contains("`src/a.txt`"), "{body}");
         assert_eq!(server.file(&changes[0].head, "src/a.txt").unwrap(), "mended\n");
         // What the laptop had committed and not pushed goes along: the change stands on it.
         assert!(server.file(&changes[0].head, ".codeforge/workflows/write.yml").is_some());
@@ -1035,6 +1056,45 @@ async fn a_comment_goes_where_the_event_says() {
     let comments = server.memory().comments.clone();
     assert_eq!(comments.len(), 1, "{}", spoken(&output));
     assert!(comments[0].thread == "issue 3" && comments[0].body.ends_with("Looked, @&#8203;ann."), "{comments:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_from_a_laptop_has_its_findings_and_no_secret() {
+    const LOOK: &str = "name: write\npolicy: plan-readonly\ninputs: { task: { type: string, default: \"\" } }\nsteps:\n  look: { mode: reviewer, prompt: \"Look.\", output: { schema: review } }\ndeliver: review\n";
+    let server = ForgeServer::start(ForgeKind::Github).await;
+    let repo = server.clone_of();
+    repo.write(".codeforge/workflows/write.yml", LOOK);
+    repo.commit("a workflow");
+    let head = server.commit_by("ann", "topic", "main", &[("src/a.txt", Some("one\nTWO\nthree\n"))]);
+    let number = server.open("ann", "topic", "Please.");
+    let event = json!({ "kind": "pull_request", "change": { "number": number, "title": "t", "head": { "branch": "topic", "sha": head } } });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), event.to_string()).unwrap();
+    let finding =
+        |line: Value, what: &str| json!({ "file": "src/a.txt", "line": line, "severity": "high", "what": what });
+    let findings = [finding(json!(2), "Why is it shouting?"), finding(json!(3), &format!("It knows {TOKEN}."))];
+    let output = json!({ "approved": false, "summary": "So.", "findings": findings });
+    let reply = Reply::call("finish", json!({ "summary": "Looked.", "output": output }));
+    let model = ModelServer::start(vec![Rule::when().reply(reply)]).await;
+    let mut command = laptop(&server, &repo, ForgeKind::Github);
+    command
+        .env("CODEFORGE_FORGE_TOKEN", TOKEN)
+        .env("CODEFORGE_LLM_BASE_URL", model.url())
+        .env("CODEFORGE_LLM_API_KEY", "sk-test-0123456789")
+        .env("CODEFORGE_MODEL", "scripted-1")
+        .env("CODEFORGE_LLM_PRICE_INPUT", "1")
+        .env("CODEFORGE_LLM_PRICE_OUTPUT", "1")
+        .arg("--event")
+        .arg(file.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", spoken(&output));
+    let remarks = server.memory().remarks.clone();
+    let comments = server.memory().comments.clone();
+    assert_eq!((remarks.len(), comments.len()), (2, 1), "{}", spoken(&output));
+    assert!(remarks.iter().any(|it| it.body.contains("Why is it shouting?")), "{remarks:?}");
+    assert!(remarks.iter().all(|it| !it.body.contains(TOKEN)), "{remarks:?}");
+    let body = &comments[0].body;
+    assert!(body.contains("2 findings") && body.contains("It knows") && !body.contains(TOKEN), "{body}");
 }
 
 #[test]

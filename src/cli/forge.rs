@@ -2,13 +2,21 @@
 
 use super::Context;
 use super::error::CliError;
-use crate::engine::{Outgoing, Outlet};
-use crate::model::account::Ending;
+use crate::engine::{Outgoing, Outlet, Told, Wording, Words};
+use crate::model::account::{Ending, StepStatus};
+use crate::model::delivery::Delivered;
+use crate::model::event::Event;
+use crate::model::finding::Finding;
 use crate::model::forge::ForgeKind;
+use crate::model::plan::DeliverKind;
 use crate::port::forge::{ForgeAt, ForgeError};
 use crate::port::repository::Repository;
 use crate::port::world::World;
+use crate::report::ci as reports;
+use crate::text;
 use secrecy::SecretString;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What names of our branches begin with, unless `CODEFORGE_BRANCH_PREFIX` says otherwise.
@@ -27,8 +35,62 @@ pub(super) async fn outlet(repository: &dyn Repository, cx: &Context<'_>) -> Res
         target: given(cx.world, "CODEFORGE_BASE_BRANCH"),
         hosts: Vec::new(),
         push_branches: false,
-        wording: None,
+        wording: Some(wording(repository, cx)),
     })))
+}
+
+/// The longest file that findings are looked up in.
+const LARGEST: usize = 1024 * 1024;
+
+/// The words of what a run here publishes: the evidence of a change, what a review found. No secret of this process is
+/// in them.
+fn wording(repository: &dyn Repository, cx: &Context<'_>) -> Wording {
+    let checkout = cx.world.checkout(repository.root()).ok();
+    let secrets = cx.world.secrets();
+    Arc::new(move |told: &Told<'_>| {
+        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+        let Told { context, delivery, changes, .. } = *told;
+        let mut account = told.account.clone();
+        // The run ends with this.
+        let failed = account.steps.iter().any(|step| step.status == StepStatus::Failed);
+        account.ending.get_or_insert(if failed { Ending::Failed } else { Ending::Done });
+        let (kind, branch, changed) = (delivery.kind, delivery.branch.clone(), delivery.base != delivery.tree);
+        let (patch, commit, published) = (None, None, None);
+        let changes = changes.clone();
+        account.delivered = Some(Delivered { kind, patch, commit, branch, changes, changed, published });
+        let event = Event::read(context.get("event").unwrap_or(&Value::Null));
+        let task = context.pointer("/inputs/task").and_then(Value::as_str);
+        let base = account.base.clone();
+        let file = |path: &str| {
+            // Where files changed the lines are those of what is handed over.
+            let bytes = checkout.as_ref().filter(|_| !changed)?.file(base.as_deref()?, path, LARGEST).ok()??;
+            String::from_utf8(bytes).ok()
+        };
+        let tree = reports::Tree { text: &file, renamed: &BTreeMap::new() };
+        let findings = redacted(reports::findings(reports::outputs(&account), &tree), &secrets);
+        let mut facts = reports::Facts { done: reports::planned(&account), ..reports::Facts::of(&event, task) };
+        facts.head = facts.head.or(base.clone());
+        let clean = |words: String| text::redact(&words, &secrets);
+        let sticky = || reports::sticky_comment(&account, &findings, &facts, reports::BODY_CAP);
+        Words {
+            body: clean(reports::change_body(&account, &findings, &facts, reports::BODY_CAP)),
+            comment: matches!(kind, DeliverKind::Comment | DeliverKind::Review).then(|| clean(sticky())),
+            findings,
+        }
+    })
+}
+
+/// Findings without the secrets of this process, should a model have seen one.
+pub(super) fn redacted(findings: Vec<Finding>, secrets: &[&str]) -> Vec<Finding> {
+    let clean = |words: String| text::redact(&words, secrets);
+    let clean_all = |finding: Finding| Finding {
+        file: clean(finding.file),
+        rule: finding.rule.map(clean),
+        what: clean(finding.what),
+        suggestion: finding.suggestion.map(clean),
+        ..finding
+    };
+    findings.into_iter().map(clean_all).collect()
 }
 
 fn given(world: &dyn World, name: &str) -> Option<String> {

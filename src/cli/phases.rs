@@ -5,9 +5,10 @@
 
 use super::Context;
 use super::error::CliError;
+use super::forge::redacted;
 use super::run::engine_error;
 use crate::engine::publish::{self, PublishError};
-use crate::engine::{self, Delivering, Engine, EngineError, Outgoing, Outlet, Stop};
+use crate::engine::{self, Delivering, Engine, EngineError, Outgoing, Outlet, Stop, Told};
 use crate::model::account::Ending;
 use crate::model::artifact::{Taken, Word};
 use crate::model::chat::ModelRef;
@@ -18,6 +19,7 @@ use crate::model::journal::{Base, GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan};
 use crate::port::repository::RepositoryError;
 use crate::{deliver as checks, gate, plan, text};
+use serde_json::json;
 use std::sync::Arc;
 
 /// A request for a plan that nobody runs: no model is looked for, none needs a price, no shared budget is held.
@@ -197,7 +199,7 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
         cx.say(line);
     }
     let kind = order.plan.deliver.kind;
-    let Some(delivery) = ready.delivery else { return Ok(Done::nothing(kind, ready.told)) };
+    let Some(delivery) = ready.delivery.clone() else { return Ok(Done::nothing(kind, ready.told)) };
     match kind {
         DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal | DeliverKind::Branch => {
             let to = engine.run_folder(&order.taken.part.run).join("change.patch");
@@ -211,7 +213,7 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
         | DeliverKind::Review
         | DeliverKind::Report => {
             let Outlet::Forge(outgoing) = &engine.outlet else { return Err(CliError::usage(publish::NO_FORGE)) };
-            let published = to_forge(order, &delivery, &ready.base, outgoing, engine).await?;
+            let published = to_forge(order, &delivery, &ready, outgoing, engine).await?;
             let (branch, commit, told) = (published.branch.clone(), published.commit.clone(), published.told.clone());
             let (patch, changed, published) = (None, true, Some(Box::new(published)));
             let changes = ready.changes;
@@ -224,20 +226,27 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
 async fn to_forge(
     order: &Order<'_>,
     delivery: &Delivery,
-    base: &Base,
+    ready: &Ready,
     outgoing: &Outgoing,
     engine: &Engine,
 ) -> Result<Published, CliError> {
     let (plan, part) = (order.plan, &order.taken.part);
     let event = outgoing.event.clone().unwrap_or_else(|| Event::read(&plan.event));
     let run_key = if plan.key.is_empty() { part.run.as_str() } else { plan.key.as_str() };
+    let context = json!({ "inputs": plan.inputs, "event": plan.event });
+    let words =
+        outgoing.wording.as_ref().filter(|_| plan.deliver.body.is_none()).map(|wording| {
+            wording(&Told { account: &part.account, context: &context, delivery, changes: &ready.changes })
+        });
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
+    let findings = redacted(part.findings.clone(), &secrets);
     let publication = publish::Publication {
         delivery,
-        base,
+        base: &ready.base,
         event: &event,
-        findings: &part.findings,
-        body: &delivery.body,
-        comment: None,
+        findings: &findings,
+        body: words.as_ref().map_or(delivery.body.as_str(), |words| words.body.as_str()),
+        comment: words.as_ref().and_then(|words| words.comment.as_deref()),
         memory: None,
         key: &format!("{}/{run_key}", plan.workflow),
         draft: plan.deliver.draft,

@@ -574,13 +574,18 @@ impl Session {
                     }
                     _ => Words { body: delivery.body.clone(), ..Words::default() },
                 };
+                // What the workflow words itself comes before what we would say.
+                let own = spec.body.as_ref().map(|_| delivery.body.clone());
+                let body = own.clone().unwrap_or_else(|| words.body.clone());
+                let speaks = matches!(delivery.kind, DeliverKind::Comment | DeliverKind::Review);
+                let comment = own.filter(|_| speaks).or_else(|| words.comment.clone());
                 let publication = Publication {
                     delivery,
                     base: &self.base,
                     event: &event,
                     findings: &words.findings,
-                    body: &words.body,
-                    comment: words.comment.as_deref(),
+                    body: &body,
+                    comment: comment.as_deref(),
                     memory: None,
                     key: &key,
                     draft: spec.draft,

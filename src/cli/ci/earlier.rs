@@ -18,7 +18,6 @@ use crate::model::usage::NanoUsd;
 use crate::plan::scope::{self, Scope};
 use crate::port::forge::Thread;
 use crate::report::ci as reports;
-use crate::text;
 use std::collections::BTreeMap;
 
 /// What is remembered of a change.
@@ -216,17 +215,4 @@ fn commands(ci: &Ci) -> Vec<String> {
     named.sort();
     named.dedup();
     named.into_iter().map(|(_, name)| name).collect()
-}
-
-/// Findings without the secrets of this process, should a model have seen one.
-pub(super) fn redacted(findings: Vec<Finding>, secrets: &[&str]) -> Vec<Finding> {
-    let clean = |text: String| text::redact(&text, secrets);
-    let clean_all = |finding: Finding| Finding {
-        file: clean(finding.file),
-        rule: finding.rule.map(clean),
-        what: clean(finding.what),
-        suggestion: finding.suggestion.map(clean),
-        ..finding
-    };
-    findings.into_iter().map(clean_all).collect()
 }

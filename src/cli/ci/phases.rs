@@ -10,6 +10,7 @@ use super::outputs::Outputs;
 use super::settings::Phase;
 use super::{Ci, Done, Told, asking, blocking, clean, publish, say};
 use crate::cli::error::CliError;
+use crate::cli::forge::redacted;
 use crate::cli::phases::{self as both, Order};
 use crate::cli::{Context, artifacts, run as running};
 use crate::engine::{Engine, Stop};
@@ -247,7 +248,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
             }
         };
         let found = seen.standing(sound(&taken.part.findings), Some(taken.part.ending), plan.deliver.kind);
-        let found = earlier::redacted(found, &secrets);
+        let found = redacted(found, &secrets);
         let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
         let words_of = Words { event, facts: &facts, found: &found, seen: &seen };
         // Where there is a forge a branch goes there: here it would go with the job.

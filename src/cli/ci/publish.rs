@@ -1,9 +1,10 @@
 //! Handing over through the forge, after the run: the run itself ends in a change that is checked, and nothing more.
 
-use super::earlier::{self, Seen};
+use super::earlier::Seen;
 use super::{Ci, say};
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::forge::redacted;
 use crate::deliver;
 use crate::engine::{Engine, publish as outgoing};
 use crate::model::account::{Account, Ending};
@@ -130,7 +131,7 @@ pub(super) async fn send(
 ) -> Result<Published, CliError> {
     let Sending { plan, delivery, account, facts, .. } = sending;
     let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
-    let findings = &earlier::redacted(sending.findings.to_vec(), &secrets)[..];
+    let findings = &redacted(sending.findings.to_vec(), &secrets)[..];
     let wanted = plan.deliver.kind;
     let words = matches!(wanted, DeliverKind::Comment | DeliverKind::Review);
     if wanted == DeliverKind::Report {
