@@ -4,15 +4,12 @@ mod admit;
 
 pub use admit::{admits, claims, may_choose, required, word};
 
-use crate::model::delivery::Delivery;
+use crate::model::delivery::{AUTHOR, Delivery};
 use crate::model::id::{RunId, TreeId};
 use crate::model::journal::{Base, GateResult, Verdict};
 use crate::model::plan::Plan;
 use crate::{template, text};
 use serde_json::Value;
-
-/// Who commits where nobody else is configured: name and address.
-pub const AUTHOR: (&str, &str) = ("CodeForge", "codeforge@localhost");
 
 /// What a delivery is made from, beside the plan.
 pub struct Facts<'a> {

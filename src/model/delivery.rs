@@ -4,6 +4,9 @@ use super::id::TreeId;
 use super::plan::DeliverKind;
 use serde::{Deserialize, Serialize};
 
+/// Who commits where nobody else is configured: name and address.
+pub const AUTHOR: (&str, &str) = ("CodeForge", "codeforge@localhost");
+
 /// How a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -474,7 +474,7 @@ impl Compiler<'_> {
         let plain = |text: &str| text.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).collect::<String>();
         let name = plain(&bot.name).trim().to_owned();
         let email = bot.email.as_deref().map(|email| plain(email).trim().to_owned()).filter(|email| !email.is_empty());
-        (!name.is_empty()).then(|| (name, email.unwrap_or_else(|| crate::deliver::AUTHOR.1.to_owned())))
+        (!name.is_empty()).then(|| (name, email.unwrap_or_else(|| crate::model::delivery::AUTHOR.1.to_owned())))
     }
 
     /// The gates that steps name and the policy requires. One that is not defined stands in the way, unless it is
