@@ -66,7 +66,8 @@ fn table(digest: &str, url: &str) -> String {
 
 #[test]
 fn the_action_downloads_its_program_and_starts_no_other() {
-    let workflow = "on: push\npermissions: {}\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n      - id: it\n        uses: acme/codeforge@v1\n  \
+    // One after the other: they share the runner's cache, and what one has put there the other would find.
+    let workflow = "on: push\npermissions: {}\njobs:\n  one:\n    needs: mirror\n    if: always()\n    runs-on: ubuntu-latest\n    steps:\n      - id: it\n        uses: acme/codeforge@v1\n  \
                     mirror:\n    runs-on: ubuntu-latest\n    steps:\n      - id: it\n        uses: acme/codeforge@v1\n        with: { mirror: \"${{ vars.MIRROR }}\" }\n";
     let repo = TestRepo::with(&[("a.txt", "a\n"), (".github/workflows/it.yml", workflow)]);
     let (folder, action, files) = (tempfile::tempdir().unwrap(), action(), tempfile::tempdir().unwrap());
