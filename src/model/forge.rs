@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Which forge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForgeKind {
     /// GitHub, in the cloud or on a server of one's own.

@@ -1,0 +1,63 @@
+//! Where webhooks wait until they are looked at.
+
+use crate::model::job::{Delivery, NewJob};
+use async_trait::async_trait;
+
+/// What became of a delivery that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is on the disk now.
+    New,
+    /// It was there: by its id, or its body by another id.
+    Known,
+}
+
+/// A delivery that was not handled yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unhandled {
+    /// Its place in the order of arrival.
+    pub number: i64,
+    /// What came.
+    pub delivery: Delivery,
+    /// How often handling it was begun.
+    pub attempts: u32,
+}
+
+/// What was decided about a delivery.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Handled {
+    /// The jobs that come of it. One whose key is known already is left out.
+    pub jobs: Vec<NewJob>,
+    /// What was decided, in a sentence, for the log and `codeforge queue deliveries`.
+    pub note: String,
+}
+
+/// The inbox. Every method is one transaction, on the disk when it returns.
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Takes a delivery in, once. Many at once share a commit.
+    async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError>;
+
+    /// The oldest deliveries that were not handled, up to `most`; their attempts count up.
+    async fn unhandled(&self, most: u32, now_ms: i64) -> Result<Vec<Unhandled>, InboxError>;
+
+    /// Marks one as handled and makes its jobs, in one transaction. Returns the ids of the jobs that were made. Handled
+    /// twice it makes nothing the second time.
+    async fn handled(&self, number: i64, what: &Handled, now_ms: i64) -> Result<Vec<String>, InboxError>;
+
+    /// Puts one off: it failed, and is looked at again after `due_ms`; or never (`None`), and stays as a dead letter.
+    async fn put_off(&self, number: i64, due_ms: Option<i64>, note: &str) -> Result<(), InboxError>;
+
+    /// How many wait, and since when the oldest does (milliseconds since 1970).
+    async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError>;
+}
+
+/// The inbox's database failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the server's database {path}: {message}")]
+pub struct InboxError {
+    /// The file.
+    pub path: String,
+    /// What happened, and what to do.
+    pub message: String,
+}

@@ -1,0 +1,94 @@
+//! Jobs: made, leased, ended. The database decides who has one; a fence makes the decision hold.
+
+use super::inbox::InboxError;
+use crate::model::job::{Job, JobEnd, JobState, Lease, NewJob, Served};
+use async_trait::async_trait;
+
+/// Which jobs are asked for. All that is set must fit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Which {
+    /// Their ids begin so.
+    pub id: Option<String>,
+    /// Of this repository.
+    pub repository: Option<Served>,
+    /// Of this change.
+    pub change: Option<u64>,
+    /// Of this workflow.
+    pub workflow: Option<String>,
+    /// In one of these states; empty: in any.
+    pub states: Vec<JobState>,
+    /// At most so many, the newest first.
+    pub most: u32,
+}
+
+/// How many of what may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Of one repository.
+    pub per_repository: u32,
+}
+
+/// What became of a job that was to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Added {
+    /// It has this id.
+    New(String),
+    /// There is one of that key: this one.
+    Known(String),
+    /// Its group is taken, and it asked to be dropped then.
+    Skipped(String),
+}
+
+/// The queue. Every method is one transaction.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Adds a job, as its group's rule says.
+    async fn add(&self, job: &NewJob, now_ms: i64) -> Result<Added, InboxError>;
+
+    /// Leases the next job that may go, for `for_ms`. A job whose lease ran out may be leased again.
+    async fn lease(
+        &self,
+        worker: &str,
+        room: Room,
+        now_ms: i64,
+        for_ms: i64,
+    ) -> Result<Option<(Job, Lease)>, InboxError>;
+
+    /// Makes a lease last longer. It may be somebody else's by now.
+    async fn renew(&self, lease: &Lease, now_ms: i64, for_ms: i64) -> Result<Renewed, InboxError>;
+
+    /// Ends a lease. False: the fence is stale, and nothing was written.
+    async fn end(&self, lease: &Lease, end: &JobEnd, now_ms: i64) -> Result<bool, InboxError>;
+
+    /// Jobs.
+    async fn jobs(&self, which: &Which) -> Result<Vec<Job>, InboxError>;
+
+    /// Cancels jobs that are not over; those that run are told at their next renewal. Returns their ids.
+    async fn cancel(&self, which: &Which, note: &str, now_ms: i64) -> Result<Vec<String>, InboxError>;
+
+    /// Says yes to a job that waits for it, at this price (dollars, as text). False: it does not wait for one any more.
+    async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError>;
+
+    /// Puts a job that is over back, as new.
+    async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError>;
+
+    /// How many jobs there are in each state.
+    async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError>;
+
+    /// A note of the server's, by its name (what a sweep saw last, when a schedule was due last).
+    async fn note(&self, name: &str) -> Result<Option<String>, InboxError>;
+
+    /// Keeps a note.
+    async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError>;
+}
+
+/// What a renewal says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewed {
+    /// Go on.
+    Held(Lease),
+    /// Go on to stop: the job was cancelled, and why.
+    Cancelled(String),
+    /// It is somebody else's: stop at once, write nothing.
+    Lost,
+}
