@@ -242,6 +242,25 @@ async fn a_command_that_only_reads_cannot_write() {
 }
 
 #[tokio::test]
+async fn a_test_inside_reaches_a_server_of_its_own() {
+    for driver in walls() {
+        let ground = ground();
+        let sandbox = driver.open(&ground.order).await.unwrap();
+        // Twice: nothing of the first server is in the way of the second.
+        for _ in 0..2 {
+            let said = sh(
+                sandbox.as_ref(),
+                "busybox nc -l -p 8123 -e echo hello & \
+                 for i in $(seq 100); do busybox nc 127.0.0.1 8123 2>/dev/null && exit; sleep 0.02; done; echo never",
+            )
+            .await;
+            assert_eq!(said.output, "hello\n", "{:?}", driver.kind());
+        }
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn git_source_and_home_are_what_was_ordered() {
     for driver in walls() {
         let kind = driver.kind();

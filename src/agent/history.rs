@@ -7,7 +7,7 @@ mod windows;
 
 pub(super) use pipeline::keep;
 
-use super::measure::estimate_message;
+use super::measure::{estimate_answer, estimate_message, estimate_result, estimate_words};
 use super::protocol;
 use crate::model::chat::{Message, RawCall, Reasoning, Turn};
 use crate::text::{cap, fence};
@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 const SHORT_RESULT: usize = 240;
 /// Bytes of a single result that are kept when even the last turn is too long.
 const LAST_RESULT_BYTES: usize = 1_500;
+/// What an answer without words or calls is shown as.
+const NO_ANSWER: &str = "(no answer)";
 /// What a result says of which a pattern took everything.
 const NOTHING_LEFT: &str = "(everything in this result was left out, as this mode's `history` says)";
 
@@ -56,28 +58,28 @@ enum Why {
 impl Shown {
     /// The turn, with one result for each call whatever the journal has, and without what `removed` matches.
     fn of(turn: &Turn, removed: &[Regex]) -> Self {
-        let calls: Vec<RawCall> = turn
+        let (calls, results) = turn
             .answer
             .raw_calls
             .iter()
-            .map(|call| RawCall { arguments: sendable(&call.arguments), ..call.clone() })
-            .collect();
-        let results = calls
-            .iter()
             .map(|call| {
+                let args = serde_json::from_str(&call.arguments).unwrap_or(Value::Null);
                 let text = turn.results.iter().find(|(id, _)| *id == call.id).map(|(_, text)| text.clone());
                 let text = text.unwrap_or_else(|| "See the next message.".into());
-                let touch = windows::Touch::of(call, &text);
-                Observation { id: call.id.clone(), about: about(call), touch, text: without(text, removed) }
+                let touch = windows::Touch::of(&call.name, &args, &text);
+                let about = about(&call.name, &args);
+                let result = Observation { id: call.id.clone(), about, touch, text: without(text, removed) };
+                let (id, name) = (call.id.clone(), call.name.clone());
+                (RawCall { id, name, arguments: sendable(&call.arguments, &args) }, result)
             })
-            .collect();
+            .unzip();
         let (text, reasoning) = (turn.answer.text.clone(), turn.answer.reasoning.clone());
         Self { text, reasoning, calls, results, say: turn.say.clone() }
     }
 
     /// The messages it becomes. Without function calling, calls stand in the text and results come as fenced data.
     pub(super) fn messages(&self, tools: bool) -> Vec<Message> {
-        let nothing = |text: &str| if text.trim().is_empty() { "(no answer)".to_owned() } else { text.to_owned() };
+        let nothing = |text: &str| if text.trim().is_empty() { NO_ANSWER.to_owned() } else { text.to_owned() };
         if !tools {
             let mut text = self.text.clone();
             if !self.calls.is_empty() && protocol::read_calls(&text).is_empty() {
@@ -107,7 +109,14 @@ impl Shown {
     }
 
     fn estimate(&self, tools: bool) -> u64 {
-        self.messages(tools).iter().map(estimate_message).sum()
+        if !tools {
+            return self.messages(tools).iter().map(estimate_message).sum();
+        }
+        // As of the messages, without making them.
+        let text = if self.calls.is_empty() && self.text.trim().is_empty() { NO_ANSWER } else { &self.text };
+        let results = self.results.iter().map(|result| estimate_result(&result.id, &result.text));
+        let say = self.say.as_deref().map(estimate_words);
+        estimate_answer(text, &self.calls) + results.chain(say).sum::<u64>()
     }
 }
 
@@ -147,21 +156,20 @@ fn without(text: String, removed: &[Regex]) -> String {
 }
 
 /// A call in a few words.
-fn about(call: &RawCall) -> String {
-    let args: Value = serde_json::from_str(&call.arguments).unwrap_or(Value::Null);
+fn about(name: &str, args: &Value) -> String {
     let first = ["path", "pattern", "command"].iter().find_map(|key| args.get(key)?.as_str());
     let first = first.map(|text| {
         let line = text.lines().next().unwrap_or_default();
         let short: String = line.chars().take(80).collect();
         if short.len() < text.len() { format!(" {short}…") } else { format!(" {short}") }
     });
-    format!("{}{}", call.name, first.unwrap_or_default())
+    format!("{name}{}", first.unwrap_or_default())
 }
 
 /// Arguments that a provider will take back: some refuse a history in which they are not a JSON object.
-fn sendable(arguments: &str) -> String {
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(_)) => arguments.to_owned(),
+fn sendable(arguments: &str, args: &Value) -> String {
+    match args {
+        Value::Object(_) => arguments.to_owned(),
         _ if arguments.trim().is_empty() => "{}".to_owned(),
         _ => json!({ "unreadable_arguments": arguments }).to_string(),
     }

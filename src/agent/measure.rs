@@ -1,6 +1,6 @@
 //! How large a request is.
 
-use crate::model::chat::{ChatRequest, Message};
+use crate::model::chat::{ChatRequest, Message, RawCall};
 use serde::Serialize;
 use std::io;
 
@@ -18,23 +18,30 @@ pub fn estimate_tokens(text: &str) -> u64 {
 
 /// The estimate for a message: its text, its calls and what surrounds them.
 pub fn estimate_message(message: &Message) -> u64 {
-    MESSAGE_OVERHEAD
-        + match message {
-            Message::System { text } | Message::User { text } => estimate_tokens(text),
-            Message::Assistant { text, calls, .. } => {
-                estimate_tokens(text)
-                    + calls
-                        .iter()
-                        .map(|call| {
-                            MESSAGE_OVERHEAD
-                                + estimate_tokens(&call.id)
-                                + estimate_tokens(&call.name)
-                                + estimate_tokens(&call.arguments)
-                        })
-                        .sum::<u64>()
-            }
-            Message::Tool { call_id, text } => estimate_tokens(call_id) + estimate_tokens(text),
-        }
+    match message {
+        Message::System { text } | Message::User { text } => estimate_words(text),
+        Message::Assistant { text, calls, .. } => estimate_answer(text, calls),
+        Message::Tool { call_id, text } => estimate_result(call_id, text),
+    }
+}
+
+/// The estimate for a message that is text alone.
+pub(super) fn estimate_words(text: &str) -> u64 {
+    MESSAGE_OVERHEAD + estimate_tokens(text)
+}
+
+/// The estimate for a result.
+pub(super) fn estimate_result(call_id: &str, text: &str) -> u64 {
+    MESSAGE_OVERHEAD + estimate_tokens(call_id) + estimate_tokens(text)
+}
+
+/// The estimate for a model's answer.
+pub(super) fn estimate_answer(text: &str, calls: &[RawCall]) -> u64 {
+    let called = calls.iter().map(|call| {
+        let words = [&call.id, &call.name, &call.arguments];
+        MESSAGE_OVERHEAD + words.into_iter().map(|text| estimate_tokens(text)).sum::<u64>()
+    });
+    MESSAGE_OVERHEAD + estimate_tokens(text) + called.sum::<u64>()
 }
 
 /// The estimate for a whole request.

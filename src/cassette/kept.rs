@@ -4,6 +4,7 @@ use crate::model::chat::{ChatRequest, Message};
 use crate::model::id::short_hash;
 use crate::model::recording::CallPlace;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
@@ -57,10 +58,10 @@ impl Kept {
     pub fn of(request: &ChatRequest, known: &HashSet<String>) -> Option<Self> {
         let place = request.place.clone()?;
         let mut texts = BTreeMap::new();
-        let mut keep = |text: String| {
+        let mut keep = |text: Cow<'_, str>| {
             let hash = hash(&text);
             if !known.contains(&hash) {
-                texts.insert(hash.clone(), text);
+                texts.insert(hash.clone(), text.into_owned());
             }
             hash
         };
@@ -70,8 +71,8 @@ impl Kept {
             messages.push((role, keep(text)));
         }
         let tools = (!request.tools.is_empty()).then(|| serde_json::to_string(&request.tools).unwrap_or_default());
-        let tools = tools.map(&mut keep);
-        let schema = request.output_schema.as_ref().map(|schema| keep(format!("{schema:#}")));
+        let tools = tools.map(|tools| keep(tools.into()));
+        let schema = request.output_schema.as_ref().map(|schema| keep(format!("{schema:#}").into()));
         Some(Self { request: Request { place, messages, tools, schema }, texts })
     }
 }
@@ -82,11 +83,11 @@ pub(super) fn hash(text: &str) -> String {
 }
 
 /// A message as people read it. A model's calls follow its words, a line each.
-fn rendered(message: &Message) -> (Role, String) {
+fn rendered(message: &Message) -> (Role, Cow<'_, str>) {
     match message {
-        Message::System { text } => (Role::System, text.clone()),
-        Message::User { text } => (Role::User, text.clone()),
-        Message::Tool { text, .. } => (Role::Tool, text.clone()),
+        Message::System { text } => (Role::System, text.into()),
+        Message::User { text } => (Role::User, text.into()),
+        Message::Tool { text, .. } => (Role::Tool, text.into()),
         Message::Assistant { text, calls, .. } => {
             let mut out = text.clone();
             for call in calls {
@@ -95,7 +96,7 @@ fn rendered(message: &Message) -> (Role, String) {
                 }
                 let _ = writeln!(out, "→ {} {}", call.name, call.arguments);
             }
-            (Role::Assistant, out)
+            (Role::Assistant, out.into())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Putting a model request together: templates, history, feedback. Pure but for the differences that prompts quote.
 
-use super::session::{Ready, Session};
+use super::session::{Ready, Session, lock};
 use crate::agent;
 use crate::model::id::TreeId;
 use crate::model::journal::{Effect, Input, Purpose, Work};
@@ -35,11 +35,12 @@ impl Session {
         }
     }
 
-    /// A call that waited for money while the engine was started anew has lost its request: it is put together again.
+    /// A call whose request is gone, since it waited for money while the engine was started anew, say: it is put
+    /// together again.
     pub(super) fn compose_again(&self, state: &State, effect: &Effect) {
         if let (Some(step), Work::CallModel { model, purpose, .. }) = (&effect.step, &effect.work)
             && !matches!(purpose, Purpose::Gateway(_))
-            && self.request(step, purpose).is_none()
+            && !self.has_request(step, purpose)
         {
             let work = Work::Compose { model: *model, purpose: purpose.clone() };
             self.compose(state, &Effect { work, ..effect.clone() });
@@ -76,8 +77,17 @@ impl Session {
         step: &PlanStep,
         spec: &AgentSpec,
     ) -> Result<(String, String), String> {
-        let (system, mut prompt) = self.prompts(state, index, step, spec)?;
-        let Some(progress) = state.steps.get(index) else { return Ok((system, prompt)) };
+        let Some(progress) = state.steps.get(index) else { return self.prompts(state, index, step, spec) };
+        // What they are made of stands still from an attempt's first turn to its last.
+        let known = (!progress.turns.is_empty()).then(|| lock(&self.prompts).get(&step.id).cloned()).flatten();
+        let (system, mut prompt) = match known {
+            Some(known) => known,
+            None => {
+                let made = self.prompts(state, index, step, spec)?;
+                lock(&self.prompts).insert(step.id.clone(), made.clone());
+                made
+            }
+        };
         prompt.push_str(&agent::experience::words(progress.experience.as_deref().unwrap_or_default()));
         if let Some(debated) = &progress.quality.debated {
             prompt.push_str("\n\n");

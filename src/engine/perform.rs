@@ -257,7 +257,7 @@ impl Session {
         place: Option<CallPlace>,
     ) -> Result<Input, Trouble> {
         let step = step.ok_or_else(|| Trouble::bug("a model call without a step"))?;
-        let ready = self.request(&step, &purpose).ok_or_else(|| Trouble::bug("a model call without a request"))?;
+        let ready = self.take_request(&step, &purpose).ok_or_else(|| Trouble::bug("a model call without a request"))?;
         let request = ChatRequest { place, ..ready.request };
         let Some(StepKind::Agent(spec)) = view.step.as_ref().map(|step| &step.kind) else {
             return Err(Trouble::bug("a model call of a step without an agent"));

@@ -24,7 +24,6 @@ pub(super) const MAIN: &str = "main";
 pub(super) const LONGEST_VALUE: usize = 100 * 1024;
 
 /// A request that is ready to be sent.
-#[derive(Clone)]
 pub(super) struct Ready {
     pub request: ChatRequest,
     /// How its answer is read; `None`: as the step's agent's.
@@ -40,6 +39,8 @@ pub(super) struct Session {
     sandboxes: tokio::sync::Mutex<HashMap<String, Arc<dyn Sandbox>>>,
     chosen: tokio::sync::OnceCell<Chosen>,
     requests: Mutex<HashMap<(StepId, Purpose), Ready>>,
+    /// Each step's system prompt and first prompt, as its attempt began with them.
+    pub(super) prompts: Mutex<HashMap<StepId, (String, String)>>,
     /// The experience that there was when this process began; empty where no step asks for it.
     pub(super) pool: std::sync::OnceLock<Vec<Experience>>,
     /// Hashes of the texts that are kept for recordings.
@@ -61,6 +62,7 @@ impl Session {
             sandboxes: tokio::sync::Mutex::default(),
             chosen: tokio::sync::OnceCell::new(),
             requests: Mutex::default(),
+            prompts: Mutex::default(),
             pool: std::sync::OnceLock::new(),
             kept: Mutex::default(),
             questions: Mutex::default(),
@@ -226,8 +228,14 @@ impl Session {
         lock(&self.requests).insert((step.clone(), purpose), ready);
     }
 
-    pub(super) fn request(&self, step: &StepId, purpose: &Purpose) -> Option<Ready> {
-        lock(&self.requests).get(&(step.clone(), purpose.clone())).cloned()
+    /// Whether a request is ready.
+    pub(super) fn has_request(&self, step: &StepId, purpose: &Purpose) -> bool {
+        lock(&self.requests).contains_key(&(step.clone(), purpose.clone()))
+    }
+
+    /// Hands a request out, to be sent.
+    pub(super) fn take_request(&self, step: &StepId, purpose: &Purpose) -> Option<Ready> {
+        lock(&self.requests).remove(&(step.clone(), purpose.clone()))
     }
 
     /// An input that is too long to be a variable.

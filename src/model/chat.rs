@@ -4,7 +4,7 @@ use super::id::short_hash;
 use super::tool::{ToolCall, ToolSpec};
 use super::usage::{CostSource, NanoUsd, Price, Usage};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// One message of a conversation.
@@ -142,6 +142,15 @@ impl ToolChoice {
     }
 }
 
+/// A message as its request is named by.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Named<'a> {
+    Words(&'static str, &'a str),
+    Tool(&'static str, usize, &'a str),
+    Assistant(&'static str, &'a str, Vec<(usize, &'a str, &'a str)>),
+}
+
 /// What is asked of a model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ChatRequest {
@@ -171,34 +180,32 @@ impl ChatRequest {
     /// and cache marks do not count. Journals and cassettes know a request by it.
     pub fn fingerprint(&self) -> String {
         let mut order: HashMap<&str, usize> = HashMap::new();
-        let mut messages = Vec::with_capacity(self.messages.len());
-        for message in &self.messages {
-            messages.push(match message {
+        let messages: Vec<Named<'_>> = self
+            .messages
+            .iter()
+            .map(|message| match message {
                 Message::Assistant { text, calls, .. } => {
-                    let calls: Vec<Value> = calls
-                        .iter()
-                        .map(|call| {
-                            let next = order.len();
-                            let id = *order.entry(&call.id).or_insert(next);
-                            json!([id, call.name, call.arguments])
-                        })
-                        .collect();
-                    json!(["assistant", text, calls])
+                    let calls = calls.iter().map(|call| {
+                        let next = order.len();
+                        (*order.entry(&call.id).or_insert(next), call.name.as_str(), call.arguments.as_str())
+                    });
+                    Named::Assistant("assistant", text, calls.collect())
                 }
                 Message::Tool { call_id, text } => {
                     let next = order.len();
-                    json!(["tool", *order.entry(call_id).or_insert(next), text])
+                    Named::Tool("tool", *order.entry(call_id).or_insert(next), text)
                 }
-                Message::System { text } => json!(["system", text]),
-                Message::User { text } => json!(["user", text]),
-            });
-        }
+                Message::System { text } => Named::Words("system", text),
+                Message::User { text } => Named::Words("user", text),
+            })
+            .collect();
+        // None of it has keys that are not text.
         let content = if self.sampling.is_default() {
-            json!([messages, self.tools, self.output_schema])
+            serde_json::to_vec(&(messages, &self.tools, &self.output_schema))
         } else {
-            json!([messages, self.tools, self.output_schema, self.sampling])
+            serde_json::to_vec(&(messages, &self.tools, &self.output_schema, &self.sampling))
         };
-        short_hash(content.to_string().as_bytes(), 64)
+        short_hash(&content.unwrap_or_default(), 64)
     }
 }
 

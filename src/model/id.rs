@@ -74,11 +74,7 @@ impl RunId {
 
 /// The first `digits` hex digits (at most 64) of the SHA-256 of `bytes`.
 pub fn short_hash(bytes: &[u8], digits: usize) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.truncate(digits);
-    text
+    let digest = Sha256::digest(bytes);
+    let nibbles = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.take(digits).filter_map(|nibble| char::from_digit(nibble.into(), 16)).collect()
 }

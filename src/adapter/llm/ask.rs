@@ -47,14 +47,14 @@ impl Asker {
         Ok(Self { settings, clock, key, jitter, clients, refused: Mutex::default() })
     }
 
-    /// Asks until there is an answer, or no attempt left.
+    /// Asks until there is an answer, or no attempt left. `model`: the request's, with its address and key.
     pub(super) async fn ask(
         &self,
         dialect: &dyn Dialect,
+        model: &ModelRef,
         request: &ChatRequest,
         heard: Heard<'_>,
     ) -> Result<ChatAnswer, ModelError> {
-        let model = &request.model;
         let until = Instant::now() + self.settings.total;
         let early = |failure| told(dialect, model, None, failure, 0, None);
         let target = Target::of(model, dialect, &self.key).map_err(early)?;

@@ -115,12 +115,9 @@ impl ChatModel for Router {
                 retry_after_ms: None,
             });
         };
-        if model.base_url.is_some() && model.api_key.is_some() {
-            return self.asker.ask(provider.dialect, request, heard).await;
-        }
-        let mut request = request.clone();
-        addressed(&mut request.model, provider);
-        self.asker.ask(provider.dialect, &request, heard).await
+        let mut model = model.clone();
+        addressed(&mut model, provider);
+        self.asker.ask(provider.dialect, &model, request, heard).await
     }
 }
 

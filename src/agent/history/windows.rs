@@ -2,7 +2,6 @@
 
 use super::{Shown, Why};
 use crate::agent::{patch, tools};
-use crate::model::chat::RawCall;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
@@ -26,10 +25,9 @@ pub(super) enum Touch {
 
 impl Touch {
     /// Of a call and its result; a change that failed changed nothing.
-    pub(super) fn of(call: &RawCall, result: &str) -> Self {
-        let Ok(args) = serde_json::from_str::<Value>(&call.arguments) else { return Self::Nothing };
+    pub(super) fn of(name: &str, args: &Value, result: &str) -> Self {
         let text = |key: &str| args.get(key).and_then(Value::as_str);
-        match call.name.as_str() {
+        match name {
             "read_file" => {
                 let Some(path) = text("path") else { return Self::Nothing };
                 let line = |key: &str, fallback: u64| args.get(key).and_then(Value::as_u64).unwrap_or(fallback);

@@ -3,14 +3,18 @@
 use crate::model::plan::OutputSpec;
 use crate::model::tool::{TOOLS, ToolSpec};
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// The tools of that list which exist, in the order of [`TOOLS`] whatever order they are named in (so that prompts and
 /// caches stay stable). `output` is what `finish` must hand over.
 pub fn specs(names: &[String], output: Option<&OutputSpec>) -> Vec<ToolSpec> {
-    TOOLS.iter().filter(|tool| names.iter().any(|name| name == *tool)).map(|tool| spec(tool, output)).collect()
+    /// Those that are the same for everybody, made once.
+    static KNOWN: LazyLock<Vec<ToolSpec>> = LazyLock::new(|| TOOLS.iter().map(|tool| spec(tool)).collect());
+    let named = KNOWN.iter().filter(|tool| names.contains(&tool.name));
+    named.map(|tool| if tool.name == "finish" { finish(output) } else { tool.clone() }).collect()
 }
 
-fn spec(name: &str, output: Option<&OutputSpec>) -> ToolSpec {
+fn spec(name: &str) -> ToolSpec {
     let path = |what: &str| json!({ "type": "string", "description": format!("{what}, relative to the repository's root, with / between parts") });
     let (description, properties, required): (&str, Value, &[&str]) = match name {
         "read_file" => (
@@ -94,7 +98,7 @@ fn spec(name: &str, output: Option<&OutputSpec>) -> ToolSpec {
             }),
             &[],
         ),
-        _ => return finish(output),
+        _ => return finish(None),
     };
     ToolSpec { name: name.to_owned(), description: description.to_owned(), parameters: object(properties, required) }
 }

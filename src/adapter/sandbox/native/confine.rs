@@ -13,6 +13,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// Confines this process. Returns what could not be had.
 pub(super) fn confine(order: &Inner) -> Result<Vec<String>, String> {
@@ -170,7 +171,20 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_ustat,
 ];
 
+/// The filters, made once by the process that waits in a lane: its copies have them.
+static FILTERS: LazyLock<Result<[BpfProgram; 2], String>> = LazyLock::new(filters);
+
+/// Makes what is the same for every command.
+pub(super) fn prepare() {
+    LazyLock::force(&FILTERS);
+}
+
 fn seccomp() -> Result<(), String> {
+    let filters = FILTERS.as_ref().map_err(String::clone)?;
+    filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter)).map_err(|error| error.to_string())
+}
+
+fn filters() -> Result<[BpfProgram; 2], String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| say(&error))?;
     let condition = |argument, operator, value: u64| {
@@ -218,6 +232,5 @@ fn seccomp() -> Result<(), String> {
     // Its flags lie in memory, where a filter cannot look; libraries fall back to `clone`.
     let hidden = filter([(libc::SYS_clone3, Vec::new())].into(), errno(libc::ENOSYS))?;
     let denied = filter(denied, errno(libc::EPERM))?;
-    seccompiler::apply_filter(&hidden).map_err(|error| say(&error))?;
-    seccompiler::apply_filter(&denied).map_err(|error| say(&error))
+    Ok([hidden, denied])
 }

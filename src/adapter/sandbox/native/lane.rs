@@ -6,8 +6,8 @@
 
 use super::cgroup::{Group, Hits};
 use super::fork::{self, Forked};
-use super::outer;
 use super::spec::{self, Report};
+use super::{confine, outer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -100,6 +100,7 @@ fn wait(mut socket: File) -> Option<(File, OwnedFd)> {
     let joined = doors.iter().try_for_each(|door| {
         std::fs::write(door, "0").map_err(|error| format!("cannot join {}: {error}", door.display()))
     });
+    confine::prepare();
     let mut helpers: Vec<Started> = Vec::new();
     while let Some((mut control, output)) = next(&socket, &mut helpers) {
         let started = match joined.clone().and_then(|()| fork::fork()) {

@@ -15,14 +15,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::net::unix::OwnedReadHalf;
 
-/// Brings `lo` up and listens at `127.0.0.1:port`, in the network that this process is in.
+/// Listens at `127.0.0.1:port`, in the network that this process is in.
 pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
-    loopback_up()?;
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
 }
 
 /// `ip link set lo up`, by a message to the kernel: it needs no program, and nothing unsafe.
-fn loopback_up() -> io::Result<()> {
+pub(super) fn loopback_up() -> io::Result<()> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
     const NEWLINK: u16 = 16;
     const REQUEST_AND_ANSWER: u16 = 1 | 4;

@@ -48,7 +48,10 @@ fn begin(control: &mut File) -> Result<u8, String> {
         keep_building_rights().map_err(|error| format!("cannot keep rights for building: {error}"))?;
     }
 
-    // This process is in the new network itself, and still has all rights over it.
+    // This process is in the new network itself, and still has all rights over it. Tests talk to servers of their own.
+    if !order.network {
+        net::loopback_up().map_err(|error| format!("cannot bring up the loopback interface inside: {error}"))?;
+    }
     if let Some(port) = order.listen {
         net::listen(port)
             .and_then(|listener| net::send(control, &listener))

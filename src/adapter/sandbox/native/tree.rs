@@ -3,6 +3,7 @@
 use super::spec::{Bind, HOME_BELOW, HomeKind, Inner, Made, Rights};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::FsFlags;
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -30,18 +31,34 @@ fn folder(path: &Path) -> Done {
     builder.recursive(true).mode(0o755).create(path).map_err(|error| say("make", path, error))
 }
 
-/// A place to mount on, of the same kind as what will be mounted.
-fn place(path: &Path, like_folder: bool) -> Done {
-    if like_folder {
-        return folder(path);
+/// Folders of the new tree that were made already: most parents are asked for many times.
+#[derive(Default)]
+struct Folders(HashSet<PathBuf>);
+
+impl Folders {
+    fn make(&mut self, path: &Path) -> Done {
+        if !self.0.contains(path) {
+            folder(path)?;
+            self.0.insert(path.to_owned());
+        }
+        Ok(())
     }
-    if let Some(parent) = path.parent() {
-        folder(parent)?;
+
+    fn above(&mut self, path: &Path) -> Done {
+        path.parent().map_or(Ok(()), |parent| self.make(parent))
     }
-    if !path.exists() {
-        fs::write(path, "").map_err(|error| say("make", path, error))?;
+
+    /// A place to mount on, of the same kind as what will be mounted.
+    fn place(&mut self, path: &Path, like_folder: bool) -> Done {
+        if like_folder {
+            return self.make(path);
+        }
+        self.above(path)?;
+        match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(say("make", path, error)),
+            _ => Ok(()),
+        }
     }
-    Ok(())
 }
 
 fn tmpfs(path: &Path, options: &str) -> Done {
@@ -83,6 +100,9 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
     let root = Path::new("/");
     mount(none(), root, none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none())
         .map_err(|error| format!("cannot separate mounts: {error}"))?;
+    // From now on nothing is mounted in this namespace but by us.
+    let mounted = Mounted::read()?;
+    let mut folders = Folders::default();
     // In this namespace only: the host's own /tmp stays as it is, and is reached through OLD from now on.
     let base = Path::new("/tmp");
     mount(Some("tmpfs"), base, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755,size=8m"))
@@ -95,20 +115,16 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
     for each in &order.made {
         match each {
             Made::Link(at, target) => {
-                if let Some(parent) = at.parent() {
-                    folder(parent)?;
-                }
+                folders.above(at)?;
                 symlink(target, at).map_err(|error| say("link", at, error))?;
             }
             Made::File(at, text) => {
-                if let Some(parent) = at.parent() {
-                    folder(parent)?;
-                }
+                folders.above(at)?;
                 fs::write(at, text).map_err(|error| say("write", at, error))?;
             }
         }
     }
-    devices(&mut lacks)?;
+    devices(&mut folders, &mut lacks)?;
     proc(&mut lacks)?;
     let scratch = format!("mode=1777,size={}", order.scratch);
     tmpfs(Path::new("/tmp"), &scratch)?;
@@ -118,8 +134,9 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
     }
     for each in &order.binds {
         let from = from_host(&each.from);
-        place(&each.to, from.is_dir())?;
+        folders.place(&each.to, from.is_dir())?;
         bind(&from, &each.to)?;
+        mounted.fix(each)?;
     }
     if order.home == HomeKind::Layered
         && let Err(why) = layered_home(&scratch, matches!(order.rights, Rights::UserNamespace))
@@ -141,7 +158,6 @@ pub(super) fn build(order: &Inner) -> Done<Vec<String>> {
     for path in &order.hide_files {
         bind(&from_host(Path::new("/dev/null")), path)?;
     }
-    fix(&order.binds)?;
 
     umount2(OLD, MntFlags::MNT_DETACH).map_err(|error| format!("cannot let go of the host's files: {error}"))?;
     let _ = fs::remove_dir(OLD);
@@ -158,7 +174,7 @@ fn layered_home(scratch: &str, user_namespace: bool) -> Done {
     }
     let open = fs::Permissions::from_mode(0o1777);
     fs::set_permissions(above.join("upper"), open).map_err(|error| say("open", above, error))?;
-    place(home, true)?;
+    folder(home)?;
     // In a user namespace an overlay keeps its notes (what was removed, what is new) in attributes of the user's.
     let notes = if user_namespace { ",userxattr" } else { "" };
     let layers = format!("lowerdir={HOME_BELOW},upperdir={0}/upper,workdir={0}/work{notes}", above.display());
@@ -171,13 +187,13 @@ fn from_host(path: &Path) -> PathBuf {
     Path::new(OLD).join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn devices(lacks: &mut Vec<String>) -> Done {
+fn devices(folders: &mut Folders, lacks: &mut Vec<String>) -> Done {
     let dev = Path::new("/dev");
-    folder(dev)?;
+    folders.make(dev)?;
     for name in DEVICES {
         let (from, to) = (from_host(&dev.join(name)), dev.join(name));
         if from.exists() {
-            place(&to, false)?;
+            folders.place(&to, false)?;
             bind(&from, &to)?;
         }
     }
@@ -229,30 +245,30 @@ fn proc(lacks: &mut Vec<String>) -> Done {
     Ok(())
 }
 
-/// Makes what was bound read-only where it is to be, with all that is mounted beneath it.
-fn fix(binds: &[Bind]) -> Done {
-    let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("cannot list mounts: {error}"))?;
-    for line in table.lines() {
-        let Some(at) = line.split(' ').nth(4) else { continue };
-        let at = PathBuf::from(unescape(at));
-        if at.starts_with(OLD) || at.starts_with("/proc") || at.starts_with("/dev") {
-            continue;
-        }
-        // The longest name that it lies beneath decides.
-        let Some(owner) =
-            binds.iter().filter(|each| at.starts_with(&each.to)).max_by_key(|each| each.to.as_os_str().len())
-        else {
-            continue;
-        };
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        let flags = if owner.writable { flags } else { flags | MsFlags::MS_RDONLY };
-        // What is hidden beneath another mount cannot be reached, by us or by the command.
-        match restrict(&at, flags) {
-            Err(error) if owner.to == at => return Err(error),
-            _ => {}
-        }
+/// Where the host has mounts, before anything of ours.
+struct Mounted(Vec<PathBuf>);
+
+impl Mounted {
+    fn read() -> Done<Self> {
+        let table =
+            fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("cannot list mounts: {error}"))?;
+        Ok(Self(
+            table.lines().filter_map(|line| line.split(' ').nth(4)).map(|at| PathBuf::from(unescape(at))).collect(),
+        ))
     }
-    Ok(())
+
+    /// Makes what was just bound read-only where it is to be, with all that came along beneath it.
+    fn fix(&self, bind: &Bind) -> Done {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        let flags = if bind.writable { flags } else { flags | MsFlags::MS_RDONLY };
+        for beneath in self.0.iter().filter_map(|at| at.strip_prefix(&bind.from).ok()) {
+            if !beneath.as_os_str().is_empty() {
+                // What is hidden beneath another mount cannot be reached, by us or by the command.
+                let _ = restrict(&bind.to.join(beneath), flags);
+            }
+        }
+        restrict(&bind.to, flags)
+    }
 }
 
 /// A path as the mount table writes it: `\040` for a space.
