@@ -6,6 +6,7 @@ pub mod cron;
 mod filters;
 pub mod firing;
 mod key;
+pub mod schedule;
 
 pub use command::commands;
 pub use key::key;
