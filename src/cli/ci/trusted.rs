@@ -225,6 +225,13 @@ impl Commits {
                 }
                 _ => trusted.commit.clone(),
             },
+            // What came in since the last time, where a server remembers that.
+            EventKind::Schedule => match job.event.push.as_ref().and_then(|push| push.before.clone()) {
+                Some(last) if last != head && self.have(&last, "base", None).await.is_ok() => {
+                    return self.difference(last, head).await.map(Some);
+                }
+                _ => return Ok(None),
+            },
             _ if job.event.change.is_some() || job.event.kind == EventKind::MergeGroup => match &job.base {
                 Some(base) => base.clone(),
                 None => match job.event.change.as_ref().map(|change| change.base.branch.clone()) {
