@@ -64,7 +64,7 @@ fn served(job: &mut CiJob, by: ServedJob) {
 }
 
 /// Our own event, with what was left out.
-fn event(given: &Value) -> Result<Event, String> {
+pub(super) fn event(given: &Value) -> Result<Event, String> {
     let Some(given) = given.as_object() else { return Err("it is not a JSON object".to_owned()) };
     if !given.contains_key("kind") {
         return Err("it has no `kind` (`push`, `pull_request`, `schedule`, …)".to_owned());
