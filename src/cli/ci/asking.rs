@@ -71,7 +71,8 @@ pub(super) async fn resolve(
     if job.event.kind != EventKind::IssueComment {
         return Ok(());
     }
-    let says = job.event.comment.as_ref().is_some_and(|it| !trigger::commands(&it.body, &settings.phrase).is_empty());
+    let grammar = trigger::Grammar::of(library, &settings.phrase);
+    let says = job.event.comment.as_ref().is_some_and(|it| !grammar.commands(&it.body).is_empty());
     let listens = library
         .workflows
         .values()

@@ -316,6 +316,7 @@ impl Ci {
                         say(cx, &format!("not `{name}`: {why}"));
                     }
                 }
+                Decision::Refuse(why) => say(cx, &format!("not `{name}`: {why}")),
                 Decision::NeedsChangedPaths => {}
             }
         }

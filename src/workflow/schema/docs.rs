@@ -45,6 +45,12 @@ pub struct WorkflowDoc {
     /// What happens when runs of this workflow meet.
     #[serde(default)]
     pub concurrency: Option<ConcurrencyDoc>,
+    /// The server names the price, the files and the plan in a comment first, and runs when somebody approves.
+    #[serde(default)]
+    pub quote: bool,
+    /// Of those who approve, only others than who asked count. Needs `quote`.
+    #[serde(default)]
+    pub independent_approval: bool,
     /// Where tools run.
     #[serde(default)]
     pub sandbox: Option<SandboxDoc>,
@@ -135,6 +141,9 @@ pub struct CommandDoc {
     /// What the commenter must be allowed to do in the repository.
     #[serde(default)]
     pub access: Access,
+    /// What a comment may set for one run, in place of the configuration's `comments.settings`.
+    #[serde(default)]
+    pub settings: Option<super::comments::RunSettingsDoc>,
 }
 
 /// Access to a repository.
