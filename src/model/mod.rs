@@ -29,5 +29,6 @@ pub mod policy;
 pub mod progress;
 pub mod quality;
 pub mod recording;
+pub mod serve;
 pub mod tool;
 pub mod usage;
