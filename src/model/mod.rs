@@ -30,5 +30,6 @@ pub mod policy;
 pub mod progress;
 pub mod quality;
 pub mod recording;
+pub mod serve;
 pub mod tool;
 pub mod usage;
