@@ -15,6 +15,7 @@ mod experience;
 mod gates;
 mod gateway;
 mod perform;
+pub mod history;
 pub mod publish;
 mod quality;
 mod record;
