@@ -9,6 +9,7 @@ mod again;
 mod artifact;
 mod backend;
 mod compose;
+pub mod configuration;
 mod desk;
 mod drive;
 mod experience;

@@ -7,6 +7,7 @@ mod filters;
 pub mod firing;
 mod grammar;
 mod key;
+pub mod schedule;
 mod settings;
 
 pub use command::{Arguments, Builtin, Meant, commands_of, dollars};

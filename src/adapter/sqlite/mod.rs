@@ -10,6 +10,7 @@ mod owner;
 mod store;
 
 pub use owner::owner;
+pub(in crate::adapter) use owner::{Life, Owner};
 
 use crate::port::clock::Clock;
 use crate::port::store::{Store, StoreError};

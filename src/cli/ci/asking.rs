@@ -27,6 +27,7 @@ pub fn forge(
 ) -> Result<Option<Arc<dyn Forge>>, CliError> {
     let Some(token) = settings.token.clone() else { return Ok(None) };
     let kind = match job.home {
+        _ if job.served.is_some() => job.served.as_ref().map_or(ForgeKind::Github, |served| served.forge),
         Home::Github => ForgeKind::Github,
         Home::Gitlab => ForgeKind::Gitlab,
         Home::Container => {

@@ -327,7 +327,9 @@ impl Ci {
         trusted.push(self.trusted.branch.clone());
         // What cannot be read there is there.
         let holds = |folder: &str| checkout.files(head, folder, 1, 1).map_or(true, |files| !files.is_empty());
-        let who = state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds };
+        let served = self.job.served.is_some();
+        let who =
+            state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds, served };
         state::open(&self.library.config, &who, cx)
     }
 
