@@ -16,6 +16,7 @@ mod experience;
 mod gates;
 mod gateway;
 mod perform;
+pub mod history;
 pub mod publish;
 mod quality;
 mod record;

@@ -64,6 +64,19 @@ pub struct Request {
     pub memory: super::Memory,
 }
 
+impl Request {
+    /// Takes over what a command sets for this run alone; which model it names is the library's to follow
+    /// ([`Library::only_model`]).
+    pub fn set(&mut self, settings: &BTreeMap<String, String>) {
+        if let Some(policy) = settings.get("policy") {
+            self.policy = Some(policy.clone());
+        }
+        if let Some(usd) = settings.get("max_cost_usd").and_then(|text| text.parse().ok()) {
+            self.own_budget_usd = Some(usd);
+        }
+    }
+}
+
 pub(super) struct Compiler<'a> {
     pub(super) library: &'a Library,
     pub(super) request: &'a Request,

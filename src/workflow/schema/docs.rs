@@ -161,6 +161,29 @@ pub enum Access {
     Admin,
 }
 
+impl Access {
+    /// As forges answer.
+    pub fn wanted(self) -> crate::model::forge::Access {
+        use crate::model::forge::Access as A;
+        match self {
+            Self::Read => A::Read,
+            Self::Triage => A::Triage,
+            Self::Write => A::Write,
+            Self::Admin => A::Admin,
+        }
+    }
+
+    /// As documents write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Triage => "triage",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// Which of a forge's events count. A key that is absent lets all pass.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
