@@ -7,7 +7,7 @@ use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use crate::model::ci::CiJob;
 use crate::port::checkout::Checkout;
-use crate::port::ci::CiError;
+use crate::port::ci::{CiError, Payload, PayloadError};
 use crate::port::clock::Clock;
 use crate::port::forge::{Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
@@ -180,6 +180,10 @@ impl World for RealWorld {
 
     fn ci(&self) -> Result<CiJob, CiError> {
         ci::job(&variable, &self.cwd)
+    }
+
+    fn webhook(&self, source: &str, name: &str, body: &[u8]) -> Result<Vec<Payload>, PayloadError> {
+        ci::webhook(source, name, body)
     }
 
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {

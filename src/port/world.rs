@@ -1,7 +1,7 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
 use super::checkout::Checkout;
-use super::ci::CiError;
+use super::ci::{CiError, Payload, PayloadError};
 use super::clock::Clock;
 use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
@@ -30,6 +30,13 @@ pub trait World: Send + Sync {
     /// # Errors
     /// [`CiError`]: what is missing or cannot be understood.
     fn ci(&self) -> Result<CiJob, CiError>;
+
+    /// What a webhook says happened: `source` as in [`crate::model::job::Delivery`], the event's name from its header
+    /// and the raw body. Several labels that were set at once are several events; an empty list never comes back.
+    ///
+    /// # Errors
+    /// [`PayloadError`].
+    fn webhook(&self, source: &str, name: &str, body: &[u8]) -> Result<Vec<Payload>, PayloadError>;
 
     /// The repository that `at` lies in.
     ///

@@ -59,11 +59,7 @@ fn labels(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     {
         return (!is_wanted(label)).then(|| format!("only for the label {}; this is {label}", wanted.join(", ")));
     }
-    let there = match (&event.change, &event.issue) {
-        (Some(change), _) => change.labels.as_slice(),
-        (None, Some(issue)) => issue.labels.as_slice(),
-        (None, None) => &[],
-    };
+    let there = event.labels();
     if there.iter().any(is_wanted) {
         return None;
     }

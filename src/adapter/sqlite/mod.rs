@@ -12,6 +12,7 @@ mod store;
 
 pub(super) use file::{File, Writer};
 pub use owner::owner;
+pub(in crate::adapter) use owner::{Life, Owner};
 
 use crate::port::clock::Clock;
 use crate::port::store::{Store, StoreError};

@@ -18,6 +18,7 @@ use crate::model::plan::Plan;
 use crate::model::recording::RunOptions;
 use crate::plan;
 use crate::port::repository::Repository;
+use crate::port::store::StoreError;
 use crate::port::world::Tape;
 use crate::report::{self, ci as reports, ci::log::Reader};
 use crate::text;
@@ -36,11 +37,13 @@ const PROMPT: u64 = 256 * 1024;
 /// # Errors
 /// What keeps it from running; how runs end is no error.
 pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<Done, CliError> {
-    say(
-        cx,
-        "one step: this job runs the agents and holds the token that writes. That is weaker than the phases `agent`, \
+    if ci.job.served.is_none() {
+        say(
+            cx,
+            "one step: this job runs the agents and holds the token that writes. That is weaker than the phases `agent`, \
          `gate` and `deliver` as jobs of their own (docs/ci.md)",
-    );
+        );
+    }
     refuse_fork(ci)?;
     work(ci, told, cx, stop, None).await
 }
@@ -318,11 +321,21 @@ async fn one(
     let engine = kept.engine(Arc::clone(&repository), cx).await?;
     let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
-    let id = RunId::from_bits(cx.world.random());
-    let options =
-        RunOptions { driver: ci.settings.sandbox, deliver: ci.settings.delivery, budget_usd: ci.settings.max_cost_usd };
-    engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
-    let outcome = engine.start(id, plan, base, stop).await.map_err(running::engine_error)?;
+    let (id, begun) = of_job(ci, &engine, cx).await?;
+    let outcome = if begun {
+        // Finished steps are not run again, paid answers are not paid again.
+        say(cx, &format!("attempt {}: run {id} goes on where its journal ends", ci.job.attempt));
+        engine.resume(&id, stop).await
+    } else {
+        let options = RunOptions {
+            driver: ci.settings.sandbox,
+            deliver: ci.settings.delivery,
+            budget_usd: ci.settings.max_cost_usd,
+        };
+        engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
+        engine.start(id, plan, base, stop).await
+    };
+    let outcome = outcome.map_err(running::engine_error)?;
     let mut account = crate::run::account(&outcome.state);
     let rows = engine.store.rows(&account.run).await?;
     let trajectory = running::write_trajectory(&engine, &account.run, &rows).map_err(|error| {
@@ -378,6 +391,24 @@ async fn one(
     }
     let outputs = leave(ci, &outcome, &account, &found, &facts, reports, cx)?;
     Ok(Some((ending, outputs, account)))
+}
+
+/// The run of a server's job, and whether an earlier attempt began it. One that ended because something was unavailable
+/// is over: the next one begins anew, under an id of its own.
+async fn of_job(ci: &Ci, engine: &Engine, cx: &Context<'_>) -> Result<(RunId, bool), CliError> {
+    let Some(served) = &ci.job.served else { return Ok((RunId::from_bits(cx.world.random()), false)) };
+    let mut id = RunId(served.id.clone());
+    loop {
+        let rows = match engine.store.rows(&id).await {
+            Err(StoreError::NoSuchRun(_)) => return Ok((id, false)),
+            rows => rows?,
+        };
+        if engine.replay(&id, &rows).map_err(running::engine_error)?.ending != Some(Ending::Unavailable) {
+            return Ok((id, true));
+        }
+        let bits = u64::from_str_radix(&short_hash(id.as_str().as_bytes(), 16), 16).unwrap_or_default();
+        id = RunId::from_bits(bits);
+    }
 }
 
 /// What reviewers found, with the places that it is known by again.

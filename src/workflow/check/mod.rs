@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod checker;
+mod comments;
 mod expressions;
 mod limits;
 mod memory;
@@ -35,6 +36,8 @@ pub struct Known {
     pub policies: Vec<String>,
     /// Workflows.
     pub workflows: Vec<String>,
+    /// Commands of workflows.
+    pub commands: Vec<String>,
     /// Gates of the configuration.
     pub gates: Vec<String>,
     /// Models of the configuration.
@@ -83,7 +86,11 @@ impl Known {
         };
         for (kind, name, document) in documents {
             match kind {
-                DocKind::Workflow => known.workflows.push(name.to_owned()),
+                DocKind::Workflow => {
+                    known.workflows.push(name.to_owned());
+                    let command = document.node(&["on", "command", "name"]).and_then(Node::text);
+                    known.commands.extend(command.map(str::to_owned));
+                }
                 DocKind::Policy => known.policies.push(name.to_owned()),
                 DocKind::Mode => {
                     known.modes.insert(name.to_owned(), ModeFacts::of(&document.root));
@@ -96,6 +103,7 @@ impl Known {
         }
         known.policies.sort();
         known.workflows.sort();
+        known.commands.sort();
         known
     }
 }
@@ -172,6 +180,7 @@ fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
 fn configuration(checker: &mut Checker<'_>, root: &Node) {
     workflow::gates(checker, root.get("gates"));
     memory::experience(checker, root.get("experience"));
+    comments::settings(checker, root.get("comments"));
     if let Some(budget) = root.get("budget") {
         limits::budgets(checker, budget);
     }
@@ -203,7 +212,8 @@ pub fn preset(document: &Document) -> Vec<Diagnostic> {
         shape::grammar(DocKind::Config).walk(&document.root, &mut checker);
         configuration(&mut checker, &document.root);
     }
-    let references = [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO];
+    let references =
+        [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO, codes::UNKNOWN_COMMAND];
     checker.found.retain(|problem| !references.contains(&problem.code));
     checker.found
 }

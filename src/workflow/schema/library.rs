@@ -59,6 +59,16 @@ pub struct Library {
 const DEFAULT_POLICY: &str = "headless-safe-sandbox";
 
 impl Library {
+    /// Lets every scenario lead to this model, if the configuration has one of that name; whether it has.
+    pub fn only_model(&mut self, name: &str) -> bool {
+        let configured = self.config.models.contains_key(name);
+        self.config.scenarios.clear();
+        if configured {
+            self.config.scenarios.insert("default".into(), OneOrMany::One(super::ModelName(name.to_owned())));
+        }
+        configured
+    }
+
     /// The name of the policy that a workflow runs under: its own choice, else the configuration's, else the preset's.
     pub fn policy_name<'a>(&'a self, workflow: &'a Loaded<WorkflowDoc>) -> &'a str {
         match &workflow.doc.policy {

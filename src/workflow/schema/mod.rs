@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod codes;
+pub mod comments;
 pub mod dag;
 pub mod docs;
 pub mod document;
@@ -16,6 +17,7 @@ pub mod stop;
 pub mod values;
 
 pub use backend::*;
+pub use comments::*;
 pub use docs::*;
 pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
