@@ -50,6 +50,11 @@ pub trait Inbox: Send + Sync {
 
     /// How many wait, and since when the oldest does (milliseconds since 1970).
     async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError>;
+
+    /// Empties the bodies of deliveries handled before `bodies_before_ms` and forgets those handled before
+    /// `rows_before_ms`; at most `most` of each, so that nobody waits long. Returns how many it changed. What is
+    /// forgotten would be new if it came again.
+    async fn tidy(&self, bodies_before_ms: i64, rows_before_ms: i64, most: u32) -> Result<u64, InboxError>;
 }
 
 /// The inbox's database failed.

@@ -9,6 +9,7 @@ mod memory;
 mod pricing;
 mod providers;
 mod quality;
+mod serve;
 mod shape;
 mod workflow;
 
@@ -20,6 +21,7 @@ use checker::Checker;
 pub use limits::overruled;
 pub use pricing::stale_prices;
 pub use providers::misfits;
+pub use serve::serve;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -96,7 +98,7 @@ impl Known {
                 DocKind::Backend => {
                     known.backends.insert(name.to_owned(), backend::BackendFacts::of(&document.root));
                 }
-                DocKind::Config | DocKind::Pricing => {}
+                DocKind::Config | DocKind::Pricing | DocKind::Serve => {}
             }
         }
         known.policies.sort();
@@ -126,7 +128,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
     let root = &document.root;
     let own = |key: &str| root.get(key).map(Node::entries).unwrap_or_default().iter().map(|(key, _)| key.text.clone());
     let mut checker = Checker { document, known, builtin, own_gates: own("gates").collect(), found: Vec::new() };
-    let nameless = matches!(kind, DocKind::Config | DocKind::Pricing);
+    let nameless = matches!(kind, DocKind::Config | DocKind::Pricing | DocKind::Serve);
     if root.is_null() && !document.text.trim().is_empty() && kind != DocKind::Config {
         // It could not be parsed, which is said already, or it holds comments only.
         return checker.found;
@@ -147,6 +149,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         DocKind::Backend => backend::check(&mut checker, root),
         DocKind::Config => configuration(&mut checker, root),
         DocKind::Pricing => pricing::check(&mut checker, root),
+        DocKind::Serve => serve::check(&mut checker, root),
     }
     checker.found
 }

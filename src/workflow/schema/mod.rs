@@ -11,6 +11,7 @@ pub mod library;
 pub mod memory;
 pub mod pricing;
 pub mod quality;
+pub mod serve;
 pub mod settings;
 pub mod stop;
 pub mod values;
@@ -43,13 +44,16 @@ pub enum DocKind {
     Backend,
     /// `pricing.yml`.
     Pricing,
+    /// The operator's `serve.yml`.
+    Serve,
 }
 
 impl DocKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend, Self::Pricing];
+    pub const ALL: [Self; 7] =
+        [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend, Self::Pricing, Self::Serve];
 
-    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`, `pricing`.
+    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`, `pricing`, `serve`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
@@ -58,6 +62,7 @@ impl DocKind {
             Self::Config => "config",
             Self::Backend => "backend",
             Self::Pricing => "pricing",
+            Self::Serve => "serve",
         }
     }
 }
@@ -82,6 +87,7 @@ pub fn json_schema(kind: DocKind) -> Value {
         DocKind::Config => schemars::schema_for!(ConfigDoc),
         DocKind::Backend => schemars::schema_for!(BackendDoc),
         DocKind::Pricing => schemars::schema_for!(PricingDoc),
+        DocKind::Serve => schemars::schema_for!(serve::ServeDoc),
     };
     let mut schema = schema.to_value();
     for (_, definition, key, synonym) in SYNONYMS.iter().filter(|(of, ..)| *of == kind) {
