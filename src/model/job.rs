@@ -138,7 +138,8 @@ impl Job {
     /// What somebody said yes to, where it waited for that.
     pub fn approved(&self) -> Option<Approved> {
         let approval = self.new.approval.as_ref()?;
-        let (commit, max_cost_usd) = (approval.commit.clone(), approval.max_cost_usd.clone());
+        let price = self.new.settings.get("max_cost_usd").or(approval.max_cost_usd.as_ref());
+        let (commit, max_cost_usd) = (approval.commit.clone(), price.cloned());
         Some(Approved { by: self.approved_by.clone()?, commit, max_cost_usd })
     }
 }
