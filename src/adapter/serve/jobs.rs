@@ -181,6 +181,9 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, which: &Which) {
     if let Some(head) = &which.not_head {
         query.push(" AND json_extract(event, '$.change.head.sha') IS NOT ").push_bind(head.clone());
     }
+    if let Some(base) = &which.not_base {
+        query.push(" AND json_extract(event, '$.change.base.branch') IS NOT ").push_bind(base.clone());
+    }
     if !which.states.is_empty() {
         query.push(" AND state IN (");
         let mut states = query.separated(", ");
