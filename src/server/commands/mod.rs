@@ -11,7 +11,7 @@ mod help;
 mod jobs;
 mod price;
 
-pub use help::offers;
+pub use help::{offers, settings};
 
 use crate::model::chat::ModelRef;
 use crate::model::event::{CommandText, Event};
