@@ -4,7 +4,8 @@ use crate::engine::configuration;
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
-use crate::model::serve::{Login, Repository, SecretAt, Serve};
+use super::settings::Live;
+use crate::model::serve::{Login, Repository, SecretAt};
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
 use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
 use crate::port::inbox::Inbox;
@@ -25,17 +26,14 @@ const FRESH_MS: i64 = 3000;
 const SETTLED_MS: i64 = 10 * 60 * 1000;
 
 /// The operator's settings, as they are now: they may be read anew while the server runs.
-pub type Settings<'a> = &'a (dyn Fn() -> Arc<Serve> + Send + Sync);
-
-/// Takes a line for the log.
-pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
+pub type Now = Arc<dyn Fn() -> Arc<Live> + Send + Sync>;
 
 /// What the loops work with.
-pub struct Parts<'a> {
+pub struct Works {
     /// The world outside.
-    pub world: &'a dyn World,
+    pub world: Arc<dyn World>,
     /// The operator's settings.
-    pub settings: Settings<'a>,
+    pub live: Now,
     /// Deliveries.
     pub inbox: Arc<dyn Inbox>,
     /// Jobs.
@@ -44,8 +42,8 @@ pub struct Parts<'a> {
     pub runner: Arc<dyn Runner>,
     /// Who this server is, among those that share a database.
     pub name: String,
-    /// The log.
-    pub say: Say<'a>,
+    /// Takes a line for the log; true: somebody must see it.
+    pub log: Arc<dyn Fn(&str, bool) + Send + Sync>,
     /// A delivery came in, or a job.
     pub wake: Notify,
     known: Mutex<BTreeMap<Served, Arc<Place>>>,
@@ -82,17 +80,17 @@ pub struct Trusted {
     pub clone: Arc<dyn Checkout>,
 }
 
-impl<'a> Parts<'a> {
+impl Works {
     /// Puts them together.
     pub fn new(
-        world: &'a dyn World,
-        settings: Settings<'a>,
+        world: Arc<dyn World>,
+        live: Now,
         (inbox, queue): (Arc<dyn Inbox>, Arc<dyn Queue>),
         runner: Arc<dyn Runner>,
-        say: Say<'a>,
+        log: Arc<dyn Fn(&str, bool) + Send + Sync>,
     ) -> Self {
         let name = format!("{}/{:08x}", world.owner(), world.random() as u32);
-        Self { world, settings, inbox, queue, runner, name, say, wake: Notify::new(), known: Mutex::default() }
+        Self { world, live, inbox, queue, runner, name, log, wake: Notify::new(), known: Mutex::default() }
     }
 
     /// Now, in milliseconds since 1970.
@@ -102,22 +100,17 @@ impl<'a> Parts<'a> {
 
     /// Says a line that may hold words of others.
     pub fn say(&self, line: &str) {
-        (self.say)(&one_line(line));
+        (self.log)(&one_line(line), false);
     }
 
-    /// The secret at a place.
-    ///
-    /// # Errors
-    /// It is not there; in words.
-    pub fn secret(&self, at: &SecretAt) -> Result<SecretString, String> {
-        let value = match at {
-            SecretAt::Env(name) => self.world.env(name),
-            SecretAt::File(file) => std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned()),
-        };
-        value
-            .filter(|value| !value.is_empty())
-            .map(SecretString::from)
-            .ok_or_else(|| format!("the secret {at} is not there, or is empty"))
+    /// The same of something that somebody must look at.
+    pub fn alarm(&self, line: &str) {
+        (self.log)(&one_line(line), true);
+    }
+
+    /// The settings, as they are now.
+    pub fn live(&self) -> Arc<Live> {
+        (self.live)()
     }
 
     /// A repository that is served, by its name in jobs.
@@ -125,7 +118,8 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// It is not served, or its forge cannot be spoken to; in words.
     pub async fn place(&self, served: &Served) -> Result<Arc<Place>, String> {
-        let serve = (self.settings)();
+        let live = self.live();
+        let serve = &live.serve;
         let repository = serve.repositories.iter().find(|it| it.served() == *served).ok_or_else(|| {
             format!("{} is not served any more: put it back into serve.yml, or cancel its jobs", served.name)
         })?;
@@ -134,15 +128,15 @@ impl<'a> Parts<'a> {
             return Ok(Arc::clone(place));
         }
         let token = match &repository.login {
-            Login::Token(at) => Credential::Token(self.secret(at)?),
+            Login::Token(at) => Credential::Token(secret(&live, at)?),
             Login::App { id, private_key, installation } => Credential::App(AppKey {
                 id: id.clone(),
-                key: self.secret(private_key)?,
+                key: secret(&live, private_key)?,
                 installation: *installation,
                 permissions: BTreeMap::new(),
             }),
         };
-        let marker_key = serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?;
+        let marker_key = serve.marker_key.as_ref().map(|at| secret(&live, at)).transpose()?;
         let at = ForgeAt {
             kind: repository.forge,
             api: repository.api.clone(),
@@ -177,7 +171,8 @@ impl<'a> Parts<'a> {
             return Ok(trusted.clone());
         }
         let branch = self.branch_of(place, &mut seen).await?;
-        let serve = (self.settings)();
+        let live = self.live();
+        let serve = &live.serve;
         let folder = places::clone(&serve.state, &place.served);
         self.world.borrowing(&folder, None).map_err(|error| error.to_string())?;
         let clone = self.world.checkout(&folder).map_err(|error| error.to_string())?;
@@ -265,7 +260,8 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// Something cannot be had; in words.
     pub async fn order(&self, job: &Job, lease: &Lease) -> Result<Order, String> {
-        let serve = (self.settings)();
+        let live = self.live();
+        let serve = &live.serve;
         let place = self.place(&job.new.repository).await?;
         let login = place.forge.remote().login().await.map_err(|error| error.to_string())?;
         let default_branch = {
@@ -274,7 +270,7 @@ impl<'a> Parts<'a> {
         };
         let mut vars = BTreeMap::new();
         for (name, at) in serve.env.iter().chain(&place.repository.env) {
-            vars.insert(name.clone(), self.secret(at)?);
+            vars.insert(name.clone(), secret(&live, at)?);
         }
         Ok(Order {
             job: job.clone(),
@@ -286,11 +282,16 @@ impl<'a> Parts<'a> {
             default_branch,
             token: login.map_or_else(|| SecretString::from(String::new()), |login| login.token),
             vars,
-            marker_key: serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?,
+            marker_key: serve.marker_key.as_ref().map(|at| secret(&live, at)).transpose()?,
             phrase: serve.commands.phrase.clone(),
             grace: Duration::from_millis(serve.grace_ms),
         })
     }
+}
+
+/// The secret at a place, as it was when the settings were read.
+fn secret(live: &Live, at: &SecretAt) -> Result<SecretString, String> {
+    live.secret(at).cloned().ok_or_else(|| format!("the secret {at} was not read"))
 }
 
 /// Words of others on one line.
