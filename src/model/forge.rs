@@ -27,6 +27,16 @@ impl ForgeKind {
         }
     }
 
+    /// Its name in settings, addresses and labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Gitlab => "gitlab",
+            Self::Gitea => "gitea",
+            Self::Local => "local",
+        }
+    }
+
     /// What it calls a change: `pull request` or `merge request`.
     pub fn change_word(self) -> &'static str {
         match self {

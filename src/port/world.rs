@@ -5,8 +5,11 @@ use super::ci::{CiError, Payload, PayloadError};
 use super::clock::Clock;
 use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
+use super::inbox::{Inbox, InboxError};
 use super::model::{Catalog, ChatModel};
+use super::queue::Queue;
 use super::repository::{Repository, RepositoryError};
+use super::runner::Runner;
 use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
 use crate::model::catalog::Server;
@@ -106,6 +109,24 @@ pub trait World: Send + Sync {
     /// # Errors
     /// [`ForgeError::Unsupported`] for an address that no token is sent to.
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
+
+    /// This world, to be kept: for what goes on beside the command that began it.
+    fn shared(&self) -> Arc<dyn World>;
+
+    /// The inbox of a server, in its state folder; made where there is none. Called inside a runtime.
+    ///
+    /// # Errors
+    /// [`InboxError`].
+    async fn serving(&self, state_dir: &Path) -> Result<(Arc<dyn Inbox>, Arc<dyn Queue>), InboxError>;
+
+    /// How many bytes are free on a folder's disk.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    fn free_space(&self, folder: &Path) -> Result<u64, String>;
+
+    /// Starts runs of `codeforge serve` as processes.
+    fn runner(&self) -> Arc<dyn Runner>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;

@@ -1,5 +1,6 @@
 //! Workers: lease a job, run it, hold the lease meanwhile, say how it ended.
 
+use super::Phases;
 use super::works::Works;
 use super::progress::Progress;
 use crate::model::event::EventKind;
@@ -34,15 +35,15 @@ enum Why {
     TooLong,
 }
 
-/// One worker, until `stop`.
-pub async fn work(works: &Works, number: u32, stop: &CancellationToken) {
+/// One worker, until it is told to stop: then what runs may end by itself, until it is told `now`.
+pub async fn work(works: &Works, number: u32, phases: &Phases) {
     let name = format!("{}#{number}", works.name);
-    while !stop.is_cancelled() {
+    while !phases.stop.is_cancelled() {
         let room = Room { per_repository: works.live().serve.limits.per_repository };
         let leased = works.queue.lease(&name, room, works.now_ms(), lease_ms(works)).await;
         let pause = match leased {
             Ok(Some((job, lease))) => {
-                one(works, job, lease, stop).await;
+                one(works, job, lease, &phases.now).await;
                 continue;
             }
             Ok(None) => LOOK,
@@ -52,7 +53,7 @@ pub async fn work(works: &Works, number: u32, stop: &CancellationToken) {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = phases.stop.cancelled() => {}
             () = works.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -66,7 +67,7 @@ fn lease_ms(works: &Works) -> i64 {
 }
 
 /// One job, to the end of its lease.
-async fn one(works: &Works, job: Job, lease: Lease, stop: &CancellationToken) {
+async fn one(works: &Works, job: Job, lease: Lease, now: &CancellationToken) {
     let retries = works.live().serve.retries.clone();
     let what = format!("job {} ({} of {})", job.id, job.new.workflow, job.new.repository.name);
     if job.attempts > retries.attempts {
@@ -80,7 +81,7 @@ async fn one(works: &Works, job: Job, lease: Lease, stop: &CancellationToken) {
     show(works, &job.id).await;
     let interrupt = CancellationToken::new();
     let (ran, why) = match works.order(&job, &lease).await {
-        Ok(order) => hold(works, &lease, works.runner.run(&order, interrupt.clone()), &interrupt, stop).await,
+        Ok(order) => hold(works, &lease, works.runner.run(&order, interrupt.clone()), &interrupt, now).await,
         Err(error) => (Err(error), None),
     };
     let Some(end) = ending(works, &job, ran, why, &retries) else {
@@ -120,7 +121,7 @@ async fn hold(
     lease: &Lease,
     run: impl Future<Output = Result<Ran, String>>,
     interrupt: &CancellationToken,
-    stop: &CancellationToken,
+    leave: &CancellationToken,
 ) -> (Result<Ran, String>, Option<Why>) {
     tokio::pin!(run);
     let for_ms = lease_ms(works);
@@ -134,7 +135,7 @@ async fn hold(
             // What ended has ended, whatever else is due.
             biased;
             ran = &mut run => return (ran, why),
-            () = stop.cancelled(), if why.is_none() => Some(Why::Stopping),
+            () = leave.cancelled(), if why.is_none() => Some(Why::Stopping),
             () = &mut longest, if why.is_none() => Some(Why::TooLong),
             _ = every.tick() => match works.queue.renew(lease, works.now_ms(), for_ms).await {
                 Ok(Renewed::Held(_)) => None,

@@ -5,6 +5,7 @@ use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
 use super::settings::Live;
+use super::{Loop, Phases, intake, schedule, sweep, worker};
 use crate::model::serve::{Login, Repository, SecretAt};
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
 use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
@@ -14,6 +15,7 @@ use crate::port::runner::{Order, Runner};
 use crate::port::world::{Tape, World};
 use crate::text;
 use crate::workflow::schema::Library;
+use futures::future::BoxFuture;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +26,9 @@ use tokio::sync::{Mutex, Notify};
 const FRESH_MS: i64 = 3000;
 /// The same for what hardly ever changes: the default branch's name, our own account.
 const SETTLED_MS: i64 = 10 * 60 * 1000;
+
+/// How long a run that was interrupted may take: less than the server's own last words.
+const LAST: Duration = Duration::from_secs(8);
 
 /// The operator's settings, as they are now: they may be read anew while the server runs.
 pub type Now = Arc<dyn Fn() -> Arc<Live> + Send + Sync>;
@@ -284,7 +289,7 @@ impl Works {
             vars,
             marker_key: serve.marker_key.as_ref().map(|at| secret(&live, at)).transpose()?,
             phrase: serve.commands.phrase.clone(),
-            grace: Duration::from_millis(serve.grace_ms),
+            grace: Duration::from_millis(serve.grace_ms).min(LAST),
         })
     }
 }
@@ -297,4 +302,24 @@ fn secret(live: &Live, at: &SecretAt) -> Result<SecretString, String> {
 /// Words of others on one line.
 pub(super) fn one_line(text: &str) -> String {
     text::invisible(&text::clean(text)).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the server does beside listening.
+pub fn loops(works: &Arc<Works>, phases: &Phases) -> Vec<Loop> {
+    let of = |name: &'static str, work: BoxFuture<'static, ()>| Loop { name, work };
+    let (at, told) = (|| Arc::clone(works), || phases.clone());
+    let workers = works.live().serve.limits.workers.max(1);
+    let mut all: Vec<Loop> = (1..=workers)
+        .map(|number| {
+            let (works, phases) = (at(), told());
+            of("worker", Box::pin(async move { worker::work(&works, number, &phases).await }))
+        })
+        .collect();
+    let (works, phases) = (at(), told());
+    all.push(of("intake", Box::pin(async move { intake::run(&works, &phases.stop).await })));
+    let (works, phases) = (at(), told());
+    all.push(of("schedule", Box::pin(async move { schedule::run(&works, &phases.stop).await })));
+    let (works, phases) = (at(), told());
+    all.push(of("sweep", Box::pin(async move { sweep::run(&works, &phases.stop).await })));
+    all
 }

@@ -47,6 +47,15 @@ pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
     Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming }))
 }
 
+/// How many bytes are free on a folder's disk, for whoever is not root.
+///
+/// # Errors
+/// The system does not say, and why.
+pub fn free_space(folder: &Path) -> Result<u64, String> {
+    let disk = rustix::fs::statvfs(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 impl Database {
     fn fault(&self, error: &sqlx::Error) -> InboxError {
         self.file.fault(error).into()

@@ -8,7 +8,7 @@ use super::{Known, normal};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::forge::ForgeKind;
 use crate::model::serve::{
-    Commands, Hook, Keep, Limits, Login, Missed, Network, Repository, Retries, Schedules, SecretAt, Serve,
+    Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -109,6 +109,10 @@ fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, S
         }
         _ => {}
     }
+    if forge == "gitea" && node.get("server").is_none() {
+        checker.error(codes::MISSING_KEY, node.at, "the key `server` is missing: Gitea has no usual address").help =
+            Some("write `server: https://HOST`".into());
+    }
     secrets(checker, node);
 }
 
@@ -133,8 +137,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
     let listen = doc.listen.as_deref().unwrap_or("127.0.0.1:8080").parse().ok()?;
     let repositories = doc.repositories.iter().map(served).collect::<Option<Vec<_>>>()?;
     let hooks = doc.hooks.iter().map(|(name, hook)| {
-        let word = |repository: &RepositoryDoc| word(repository.forge);
-        let means = |it: &RepositoryDoc| means(&hook.repository, word(it), &it.name);
+        let means = |it: &RepositoryDoc| means(&hook.repository, kind(it.forge).word(), &it.name);
         let repository = doc.repositories.iter().position(means)?;
         let event = hook.event.as_ref().unwrap_or(name).0.clone();
         Some((name.0.clone(), Hook { repository, event, secrets: all(&hook.secrets)? }))
@@ -166,12 +169,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         grace_ms: span(doc.grace.as_ref(), 60_000)?,
         commands: Commands {
             phrase: commands.phrase.clone().unwrap_or_else(|| "/codeforge".to_owned()),
-            aliases: commands.aliases.clone(),
-            mention: commands.mention.as_ref().map(|name| name.trim_start_matches('@').to_owned()),
-        },
-        schedules: Schedules {
-            jitter_ms: span(doc.schedules.jitter.as_ref(), 0)?,
-            missed: doc.schedules.missed.map_or_else(Missed::default, Missed::from),
+            allow_users: commands.allow_users.clone(),
         },
         sweep_ms: match &doc.sweep {
             Some(SweepDoc::Switch(false)) => None,
@@ -192,8 +190,7 @@ fn served(doc: &RepositoryDoc) -> Option<Repository> {
     let forge = kind(doc.forge);
     let cloud = match forge {
         ForgeKind::Github => "https://github.com",
-        ForgeKind::Gitlab => "https://gitlab.com",
-        ForgeKind::Gitea | ForgeKind::Local => "https://gitea.com",
+        _ => "https://gitlab.com",
     };
     let server = doc.server.as_ref().map_or_else(|| cloud.to_owned(), bare);
     let usual = match forge {
@@ -230,13 +227,7 @@ fn kind(word: ForgeWord) -> ForgeKind {
     match word {
         ForgeWord::Github => ForgeKind::Github,
         ForgeWord::Gitlab => ForgeKind::Gitlab,
-    }
-}
-
-fn word(word: ForgeWord) -> &'static str {
-    match word {
-        ForgeWord::Github => "github",
-        ForgeWord::Gitlab => "gitlab",
+        ForgeWord::Gitea => ForgeKind::Gitea,
     }
 }
 
