@@ -2,12 +2,12 @@
 //! with the delivery's mark as handled, so that it is decided again after a crash or not at all.
 
 use super::commands::{Desk, DeskError, is_fork};
-use super::works::{Works, Place, Trusted, one_line};
+use super::settings::Live;
+use super::works::{Place, Trusted, Works, one_line};
 use crate::model::diagnostic::Severity;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
-use crate::model::serve::Serve;
 use crate::plan;
 use crate::port::checkout::Want;
 use crate::port::ci::PayloadError;
@@ -131,13 +131,13 @@ struct Room<'a> {
     place: &'a Place,
     library: &'a Library,
     ours: &'a [String],
-    serve: Arc<Serve>,
+    live: Arc<Live>,
     models: Vec<crate::model::chat::ModelRef>,
 }
 
 impl<'a> Room<'a> {
     fn new(works: &'a Works, place: &'a Place, library: &'a Library, ours: &'a [String]) -> Self {
-        Self { works, place, library, ours, serve: works.live().serve, models: works.models() }
+        Self { works, place, library, ours, live: works.live(), models: works.models() }
     }
 
     fn desk(&self) -> Desk<'_> {
@@ -147,8 +147,8 @@ impl<'a> Room<'a> {
             queue: &*self.works.queue,
             store: None,
             repository: &self.place.served,
-            phrase: &self.serve.commands.phrase,
-            allow_users: &[],
+            phrase: &self.live.serve.commands.phrase,
+            allow_users: &self.live.serve.commands.allow_users,
             ours: self.ours,
             models: &self.models,
             now_ms: self.works.now_ms(),
@@ -327,8 +327,8 @@ async fn about(
 /// Whether a comment gives a command.
 fn heard(event: &Event, library: &Library, room: &Room<'_>) -> bool {
     let facts = Facts {
-        phrase: &room.serve.commands.phrase,
-        allow_users: &[],
+        phrase: &room.live.serve.commands.phrase,
+        allow_users: &room.live.serve.commands.allow_users,
         ours: room.ours,
         changed: None,
         fork: is_fork(event),
@@ -384,12 +384,7 @@ async fn stale(
 }
 
 /// The files that an event's change or push touches.
-async fn changed_paths(
-    works: &Works,
-    place: &Place,
-    trusted: &Trusted,
-    event: &Event,
-) -> Result<Vec<String>, String> {
+async fn changed_paths(works: &Works, place: &Place, trusted: &Trusted, event: &Event) -> Result<Vec<String>, String> {
     if let Some(change) = &event.change {
         let files = place.forge.changed_files(change.number).await.map_err(|error| error.to_string())?;
         return Ok(files.into_iter().flat_map(|file| file.from.into_iter().chain([file.path])).collect());

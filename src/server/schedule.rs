@@ -2,7 +2,7 @@
 //! database each makes it, and there is one.
 
 use super::intake::group;
-use super::works::{Works, Place, Trusted};
+use super::works::{Place, Trusted, Works};
 use crate::model::diagnostic::Severity;
 use crate::model::event::{Event, EventKind, Push, Tick};
 use crate::model::job::{NewJob, OnConflict, Priority, Served};
@@ -55,7 +55,7 @@ pub async fn run(works: &Works, stop: &CancellationToken) {
     let mut known: BTreeMap<Served, (Trusted, i64)> = BTreeMap::new();
     while !stop.is_cancelled() {
         let live = works.live();
-    let serve = &live.serve;
+        let serve = &live.serve;
         for repository in &serve.repositories {
             if let Err(why) = of_one(works, &repository.served(), &mut known).await {
                 works.say(&format!("time tables of {}: {why}", repository.name));
@@ -68,11 +68,7 @@ pub async fn run(works: &Works, stop: &CancellationToken) {
     }
 }
 
-async fn of_one(
-    works: &Works,
-    served: &Served,
-    known: &mut BTreeMap<Served, (Trusted, i64)>,
-) -> Result<(), String> {
+async fn of_one(works: &Works, served: &Served, known: &mut BTreeMap<Served, (Trusted, i64)>) -> Result<(), String> {
     let now = works.now_ms();
     let place = works.place(served).await?;
     if known.get(served).is_none_or(|(_, at)| now - at >= ANEW_MS || now < *at) {

@@ -1,7 +1,7 @@
 //! What no webhook told: now and then the forge is asked what changed since the last time. What is found goes the way of
 //! a delivery, and makes the same keys: what a webhook told as well is not done twice.
 
-use super::works::{Works, Place};
+use super::works::{Place, Works};
 use crate::model::event::{Change, Comment, Event, EventKind, Issue, Push};
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, Served};
@@ -19,7 +19,7 @@ const LONGEST_MS: i64 = 3 * 24 * 3600 * 1000;
 pub async fn run(works: &Works, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         let live = works.live();
-    let serve = &live.serve;
+        let serve = &live.serve;
         let every = serve.sweep_ms;
         if every.is_some() {
             for repository in &serve.repositories {

@@ -1,8 +1,8 @@
 //! Workers: lease a job, run it, hold the lease meanwhile, say how it ended.
 
 use super::Phases;
-use super::works::Works;
 use super::progress::Progress;
+use super::works::Works;
 use crate::model::event::EventKind;
 use crate::model::job::{Job, JobEnd, Lease};
 use crate::model::serve::Retries;
@@ -158,13 +158,7 @@ async fn hold(
 }
 
 /// How the lease ends. `None`: it is not ours to end.
-fn ending(
-    works: &Works,
-    job: &Job,
-    ran: Result<Ran, String>,
-    why: Option<Why>,
-    retries: &Retries,
-) -> Option<JobEnd> {
+fn ending(works: &Works, job: &Job, ran: Result<Ran, String>, why: Option<Why>, retries: &Retries) -> Option<JobEnd> {
     let code = ran.as_ref().ok().and_then(|ran| ran.code);
     let over = matches!(code, Some(0..=4));
     match why {

@@ -1,11 +1,11 @@
 //! What the server's loops work with: settings, forges, cached clones, and the configuration of each repository.
 
+use super::settings::Live;
+use super::{Loop, Phases, intake, schedule, sweep, worker};
 use crate::engine::configuration;
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
-use super::settings::Live;
-use super::{Loop, Phases, intake, schedule, sweep, worker};
 use crate::model::serve::{Login, Repository, SecretAt};
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
 use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};

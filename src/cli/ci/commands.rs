@@ -56,9 +56,7 @@ pub(super) async fn answer(ci: &Ci, cx: &Context<'_>) -> Result<bool, CliError> 
         heard = true;
         let (key, body) = match meant {
             Meant::Builtin(Builtin::Help) => ("command/help".to_owned(), help(ci)),
-            Meant::Builtin(Builtin::Explain) => {
-                ("command/explain".to_owned(), explain(ci, &command.text, cx).await?)
-            }
+            Meant::Builtin(Builtin::Explain) => ("command/explain".to_owned(), explain(ci, &command.text, cx).await?),
             Meant::Builtin(builtin) => (format!("command/{}", builtin.name()), no_server(ci, *builtin)),
             Meant::Workflow | Meant::Unknown(None) => {
                 ("command/unknown".to_owned(), answers::unknown(&command.name, None, &ci.settings.phrase))

@@ -227,9 +227,12 @@ fn approved(ci: &Ci, start: &Start, head: &str) -> Result<Option<f64>, CliError>
     let name = &start.workflow;
     let refused = |why: String| CliError::new(Ending::Denied, format!("`{name}` {why}"));
     let Some(served) = &ci.job.served else {
-        let why = "names its price before it runs (`quote: true`), and waits for a yes: only `codeforge serve` keeps one";
+        let why =
+            "names its price before it runs (`quote: true`), and waits for a yes: only `codeforge serve` keeps one";
         return Err(refused(why.to_owned())
-            .hint(format!("run it by hand: `codeforge run {name} --dry-run` names the price, `codeforge run {name}` runs it"))
+            .hint(format!(
+                "run it by hand: `codeforge run {name} --dry-run` names the price, `codeforge run {name}` runs it"
+            ))
             .hint("or take `quote` out of the workflow, and limit it by `budget.max_cost_usd`"));
     };
     let Some(approved) = &served.approved else {

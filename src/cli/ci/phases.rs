@@ -8,7 +8,7 @@ use super::earlier::{self, Seen};
 use super::one_step::{self, Sums, badness, planned};
 use super::outputs::Outputs;
 use super::settings::Phase;
-use super::{Ci, Done, Told, asking, commands, blocking, clean, publish, say};
+use super::{Ci, Done, Told, asking, blocking, clean, commands, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::forge::redacted;
 use crate::cli::phases::{self as both, Order};

@@ -373,7 +373,8 @@ pub fn explain(job: &Job, account: Option<&Account>, question: &str) -> String {
 pub fn explain_run(account: &Account, question: &str) -> String {
     let mut document = Document::new();
     let (sign, word) = parts::verdict(account);
-    let head = format!("### {sign} CodeForge {} {} — {word}", prose(&account.workflow, 60), code(account.run.as_str(), 20));
+    let head =
+        format!("### {sign} CodeForge {} {} — {word}", prose(&account.workflow, 60), code(account.run.as_str(), 20));
     document.add(rank::HEAD, "the head", head);
     folded(&mut document, account, question);
     document.fit(CAP)
