@@ -7,13 +7,13 @@ use crate::model::account::Ending;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::serve::Serve;
 use crate::port::inbox::InboxError;
-use crate::port::world::World;
+use crate::port::queue::Queue;
+use crate::port::world::{Serving, World};
 use crate::report::diagnostics;
-
 use crate::server::log::Log;
-
+use crate::server::serve::{self, Loop, Phases, ServeError, Server};
 use crate::server::settings::{Live, Settings};
-use crate::server::{self, Parts, ServeError};
+use crate::server::{self, Parts};
 use crate::workflow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,8 +65,10 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let clock = world.clock();
     let log = Log::start(Box::new(std::io::stderr()), cx.format == Format::Json, Arc::clone(&clock))
         .map_err(|error| CliError::new(Ending::Unavailable, format!("no thread can be started: {error}")))?;
-    let parts = Parts {
-        inbox: world.inbox(&state).await?,
+    let Serving { inbox, queue } = world.serving(&state).await?;
+    let server = Server {
+        inbox,
+        arrived: Arc::default(),
         settings: Arc::new(Settings::new(live)),
         clock,
         log: Arc::new(log),
@@ -76,7 +78,32 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         world: Arc::clone(&world),
     };
     let reload = move || read(&path, &*world).map_err(|unread| unread.words());
-    Ok(server::run(parts, |_, _| Vec::new(), &reload, stop).await?)
+    let loops = |server: &Server, phases: &Phases| vec![jobs(server.clone(), queue, phases.clone())];
+    Ok(serve::run(server, loops, &reload, stop).await?)
+}
+
+/// The loops that make jobs and work on them.
+fn jobs(server: Server, queue: Arc<dyn Queue>, phases: Phases) -> Loop {
+    let work = async move {
+        let settings = || Arc::new(server.settings.now().serve.clone());
+        let say = |line: &str| match line.strip_prefix("ALARM: ") {
+            Some(line) => server.log.alarm("jobs").text("said", line).write(),
+            None => server.log.info("jobs").text("said", line).write(),
+        };
+        let runner = server.world.runner();
+        let parts = Parts::new(&*server.world, &settings, (Arc::clone(&server.inbox), queue), runner, &say);
+        let wake = async {
+            loop {
+                server.arrived.notified().await;
+                parts.wake.notify_waiters();
+            }
+        };
+        tokio::select! {
+            () = server::run(&parts, &phases.stop) => {}
+            () = wake => {}
+        }
+    };
+    Loop { name: "jobs", work: Box::pin(work) }
 }
 
 /// Why there are no settings.

@@ -1,7 +1,7 @@
 //! Deliveries: taken in many to a commit, handled one by one.
 
 use super::{Database, Writer, jobs};
-use crate::model::job::{Delivery, NewJob};
+use crate::model::job::Delivery;
 use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Unhandled};
 use crate::port::queue::Added;
 use crate::text;
@@ -191,7 +191,7 @@ impl Inbox for Database {
                 if changed.rows_affected() == 0 {
                     return Ok(Ok(Vec::new()));
                 }
-                made(connection, number, &what.jobs, now_ms).await.map(Ok::<_, InboxError>)
+                made(connection, number, what, now_ms).await.map(Ok::<_, InboxError>)
             })
             .await
     }
@@ -245,11 +245,14 @@ impl Inbox for Database {
 async fn made(
     connection: &mut SqliteConnection,
     delivery: i64,
-    jobs: &[NewJob],
+    what: &Handled,
     now_ms: i64,
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut ids = Vec::new();
-    for job in jobs {
+    for (which, why) in &what.cancel {
+        jobs::cancel(connection, which, why, now_ms).await?;
+    }
+    for job in &what.jobs {
         if let Added::New(id) = jobs::add(connection, job, Some(delivery), now_ms).await? {
             ids.push(id);
         }

@@ -6,6 +6,7 @@
 
 mod inbox;
 mod jobs;
+pub mod runner;
 
 use super::sqlite::{File, Writer};
 use crate::port::inbox::InboxError;

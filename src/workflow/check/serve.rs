@@ -79,7 +79,8 @@ fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, S
     let text = |key: &str| node.get(key).and_then(Node::text);
     let forge = text("forge").unwrap_or_default();
     if let Some((name, at)) = node.get("name").and_then(|node| Some((node.text()?, node.at))) {
-        let whole = name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        let whole =
+            name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
         if !whole || name.contains(char::is_whitespace) {
             checker.error(codes::BAD_NAME, at, format!("`{name}` is not a repository's name")).help =
                 Some("write owner/name, as it stands in the repository's address".into());
