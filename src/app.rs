@@ -11,14 +11,13 @@ use crate::port::ci::{CiError, Payload, PayloadError};
 use crate::port::clock::Clock;
 use crate::port::forge::{Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
-use crate::port::inbox::{Inbox, InboxError};
+use crate::port::inbox::InboxError;
 use crate::port::model::{Catalog, ChatModel};
-use crate::port::queue::Queue;
 use crate::port::repository::{Repository, RepositoryError};
 use crate::port::runner::Runner;
 use crate::port::sandbox::SandboxDriver;
 use crate::port::store::{Store, StoreError};
-use crate::port::world::{Tape, World};
+use crate::port::world::{Serving, Tape, World};
 use async_trait::async_trait;
 use clap::Parser;
 use std::collections::hash_map::RandomState;
@@ -28,6 +27,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// This program. Not the path it was started by: the file may have been replaced since.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// Threads of a server: its work is short or waits.
 const SERVERS_THREADS: usize = 2;
@@ -220,8 +222,7 @@ impl World for RealWorld {
 
     fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>> {
         sandbox::drivers(&sandbox::Host {
-            // Not the path it was started by: the file may have been replaced since.
-            helper: PathBuf::from("/proc/self/exe"),
+            helper: PathBuf::from(OURSELVES),
             path: variable("PATH").unwrap_or_default(),
             home: variable("HOME").map(PathBuf::from),
             docker_host: variable("DOCKER_HOST"),
@@ -279,17 +280,13 @@ impl World for RealWorld {
         Arc::new(self.clone())
     }
 
-    async fn serving(&self, state_dir: &Path) -> Result<(Arc<dyn Inbox>, Arc<dyn Queue>), InboxError> {
+    async fn serving(&self, state_dir: &Path) -> Result<Serving, InboxError> {
         let database = serve::open(state_dir).await?;
-        Ok((Arc::clone(&database) as Arc<dyn Inbox>, database))
+        Ok(Serving { inbox: database.clone(), queue: database })
     }
 
     fn runner(&self) -> Arc<dyn Runner> {
-        Arc::new(serve::runner::Processes {
-            // Not the path it was started by: the file may have been replaced since.
-            program: PathBuf::from("/proc/self/exe"),
-            env: Arc::new(variable),
-        })
+        Arc::new(serve::runner::Processes { program: PathBuf::from(OURSELVES), env: Arc::new(variable) })
     }
 
     fn free_space(&self, folder: &Path) -> Result<u64, String> {

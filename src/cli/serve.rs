@@ -7,16 +7,13 @@ use crate::model::account::Ending;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::serve::Serve;
 use crate::port::inbox::InboxError;
-use crate::port::world::World;
+use crate::port::queue::Queue;
+use crate::port::world::{Serving, World};
 use crate::report::diagnostics;
-
-use crate::server::log::{Level, Log};
-
+use crate::server::log::Log;
+use crate::server::serve::{self, Loop, Phases, ServeError, Server};
 use crate::server::settings::{Live, Settings};
-use crate::server::{
-    self, Parts, ServeError,
-    works::{Works, loops},
-};
+use crate::server::{self, Parts};
 use crate::workflow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,31 +65,45 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let clock = world.clock();
     let log = Log::start(Box::new(std::io::stderr()), cx.format == Format::Json, Arc::clone(&clock))
         .map_err(|error| CliError::new(Ending::Unavailable, format!("no thread can be started: {error}")))?;
-    let (inbox, queue) = world.serving(&state).await?;
-    let (settings, log) = (Arc::new(Settings::new(live)), Arc::new(log));
-    let (now, lines) = (Arc::clone(&settings), Arc::clone(&log));
-    let works = Arc::new(Works::new(
-        Arc::clone(&world),
-        Arc::new(move || now.now()),
-        (Arc::clone(&inbox), queue),
-        world.runner(),
-        Arc::new(move |line: &str, alarm: bool| {
-            let level = if alarm { Level::Alarm } else { Level::Info };
-            lines.line(level, "work").text("what", line).write();
-        }),
-    ));
-    let parts = Parts {
-        inbox: Arc::clone(&inbox),
-        settings: Arc::clone(&settings),
+    let Serving { inbox, queue } = world.serving(&state).await?;
+    let server = Server {
+        inbox,
+        arrived: Arc::default(),
+        settings: Arc::new(Settings::new(live)),
         clock,
-        log: Arc::clone(&log),
+        log: Arc::new(log),
         metrics: Arc::default(),
         health: Arc::default(),
         state,
         world: Arc::clone(&world),
     };
     let reload = move || read(&path, &*world).map_err(|unread| unread.words());
-    Ok(server::run(parts, |_, phases| loops(&works, phases), &reload, stop).await?)
+    let loops = |server: &Server, phases: &Phases| vec![jobs(server.clone(), queue, phases.clone())];
+    Ok(serve::run(server, loops, &reload, stop).await?)
+}
+
+/// The loops that make jobs and work on them.
+fn jobs(server: Server, queue: Arc<dyn Queue>, phases: Phases) -> Loop {
+    let work = async move {
+        let settings = || Arc::new(server.settings.now().serve.clone());
+        let say = |line: &str| match line.strip_prefix("ALARM: ") {
+            Some(line) => server.log.alarm("jobs").text("said", line).write(),
+            None => server.log.info("jobs").text("said", line).write(),
+        };
+        let runner = server.world.runner();
+        let parts = Parts::new(&*server.world, &settings, (Arc::clone(&server.inbox), queue), runner, &say);
+        let wake = async {
+            loop {
+                server.arrived.notified().await;
+                parts.wake.notify_waiters();
+            }
+        };
+        tokio::select! {
+            () = server::run(&parts, &phases.stop) => {}
+            () = wake => {}
+        }
+    };
+    Loop { name: "jobs", work: Box::pin(work) }
 }
 
 /// Why there are no settings.
@@ -125,9 +136,7 @@ impl Unread {
 fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Unread::File(format!(
-            "{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"
-        ))
+        Unread::File(format!("{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"))
     })?;
     let (serve, problems) = workflow::serve(&shown, &text);
     let mut serve = serve.ok_or(Unread::Problems(problems))?;

@@ -113,20 +113,20 @@ pub trait World: Send + Sync {
     /// This world, to be kept: for what goes on beside the command that began it.
     fn shared(&self) -> Arc<dyn World>;
 
-    /// The inbox of a server, in its state folder; made where there is none. Called inside a runtime.
+    /// What a server keeps in its state folder; made where there is none. Called inside a runtime.
     ///
     /// # Errors
     /// [`InboxError`].
-    async fn serving(&self, state_dir: &Path) -> Result<(Arc<dyn Inbox>, Arc<dyn Queue>), InboxError>;
+    async fn serving(&self, state_dir: &Path) -> Result<Serving, InboxError>;
+
+    /// Starts runs as processes of their own.
+    fn runner(&self) -> Arc<dyn Runner>;
 
     /// How many bytes are free on a folder's disk.
     ///
     /// # Errors
     /// Why nobody knows.
     fn free_space(&self, folder: &Path) -> Result<u64, String>;
-
-    /// Starts runs of `codeforge serve` as processes.
-    fn runner(&self) -> Arc<dyn Runner>;
 
     /// Random bits, for run ids.
     fn random(&self) -> u64;
@@ -136,6 +136,15 @@ pub trait World: Send + Sync {
 
     /// Values in the environment that must never leave: keys, tokens.
     fn secrets(&self) -> Vec<String>;
+}
+
+/// What a server keeps: deliveries and jobs, in one database.
+#[derive(Clone)]
+pub struct Serving {
+    /// Deliveries.
+    pub inbox: Arc<dyn Inbox>,
+    /// Jobs.
+    pub queue: Arc<dyn Queue>,
 }
 
 /// Whether model answers are taken from a cassette.

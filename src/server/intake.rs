@@ -2,12 +2,12 @@
 //! with the delivery's mark as handled, so that it is decided again after a crash or not at all.
 
 use super::commands::{Desk, DeskError, is_fork};
-use super::settings::Live;
-use super::works::{Place, Trusted, Works, one_line};
+use super::parts::{Parts, Place, Trusted, one_line};
 use crate::model::diagnostic::Severity;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
+use crate::model::serve::Serve;
 use crate::plan;
 use crate::port::checkout::Want;
 use crate::port::ci::PayloadError;
@@ -40,13 +40,13 @@ const DIFFERENCE: usize = 32 * 1024 * 1024;
 const GROUP: usize = 200;
 
 /// The loop, until `stop`.
-pub async fn run(works: &Works, stop: &CancellationToken) {
+pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     while !stop.is_cancelled() {
-        let pause = match works.inbox.unhandled(BATCH, works.now_ms()).await {
+        let pause = match parts.inbox.unhandled(BATCH, parts.now_ms()).await {
             Ok(found) if !found.is_empty() => {
                 for it in found {
                     // What is begun is ended: it takes a moment, and is decided once.
-                    one(works, it).await;
+                    one(parts, it).await;
                     if stop.is_cancelled() {
                         break;
                     }
@@ -55,27 +55,27 @@ pub async fn run(works: &Works, stop: &CancellationToken) {
             }
             Ok(_) => LOOK,
             Err(error) => {
-                works.say(&format!("deliveries cannot be read: {error}"));
+                parts.say(&format!("deliveries cannot be read: {error}"));
                 PAUSE
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = works.wake.notified() => {}
+            () = parts.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
 /// Decides about one delivery, and writes it down.
-async fn one(works: &Works, it: Unhandled) {
+async fn one(parts: &Parts<'_>, it: Unhandled) {
     let what = format!("delivery {} ({} {})", it.number, it.delivery.source, it.delivery.event);
-    let decided = decide(works, &it.delivery).await;
+    let decided = decide(parts, &it.delivery).await;
     let written = match decided {
-        Ok(decided) => match works.inbox.handled(it.number, &decided.what, works.now_ms()).await {
+        Ok(decided) => match parts.inbox.handled(it.number, &decided.what, parts.now_ms()).await {
             Ok(ids) => {
-                works.say(&format!("{what}: {}", decided.what.note));
-                after(works, &decided, &ids).await;
+                parts.say(&format!("{what}: {}", decided.what.note));
+                after(parts, &decided, &ids).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -83,14 +83,14 @@ async fn one(works: &Works, it: Unhandled) {
         Err(why) => {
             let dead = it.attempts >= ATTEMPTS;
             let wait = AGAIN_MS.saturating_mul(1 << it.attempts.saturating_sub(1).min(20)).min(LONGEST_MS);
-            let due = (!dead).then(|| works.now_ms().saturating_add(wait));
+            let due = (!dead).then(|| parts.now_ms().saturating_add(wait));
             let mark = if dead { "ALARM: it stays as a dead letter" } else { "looked at again later" };
-            works.say(&format!("{what}: {why}; {mark}"));
-            works.inbox.put_off(it.number, due, &why).await
+            parts.say(&format!("{what}: {why}; {mark}"));
+            parts.inbox.put_off(it.number, due, &why).await
         }
     };
     if let Err(error) = written {
-        works.say(&format!("{what}: what was decided cannot be written: {error}"));
+        parts.say(&format!("{what}: what was decided cannot be written: {error}"));
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -105,62 +105,71 @@ struct Decided {
 }
 
 /// Shows the jobs that were made, and lets workers know.
-async fn after(works: &Works, decided: &Decided, ids: &[String]) {
-    works.wake.notify_waiters();
+async fn after(parts: &Parts<'_>, decided: &Decided, ids: &[String]) {
+    parts.wake.notify_waiters();
     for (name, value) in &decided.heard {
-        if let Err(error) = works.queue.keep_note(name, value).await {
-            works.say(&format!("a note cannot be kept: {error}"));
+        if let Err(error) = parts.queue.keep_note(name, value).await {
+            parts.say(&format!("a note cannot be kept: {error}"));
         }
     }
     let Some(place) = decided.place.as_ref().filter(|_| !ids.is_empty()) else { return };
     let shown = async {
-        let trusted = works.trusted(place, false).await?;
-        let ours = works.ours(place, &trusted.library).await?;
-        let room = Room::new(works, place, &trusted.library, &ours);
+        let trusted = parts.trusted(place, false).await?;
+        let ours = parts.ours(place, &trusted.library).await?;
+        let room = Room::new(parts, place, &trusted.library, &ours).await?;
         room.desk().announce(ids).await.map_err(|error| error.to_string())
     };
     if let Err(why) = shown.await {
         // They are shown when the desk is tended, or by their worker.
-        works.say(&format!("jobs {} cannot be shown: {why}", ids.join(", ")));
+        parts.say(&format!("jobs {} cannot be shown: {why}", ids.join(", ")));
     }
 }
 
 /// What a desk is made of.
-struct Room<'a> {
-    works: &'a Works,
+pub(super) struct Room<'a> {
+    parts: &'a Parts<'a>,
     place: &'a Place,
     library: &'a Library,
     ours: &'a [String],
-    live: Arc<Live>,
+    serve: Arc<Serve>,
     models: Vec<crate::model::chat::ModelRef>,
+    journal: Arc<dyn crate::port::store::Store>,
 }
 
 impl<'a> Room<'a> {
-    fn new(works: &'a Works, place: &'a Place, library: &'a Library, ours: &'a [String]) -> Self {
-        Self { works, place, library, ours, live: works.live(), models: works.models() }
+    /// # Errors
+    /// The journals cannot be opened; in words.
+    pub(super) async fn new(
+        parts: &'a Parts<'a>,
+        place: &'a Place,
+        library: &'a Library,
+        ours: &'a [String],
+    ) -> Result<Self, String> {
+        let (serve, journal) = ((parts.settings)(), parts.journal(place).await?);
+        Ok(Self { parts, place, library, ours, serve, models: parts.models(place)?, journal })
     }
 
-    fn desk(&self) -> Desk<'_> {
+    pub(super) fn desk(&self) -> Desk<'_> {
         Desk {
             library: self.library,
             forge: &*self.place.forge,
-            queue: &*self.works.queue,
-            store: None,
+            queue: &*self.parts.queue,
+            store: Some(&*self.journal),
             repository: &self.place.served,
-            phrase: &self.live.serve.commands.phrase,
-            allow_users: &self.live.serve.commands.allow_users,
+            phrase: &self.serve.commands.phrase,
+            allow_users: &[],
             ours: self.ours,
             models: &self.models,
-            now_ms: self.works.now_ms(),
+            now_ms: self.parts.now_ms(),
             asked: tokio::sync::Mutex::default(),
         }
     }
 }
 
 /// Decides about a delivery. An error is of the kind that passes.
-async fn decide(works: &Works, delivery: &Delivery) -> Result<Decided, String> {
+async fn decide(parts: &Parts<'_>, delivery: &Delivery) -> Result<Decided, String> {
     let nothing = |note: String| Decided { what: Handled { note, ..Handled::default() }, ..Decided::default() };
-    let payloads = match works.world.webhook(&delivery.source, &delivery.event, &delivery.body) {
+    let payloads = match parts.world.webhook(&delivery.source, &delivery.event, &delivery.body) {
         Ok(payloads) => payloads,
         // What cannot be understood now is not understood later.
         Err(why @ (PayloadError::Unknown(_) | PayloadError::Broken(_))) => return Ok(nothing(why.to_string())),
@@ -169,14 +178,14 @@ async fn decide(works: &Works, delivery: &Delivery) -> Result<Decided, String> {
     let mut notes = Vec::new();
     for payload in payloads {
         let mut event = payload.event;
-        let Some(served) = served(works, delivery, &event) else {
+        let Some(served) = served(parts, delivery, &event) else {
             let name = event.repository.as_deref().unwrap_or("a repository that nobody names");
             notes.push(format!("{name} is not served"));
             continue;
         };
         event.repository = Some(served.name.clone());
-        let place = works.place(&served).await?;
-        notes.extend(about(works, &place, event, delivery, &mut decided).await?);
+        let place = parts.place(&served).await?;
+        notes.extend(about(parts, &place, event, delivery, &mut decided).await?);
         decided.place = Some(place);
     }
     notes.dedup();
@@ -188,9 +197,8 @@ async fn decide(works: &Works, delivery: &Delivery) -> Result<Decided, String> {
 }
 
 /// The repository that a delivery is about.
-fn served(works: &Works, delivery: &Delivery, event: &Event) -> Option<Served> {
-    let live = works.live();
-    let serve = &live.serve;
+fn served(parts: &Parts<'_>, delivery: &Delivery, event: &Event) -> Option<Served> {
+    let serve = (parts.settings)();
     let name = delivery.repository.as_deref().or(event.repository.as_deref())?;
     let of_source = |kind: crate::model::forge::ForgeKind| {
         let source = format!("{kind:?}").to_lowercase();
@@ -202,7 +210,7 @@ fn served(works: &Works, delivery: &Delivery, event: &Event) -> Option<Served> {
 
 /// Decides about one event of a repository; gives what was decided, in sentences.
 async fn about(
-    works: &Works,
+    parts: &Parts<'_>,
     place: &Place,
     mut event: Event,
     delivery: &Delivery,
@@ -210,7 +218,7 @@ async fn about(
 ) -> Result<Vec<String>, String> {
     let mut notes = Vec::new();
     let moved = event.kind == EventKind::Push;
-    let trusted = works.trusted(place, moved).await?;
+    let trusted = parts.trusted(place, moved).await?;
     let library = &*trusted.library;
     if let Some(problem) = library.diagnostics.iter().find(|it| it.severity == Severity::Error) {
         return Ok(vec![format!(
@@ -218,8 +226,8 @@ async fn about(
             trusted.branch, problem.place.file, problem.place.line, problem.message
         )]);
     }
-    let ours = works.ours(place, library).await?;
-    let room = Room::new(works, place, library, &ours);
+    let ours = parts.ours(place, library).await?;
+    let room = Room::new(parts, place, library, &ours).await?;
     let desk = room.desk();
     let failed = |error: DeskError| error.to_string();
     if event.kind == EventKind::IssueComment {
@@ -234,7 +242,7 @@ async fn about(
         if says && let Some(comment) = &event.comment {
             let name = format!("heard/{}/{}/{}", place.served.host, place.served.name, comment.id);
             let value = short_hash(comment.body.as_bytes(), 16);
-            if works.queue.note(&name).await.map_err(|error| error.to_string())?.as_deref() == Some(&value) {
+            if parts.queue.note(&name).await.map_err(|error| error.to_string())?.as_deref() == Some(&value) {
                 return Ok(vec!["the comment was heard before".to_owned()]);
             }
             decided.heard.push((name, value));
@@ -273,7 +281,7 @@ async fn about(
         if changed.is_some() || !decisions.iter().any(|(_, it)| *it == Decision::NeedsChangedPaths) {
             break decisions;
         }
-        changed = Some(changed_paths(works, place, &trusted, &event).await?);
+        changed = Some(changed_paths(parts, place, &trusted, &event).await?);
     };
     if event.kind == EventKind::IssueComment {
         let answered = desk.comment(&event, &decisions).await.map_err(failed)?;
@@ -309,7 +317,7 @@ async fn about(
             continue;
         }
         let Some(workflow) = library.workflows.get(&name) else { continue };
-        let made = job(works, place, &event, &start, &workflow.doc, &delivery.id);
+        let made = job(parts, place, &event, &start, &workflow.doc, &delivery.id);
         match desk.price(made).await.map_err(failed)? {
             Ok(job) => {
                 notes.push(format!(
@@ -318,7 +326,10 @@ async fn about(
                 ));
                 decided.what.jobs.push(job);
             }
-            Err(why) => notes.push(format!("not `{name}`: {why}")),
+            Err(why) => {
+                desk.cannot(&event, &start, &why).await.map_err(failed)?;
+                notes.push(format!("not `{name}`: {why}"));
+            }
         }
     }
     Ok(notes)
@@ -327,8 +338,8 @@ async fn about(
 /// Whether a comment gives a command.
 fn heard(event: &Event, library: &Library, room: &Room<'_>) -> bool {
     let facts = Facts {
-        phrase: &room.live.serve.commands.phrase,
-        allow_users: &room.live.serve.commands.allow_users,
+        phrase: &room.serve.commands.phrase,
+        allow_users: &[],
         ours: room.ours,
         changed: None,
         fork: is_fork(event),
@@ -384,7 +395,12 @@ async fn stale(
 }
 
 /// The files that an event's change or push touches.
-async fn changed_paths(works: &Works, place: &Place, trusted: &Trusted, event: &Event) -> Result<Vec<String>, String> {
+async fn changed_paths(
+    parts: &Parts<'_>,
+    place: &Place,
+    trusted: &Trusted,
+    event: &Event,
+) -> Result<Vec<String>, String> {
     if let Some(change) = &event.change {
         let files = place.forge.changed_files(change.number).await.map_err(|error| error.to_string())?;
         return Ok(files.into_iter().flat_map(|file| file.from.into_iter().chain([file.path])).collect());
@@ -396,7 +412,7 @@ async fn changed_paths(works: &Works, place: &Place, trusted: &Trusted, event: &
     wants.extend(push.before.as_deref().map(|before| want(before, "before")));
     let missing: Vec<Want> = wants.into_iter().filter(|it| !trusted.clone.has(&it.what)).collect();
     if !missing.is_empty()
-        && let Err(error) = works.fetch(place, &trusted.clone, missing).await
+        && let Err(error) = parts.fetch(place, &trusted.clone, missing).await
     {
         return Err(format!("the commits of the push: {error}"));
     }
@@ -407,8 +423,8 @@ async fn changed_paths(works: &Works, place: &Place, trusted: &Trusted, event: &
 }
 
 /// A workflow that is to run, as a job.
-fn job(works: &Works, place: &Place, event: &Event, start: &Start, doc: &WorkflowDoc, delivery: &str) -> NewJob {
-    let event = Event { command: start.command.clone(), ..event.clone() };
+fn job(parts: &Parts<'_>, place: &Place, event: &Event, start: &Start, doc: &WorkflowDoc, delivery: &str) -> NewJob {
+    let event = Event { command: start.given.clone(), ..event.clone() };
     let (group, on_conflict) = group(doc, &event, &start.inputs);
     NewJob {
         repository: place.served.clone(),
@@ -423,7 +439,7 @@ fn job(works: &Works, place: &Place, event: &Event, start: &Start, doc: &Workflo
             EventKind::Schedule => Priority::Schedule,
             _ => Priority::Event,
         },
-        due_ms: works.now_ms(),
+        due_ms: parts.now_ms(),
         settings: start.settings.clone(),
         approval: None,
         event,

@@ -2,7 +2,7 @@
 //! database each makes it, and there is one.
 
 use super::intake::group;
-use super::works::{Place, Trusted, Works};
+use super::parts::{Parts, Place, Trusted};
 use crate::model::diagnostic::Severity;
 use crate::model::event::{Event, EventKind, Push, Tick};
 use crate::model::job::{NewJob, OnConflict, Priority, Served};
@@ -51,14 +51,13 @@ pub fn seen_note(repository: &Served, workflow: &str) -> String {
 }
 
 /// The loop, until `stop`.
-pub async fn run(works: &Works, stop: &CancellationToken) {
+pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     let mut known: BTreeMap<Served, (Trusted, i64)> = BTreeMap::new();
     while !stop.is_cancelled() {
-        let live = works.live();
-        let serve = &live.serve;
+        let serve = (parts.settings)();
         for repository in &serve.repositories {
-            if let Err(why) = of_one(works, &repository.served(), &mut known).await {
-                works.say(&format!("time tables of {}: {why}", repository.name));
+            if let Err(why) = of_one(parts, &repository.served(), &mut known).await {
+                parts.say(&format!("time tables of {}: {why}", repository.name));
             }
         }
         tokio::select! {
@@ -68,17 +67,21 @@ pub async fn run(works: &Works, stop: &CancellationToken) {
     }
 }
 
-async fn of_one(works: &Works, served: &Served, known: &mut BTreeMap<Served, (Trusted, i64)>) -> Result<(), String> {
-    let now = works.now_ms();
-    let place = works.place(served).await?;
+async fn of_one(
+    parts: &Parts<'_>,
+    served: &Served,
+    known: &mut BTreeMap<Served, (Trusted, i64)>,
+) -> Result<(), String> {
+    let now = parts.now_ms();
+    let place = parts.place(served).await?;
     if known.get(served).is_none_or(|(_, at)| now - at >= ANEW_MS || now < *at) {
-        match works.trusted(&place, false).await {
+        match parts.trusted(&place, false).await {
             Ok(trusted) => drop(known.insert(served.clone(), (trusted, now))),
             // A forge that is away for a moment does not stop clocks: what was known holds until it is back.
             Err(why) => match known.get_mut(served) {
                 Some((_, at)) => {
                     *at = now;
-                    works.say(&format!("time tables of {}: {why}; those that were known hold", served.name));
+                    parts.say(&format!("time tables of {}: {why}; those that were known hold", served.name));
                 }
                 None => {
                     tokio::time::sleep(LOOK * 5).await;
@@ -94,44 +97,44 @@ async fn of_one(works: &Works, served: &Served, known: &mut BTreeMap<Served, (Tr
     }
     for entry in entries(&library, &served.name) {
         let Some(workflow) = library.workflows.get(entry.workflow) else { continue };
-        ticks(works, &place, &entry, &workflow.doc, known).await?;
+        ticks(parts, &place, &entry, &workflow.doc, known).await?;
     }
     Ok(())
 }
 
 /// Makes the jobs of an entry that are due.
 async fn ticks(
-    works: &Works,
+    parts: &Parts<'_>,
     place: &Place,
     entry: &Entry<'_>,
     doc: &WorkflowDoc,
     known: &mut BTreeMap<Served, (Trusted, i64)>,
 ) -> Result<(), String> {
     let failed = |error: crate::port::inbox::InboxError| error.to_string();
-    let now = works.now_ms();
+    let now = parts.now_ms();
     let Served { forge, host, name } = &place.served;
     let zone = entry.doc.timezone.as_ref().map_or("UTC", |zone| zone.0.as_str());
     let note = format!("tick/{forge:?}/{host}/{name}/{}/{}/{zone}", entry.workflow, entry.doc.cron.0);
-    let last = works.queue.note(&note).await.map_err(failed)?.and_then(|text| text.parse::<i64>().ok());
+    let last = parts.queue.note(&note).await.map_err(failed)?.and_then(|text| text.parse::<i64>().ok());
     let Some(last) = last else {
         // Seen for the first time: what was before is nobody's.
-        return works.queue.keep_note(&note, &now.to_string()).await.map_err(failed);
+        return parts.queue.keep_note(&note, &now.to_string()).await.map_err(failed);
     };
     let found = due(&entry.table, last, now, entry.doc.missed);
     if found.is_empty() {
         return Ok(());
     }
     // What it works on is the branch as it is now.
-    let trusted = works.trusted(place, true).await?;
+    let trusted = parts.trusted(place, true).await?;
     known.insert(place.served.clone(), (trusted.clone(), now));
     for at in found {
-        let job = tick(works, place, entry, doc, &trusted, at).await?;
-        let added = works.queue.add(&job, now).await.map_err(failed)?;
-        works.say(&format!("`{}` of {name} was due at {}: {added:?}", entry.workflow, instant(at)));
+        let job = tick(parts, place, entry, doc, &trusted, at).await?;
+        let added = parts.queue.add(&job, now).await.map_err(failed)?;
+        parts.say(&format!("`{}` of {name} was due at {}: {added:?}", entry.workflow, instant(at)));
         // Kept after the job: whoever is killed in between makes it again, and there is one.
-        works.queue.keep_note(&note, &at.to_string()).await.map_err(failed)?;
+        parts.queue.keep_note(&note, &at.to_string()).await.map_err(failed)?;
     }
-    works.wake.notify_waiters();
+    parts.wake.notify_waiters();
     Ok(())
 }
 
@@ -140,14 +143,14 @@ fn instant(ms: i64) -> String {
 }
 
 async fn tick(
-    works: &Works,
+    parts: &Parts<'_>,
     place: &Place,
     entry: &Entry<'_>,
     doc: &WorkflowDoc,
     trusted: &Trusted,
     at: i64,
 ) -> Result<NewJob, String> {
-    let seen = works.queue.note(&seen_note(&place.served, entry.workflow)).await.map_err(|error| error.to_string())?;
+    let seen = parts.queue.note(&seen_note(&place.served, entry.workflow)).await.map_err(|error| error.to_string())?;
     let event = Event {
         kind: EventKind::Schedule,
         repository: Some(place.served.name.clone()),

@@ -1,7 +1,7 @@
 //! What no webhook told: now and then the forge is asked what changed since the last time. What is found goes the way of
 //! a delivery, and makes the same keys: what a webhook told as well is not done twice.
 
-use super::works::{Place, Works};
+use super::parts::{Parts, Place};
 use crate::model::event::{Change, Comment, Event, EventKind, Issue, Push};
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, Served};
@@ -16,23 +16,22 @@ const OVERLAP_MS: i64 = 2 * 60 * 1000;
 const LONGEST_MS: i64 = 3 * 24 * 3600 * 1000;
 
 /// The loop, until `stop`.
-pub async fn run(works: &Works, stop: &CancellationToken) {
+pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     while !stop.is_cancelled() {
-        let live = works.live();
-        let serve = &live.serve;
+        let serve = (parts.settings)();
         let every = serve.sweep_ms;
         if every.is_some() {
             for repository in &serve.repositories {
                 if stop.is_cancelled() {
                     return;
                 }
-                let swept = async { one(works, &*works.place(&repository.served()).await?).await };
+                let swept = async { one(parts, &*parts.place(&repository.served()).await?).await };
                 match swept.await {
                     Ok(0) => {}
                     Ok(found) => {
-                        works.say(&format!("sweep of {}: {found} events that no webhook told", repository.name))
+                        parts.say(&format!("sweep of {}: {found} events that no webhook told", repository.name))
                     }
-                    Err(why) => works.say(&format!("sweep of {}: {why}", repository.name)),
+                    Err(why) => parts.say(&format!("sweep of {}: {why}", repository.name)),
                 }
             }
         }
@@ -44,15 +43,15 @@ pub async fn run(works: &Works, stop: &CancellationToken) {
 }
 
 /// Asks one forge; how many deliveries came of it.
-async fn one(works: &Works, place: &Place) -> Result<usize, String> {
+async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
     let Served { forge, host, name } = &place.served;
     let note = format!("swept/{forge:?}/{host}/{name}");
-    let begun = works.now_ms();
-    let last = works.queue.note(&note).await.map_err(|error| error.to_string())?;
+    let begun = parts.now_ms();
+    let last = parts.queue.note(&note).await.map_err(|error| error.to_string())?;
     let Some(last) = last.and_then(|text| text.parse::<i64>().ok()) else {
         // What was before the server is nobody's. The branch is where it is.
-        tip(works, place).await?;
-        return works.queue.keep_note(&note, &begun.to_string()).await.map(|()| 0).map_err(|error| error.to_string());
+        tip(parts, place).await?;
+        return parts.queue.keep_note(&note, &begun.to_string()).await.map(|()| 0).map_err(|error| error.to_string());
     };
     let since = last.saturating_sub(OVERLAP_MS).max(begun.saturating_sub(LONGEST_MS));
     let mut found = 0;
@@ -67,19 +66,19 @@ async fn one(works: &Works, place: &Place) -> Result<usize, String> {
             change: Some(info.change),
             ..Event::default()
         };
-        found += offer(works, place, &id, event).await?;
+        found += offer(parts, place, &id, event).await?;
     }
     for (thread, comment) in unless_unsupported(place.forge.comments_since(since).await)? {
         // What an edited comment said before, nobody says here: none of its commands would count.
         if !comment.edited() {
             let id = format!("comment/{}", comment.id);
-            found += offer(works, place, &id, said(name, thread, comment)).await?;
+            found += offer(parts, place, &id, said(name, thread, comment)).await?;
         }
     }
-    found += tip(works, place).await?;
-    works.queue.keep_note(&note, &begun.to_string()).await.map_err(|error| error.to_string())?;
+    found += tip(parts, place).await?;
+    parts.queue.keep_note(&note, &begun.to_string()).await.map_err(|error| error.to_string())?;
     if found > 0 {
-        works.wake.notify_waiters();
+        parts.wake.notify_waiters();
     }
     Ok(found)
 }
@@ -117,11 +116,11 @@ fn said(repository: &str, thread: Thread, comment: CommentInfo) -> Event {
 }
 
 /// The trusted branch, where it is somewhere else than the last time.
-async fn tip(works: &Works, place: &Place) -> Result<usize, String> {
+async fn tip(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
     let Served { forge, host, name } = &place.served;
     let note = format!("tip/{forge:?}/{host}/{name}");
-    let trusted = works.trusted(place, false).await?;
-    let last = works.queue.note(&note).await.map_err(|error| error.to_string())?;
+    let trusted = parts.trusted(place, false).await?;
+    let last = parts.queue.note(&note).await.map_err(|error| error.to_string())?;
     if last.as_ref() == Some(&trusted.commit) {
         return Ok(0);
     }
@@ -136,14 +135,14 @@ async fn tip(works: &Works, place: &Place) -> Result<usize, String> {
             push: Some(Push { before: last, after: commit, branch: Some(trusted.branch.clone()), tag: None }),
             ..Event::default()
         };
-        found = offer(works, place, &format!("push/{}@{}", trusted.branch, trusted.commit), event).await?;
+        found = offer(parts, place, &format!("push/{}@{}", trusted.branch, trusted.commit), event).await?;
     }
-    works.queue.keep_note(&note, &trusted.commit).await.map_err(|error| error.to_string())?;
+    parts.queue.keep_note(&note, &trusted.commit).await.map_err(|error| error.to_string())?;
     Ok(found)
 }
 
 /// Puts an event into the inbox; 1 where it was not there.
-async fn offer(works: &Works, place: &Place, id: &str, event: Event) -> Result<usize, String> {
+async fn offer(parts: &Parts<'_>, place: &Place, id: &str, event: Event) -> Result<usize, String> {
     let body = serde_json::to_vec(&event).map_err(|error| format!("an internal error: {error}"))?;
     let kind = event.kind.as_str();
     let mut hashed = kind.as_bytes().to_vec();
@@ -156,9 +155,9 @@ async fn offer(works: &Works, place: &Place, id: &str, event: Event) -> Result<u
         event: kind.to_owned(),
         repository: Some(name.clone()),
         body,
-        at_ms: works.now_ms(),
+        at_ms: parts.now_ms(),
     };
-    match works.inbox.accept(delivery).await {
+    match parts.inbox.accept(delivery).await {
         Ok(Accepted::New) => Ok(1),
         Ok(Accepted::Known) => Ok(0),
         Err(error) => Err(error.to_string()),

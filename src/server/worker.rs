@@ -1,8 +1,7 @@
 //! Workers: lease a job, run it, hold the lease meanwhile, say how it ended.
 
-use super::Phases;
+use super::Parts;
 use super::progress::Progress;
-use super::works::Works;
 use crate::model::event::EventKind;
 use crate::model::job::{Job, JobEnd, Lease};
 use crate::model::serve::Retries;
@@ -35,99 +34,99 @@ enum Why {
     TooLong,
 }
 
-/// One worker, until it is told to stop: then what runs may end by itself, until it is told `now`.
-pub async fn work(works: &Works, number: u32, phases: &Phases) {
-    let name = format!("{}#{number}", works.name);
-    while !phases.stop.is_cancelled() {
-        let room = Room { per_repository: works.live().serve.limits.per_repository };
-        let leased = works.queue.lease(&name, room, works.now_ms(), lease_ms(works)).await;
+/// One worker, until `stop`.
+pub async fn work(parts: &Parts<'_>, number: u32, stop: &CancellationToken) {
+    let name = format!("{}#{number}", parts.name);
+    while !stop.is_cancelled() {
+        let room = Room { per_repository: (parts.settings)().limits.per_repository };
+        let leased = parts.queue.lease(&name, room, parts.now_ms(), lease_ms(parts)).await;
         let pause = match leased {
             Ok(Some((job, lease))) => {
-                one(works, job, lease, &phases.now).await;
+                one(parts, job, lease, stop).await;
                 continue;
             }
             Ok(None) => LOOK,
             Err(error) => {
-                works.say(&format!("no job can be leased: {error}"));
+                parts.say(&format!("no job can be leased: {error}"));
                 PAUSE
             }
         };
         tokio::select! {
-            () = phases.stop.cancelled() => {}
-            () = works.wake.notified() => {}
+            () = stop.cancelled() => {}
+            () = parts.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
 /// The operator's word on it is for tests and for slow disks.
-fn lease_ms(works: &Works) -> i64 {
-    let given = works.world.env("CODEFORGE_LEASE_MS").and_then(|text| text.trim().parse().ok());
+fn lease_ms(parts: &Parts<'_>) -> i64 {
+    let given = parts.world.env("CODEFORGE_LEASE_MS").and_then(|text| text.trim().parse().ok());
     given.filter(|ms| (100..=3_600_000).contains(ms)).unwrap_or(LEASE_MS)
 }
 
 /// One job, to the end of its lease.
-async fn one(works: &Works, job: Job, lease: Lease, now: &CancellationToken) {
-    let retries = works.live().serve.retries.clone();
+async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken) {
+    let retries = (parts.settings)().retries.clone();
     let what = format!("job {} ({} of {})", job.id, job.new.workflow, job.new.repository.name);
     if job.attempts > retries.attempts {
         // Its workers died with it, each time.
         let note = format!("begun {} times, and no worker lived to see its end", job.attempts - 1);
-        works.alarm(&format!("{what} is dead: {note}"));
-        let _ = works.queue.end(&lease, &JobEnd::Dead { note }, works.now_ms()).await;
+        parts.say(&format!("ALARM: {what} is dead: {note}"));
+        let _ = parts.queue.end(&lease, &JobEnd::Dead { note }, parts.now_ms()).await;
         return;
     }
-    works.say(&format!("{what}: attempt {} under fence {}", job.attempts, lease.fence));
-    show(works, &job.id).await;
+    parts.say(&format!("{what}: attempt {} under fence {}", job.attempts, lease.fence));
+    show(parts, &job.id).await;
     let interrupt = CancellationToken::new();
-    let (ran, why) = match works.order(&job, &lease).await {
-        Ok(order) => hold(works, &lease, works.runner.run(&order, interrupt.clone()), &interrupt, now).await,
+    let (ran, why) = match parts.order(&job, &lease).await {
+        Ok(order) => hold(parts, &lease, parts.runner.run(&order, interrupt.clone()), &interrupt, stop).await,
         Err(error) => (Err(error), None),
     };
-    let Some(end) = ending(works, &job, ran, why, &retries) else {
-        works.say(&format!("{what}: another worker has it now; nothing was written"));
+    let Some(end) = ending(parts, &job, ran, why, &retries) else {
+        parts.say(&format!("{what}: another worker has it now; nothing was written"));
         return;
     };
     if let JobEnd::Dead { note } = &end {
-        works.alarm(&format!("{what} is dead after {} attempts: {note} (`codeforge queue dead`)", job.attempts));
+        parts.say(&format!("ALARM: {what} is dead after {} attempts: {note} (`codeforge queue dead`)", job.attempts));
     }
     // A database that is away for a moment must not lose how a run ended.
     for _ in 0..5 {
-        match works.queue.end(&lease, &end, works.now_ms()).await {
+        match parts.queue.end(&lease, &end, parts.now_ms()).await {
             Ok(true) => {
-                works.say(&format!("{what}: {}", words(&end)));
+                parts.say(&format!("{what}: {}", words(&end)));
                 break;
             }
             Ok(false) => {
-                works.say(&format!("{what}: its fence {} is stale; nothing was written", lease.fence));
+                parts.say(&format!("{what}: its fence {} is stale; nothing was written", lease.fence));
                 return;
             }
             Err(error) => {
-                works.say(&format!("{what}: how it ended cannot be written: {error}"));
+                parts.say(&format!("{what}: how it ended cannot be written: {error}"));
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
-    if let Err(error) = reviewed(works, &job, &end).await {
-        works.say(&format!("{what}: {error}"));
+    if let Err(error) = reviewed(parts, &job, &end).await {
+        parts.say(&format!("{what}: {error}"));
     }
-    works.wake.notify_waiters();
-    show(works, &job.id).await;
+    parts.wake.notify_waiters();
+    show(parts, &job.id).await;
 }
 
 /// Runs, and holds the lease meanwhile. Says why the run was told to stop, where it was.
 async fn hold(
-    works: &Works,
+    parts: &Parts<'_>,
     lease: &Lease,
     run: impl Future<Output = Result<Ran, String>>,
     interrupt: &CancellationToken,
-    leave: &CancellationToken,
+    stop: &CancellationToken,
 ) -> (Result<Ran, String>, Option<Why>) {
     tokio::pin!(run);
-    let for_ms = lease_ms(works);
+    let for_ms = lease_ms(parts);
     let mut every = tokio::time::interval(Duration::from_millis(for_ms.unsigned_abs() / 3));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let longest = tokio::time::sleep(Duration::from_millis(works.live().serve.limits.run_ms));
+    let longest = tokio::time::sleep(Duration::from_millis((parts.settings)().limits.run_ms));
     tokio::pin!(longest);
     let mut why = None;
     loop {
@@ -135,14 +134,14 @@ async fn hold(
             // What ended has ended, whatever else is due.
             biased;
             ran = &mut run => return (ran, why),
-            () = leave.cancelled(), if why.is_none() => Some(Why::Stopping),
+            () = stop.cancelled(), if why.is_none() => Some(Why::Stopping),
             () = &mut longest, if why.is_none() => Some(Why::TooLong),
-            _ = every.tick() => match works.queue.renew(lease, works.now_ms(), for_ms).await {
+            _ = every.tick() => match parts.queue.renew(lease, parts.now_ms(), for_ms).await {
                 Ok(Renewed::Held(_)) => None,
                 Ok(Renewed::Cancelled(note)) => Some(Why::Cancelled(note)),
                 Ok(Renewed::Lost) => Some(Why::Lost),
                 Err(error) => {
-                    works.say(&format!("the lease of job {} cannot be renewed: {error}", lease.job));
+                    parts.say(&format!("the lease of job {} cannot be renewed: {error}", lease.job));
                     None
                 }
             },
@@ -158,7 +157,13 @@ async fn hold(
 }
 
 /// How the lease ends. `None`: it is not ours to end.
-fn ending(works: &Works, job: &Job, ran: Result<Ran, String>, why: Option<Why>, retries: &Retries) -> Option<JobEnd> {
+fn ending(
+    parts: &Parts<'_>,
+    job: &Job,
+    ran: Result<Ran, String>,
+    why: Option<Why>,
+    retries: &Retries,
+) -> Option<JobEnd> {
     let code = ran.as_ref().ok().and_then(|ran| ran.code);
     let over = matches!(code, Some(0..=4));
     match why {
@@ -166,7 +171,7 @@ fn ending(works: &Works, job: &Job, ran: Result<Ran, String>, why: Option<Why>, 
         Some(Why::Cancelled(note)) if !over => return Some(JobEnd::Cancelled { note }),
         Some(Why::Stopping) if !over && code != Some(5) => return Some(JobEnd::Back),
         Some(Why::TooLong) if !over => {
-            let minutes = works.live().serve.limits.run_ms / 60_000;
+            let minutes = (parts.settings)().limits.run_ms / 60_000;
             let note = Some(format!("it ran for longer than {minutes} minutes, and was interrupted"));
             let conclusion = "limit".to_owned();
             return Some(JobEnd::Done { conclusion, cost_usd: cost(&ran), url: None, note });
@@ -196,8 +201,8 @@ fn ending(works: &Works, job: &Job, ran: Result<Ran, String>, why: Option<Why>, 
     if job.attempts >= retries.attempts {
         return Some(JobEnd::Dead { note });
     }
-    let wait = backoff(job.attempts, retries, works.world.random());
-    Some(JobEnd::Again { due_ms: works.now_ms().saturating_add(wait), note })
+    let wait = backoff(job.attempts, retries, parts.world.random());
+    Some(JobEnd::Again { due_ms: parts.now_ms().saturating_add(wait), note })
 }
 
 /// How long until the next attempt, in milliseconds: doubled each time up to the longest, and between three quarters
@@ -241,27 +246,27 @@ fn words(end: &JobEnd) -> String {
 }
 
 /// Remembers up to which commit a time table's workflow has seen: the next one looks at what came since.
-async fn reviewed(works: &Works, job: &Job, end: &JobEnd) -> Result<(), InboxError> {
+async fn reviewed(parts: &Parts<'_>, job: &Job, end: &JobEnd) -> Result<(), InboxError> {
     let good = matches!(end, JobEnd::Done { conclusion, .. } if conclusion == "success");
     match &job.new.event.sha {
         Some(commit) if good && job.new.event.kind == EventKind::Schedule => {
             let name = super::schedule::seen_note(&job.new.repository, &job.new.workflow);
-            works.queue.keep_note(&name, commit).await
+            parts.queue.keep_note(&name, commit).await
         }
         _ => Ok(()),
     }
 }
 
 /// Shows how a job stands where people look. The work does not wait for it.
-async fn show(works: &Works, id: &str) {
+async fn show(parts: &Parts<'_>, id: &str) {
     let which = Which { id: Some(id.to_owned()), most: 1, ..Which::default() };
-    let Ok(jobs) = works.queue.jobs(&which).await else { return };
+    let Ok(jobs) = parts.queue.jobs(&which).await else { return };
     let Some(job) = jobs.first() else { return };
-    let Ok(place) = works.place(&job.new.repository).await else { return };
-    let phrase = works.live().serve.commands.phrase.clone();
-    let progress = Progress { forge: &*place.forge, queue: &*works.queue, phrase: &phrase, now_ms: works.now_ms() };
+    let Ok(place) = parts.place(&job.new.repository).await else { return };
+    let phrase = (parts.settings)().commands.phrase.clone();
+    let progress = Progress { forge: &*place.forge, queue: &*parts.queue, phrase: &phrase, now_ms: parts.now_ms() };
     if let Err(error) = progress.show(job, None).await {
-        works.say(&format!("job {id}: how it stands cannot be shown: {error}"));
+        parts.say(&format!("job {id}: how it stands cannot be shown: {error}"));
     }
 }
 

@@ -81,7 +81,7 @@ async fn answer(shared: &Shared, request: Request, door: Door<'_>) -> Response {
     let begun = Instant::now();
     let number = shared.requests.fetch_add(1, Ordering::Relaxed);
     let request_id = format!("{:x}-{number:x}", shared.began);
-    let live = shared.parts.settings.now();
+    let live = shared.server.settings.now();
     let peer = request.extensions().get::<Peer>().copied();
     let (head, body) = request.into_parts();
     let headers = &head.headers;
@@ -105,7 +105,7 @@ async fn answer(shared: &Shared, request: Request, door: Door<'_>) -> Response {
         Door::Hook(_) => "hook",
     };
     let delivery = call.id;
-    let metrics = &shared.parts.metrics;
+    let metrics = &shared.server.metrics;
     let labels = [("source", label), ("outcome", outcome.word)];
     metrics.count("codeforge_webhooks_total", "Webhooks, by what became of them.", &labels);
     let took = begun.elapsed().as_secs_f64();
@@ -115,7 +115,7 @@ async fn answer(shared: &Shared, request: Request, door: Door<'_>) -> Response {
         401 | 413 | 429 => Level::Warn,
         _ => Level::Info,
     };
-    line(shared.parts.log.line(level, "webhook"), &request_id, &delivery, &outcome, label)
+    line(shared.server.log.line(level, "webhook"), &request_id, &delivery, &outcome, label)
         .text("from", source.map(|source| source.to_string()).as_deref())
         .number("ms", format_args!("{:.1}", took * 1000.0))
         .write();
@@ -223,7 +223,7 @@ impl Call<'_> {
 
     /// The first secret that what is shown was made with.
     fn fitting<'k>(&self, keys: impl Iterator<Item = &'k Key>, shown: &[Shown<'_>], body: &[u8]) -> Option<&'k Key> {
-        let now_s = self.shared.parts.clock.now_ms() / 1000;
+        let now_s = self.shared.server.clock.now_ms() / 1000;
         keys.into_iter().find(|key| shown.iter().any(|shown| shown.fits(key, body, now_s)))
     }
 
@@ -259,27 +259,30 @@ impl Call<'_> {
 
     /// Puts it on the disk.
     async fn take(&mut self, it: Genuine) -> Outcome {
-        let parts = &self.shared.parts;
+        let server = &self.shared.server;
         let hash = Delivery::hash_of(&it.body);
         // A sender without ids sends the same thing with the same body.
         let id = it.id.unwrap_or_else(|| hash.clone());
         self.id.clone_from(&id);
         let repository = self.live.serve.repositories.get(it.repository).map(|repository| repository.name.clone());
         let Genuine { source, event, body, .. } = it;
-        let at_ms = parts.clock.now_ms();
+        let at_ms = server.clock.now_ms();
         let delivery = Delivery { source, id, hash, event, repository, body, at_ms };
-        match parts.inbox.accept(delivery).await {
+        match server.inbox.accept(delivery).await {
             Ok(accepted) => {
-                if parts.health.report("database", true, "webhooks are taken in") {
-                    parts.log.info("database_well").write();
+                if server.health.report("database", true, "webhooks are taken in") {
+                    server.log.info("database_well").write();
                 }
                 let known = accepted == Accepted::Known;
+                if !known {
+                    server.arrived.notify_one();
+                }
                 let word = if known { "known" } else { "accepted" };
                 Outcome::new(word, StatusCode::ACCEPTED, word)
             }
             Err(error) => {
-                parts.health.report("database", false, error.message.clone());
-                parts.log.alarm("webhook_not_stored").text("why", error.to_string().as_str()).write();
+                server.health.report("database", false, error.message.clone());
+                server.log.alarm("webhook_not_stored").text("why", error.to_string().as_str()).write();
                 let words = "it could not be stored; send it again";
                 let retry_after = Some(Duration::from_secs(10));
                 Outcome { retry_after, ..Outcome::new("failed", StatusCode::SERVICE_UNAVAILABLE, words) }

@@ -8,7 +8,7 @@ mod limits;
 mod names;
 mod signature;
 
-use super::Parts;
+use super::serve::Server;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
@@ -47,7 +47,7 @@ const LITTLE_ROOM: u64 = 256 * 1024 * 1024;
 
 /// What all requests share.
 struct Shared {
-    parts: Parts,
+    server: Server,
     buckets: limits::Buckets,
     large: Semaphore,
     /// Requests so far, for their ids.
@@ -71,10 +71,10 @@ struct Place {
 type Places = Mutex<BTreeMap<u64, Arc<Place>>>;
 
 /// Serves until `stop`; then requests that are under way end first.
-pub(super) async fn serve(parts: Parts, listener: TcpListener, stop: CancellationToken) {
-    let began = parts.clock.now_ms();
+pub(super) async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) {
+    let began = server.clock.now_ms();
     let shared = Arc::new(Shared {
-        parts,
+        server,
         buckets: limits::Buckets::default(),
         large: Semaphore::new(LARGE_AT_ONCE),
         requests: AtomicU64::new(0),
@@ -93,14 +93,14 @@ pub(super) async fn serve(parts: Parts, listener: TcpListener, stop: Cancellatio
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Too many open files, most likely: they become fewer.
-                    shared.parts.log.alarm("accept_failed").text("why", error.to_string().as_str()).write();
-                    shared.parts.clock.sleep(Duration::from_millis(100)).await;
+                    shared.server.log.alarm("accept_failed").text("why", error.to_string().as_str()).write();
+                    shared.server.clock.sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
         };
         while connections.try_join_next().is_some() {}
-        let limits = shared.parts.settings.now().serve.limits.clone();
+        let limits = shared.server.settings.now().serve.limits.clone();
         if connections.len() >= limits.connections as usize {
             give_way(&places, &shared);
             tokio::select! {
@@ -118,13 +118,13 @@ pub(super) async fn serve(parts: Parts, listener: TcpListener, stop: Cancellatio
             connection(stream, Peer(peer.ip()), router, header, &place, stop).await;
             lock(&places).remove(&number);
         });
-        shared.parts.metrics.set("codeforge_http_connections", "Connections now.", &[], connections.len() as f64);
+        shared.server.metrics.set("codeforge_http_connections", "Connections now.", &[], connections.len() as f64);
     }
     drop(listener);
     shared.stopping.store(true, Ordering::SeqCst);
     let ended = tokio::time::timeout(LAST_REQUESTS, async { while connections.join_next().await.is_some() {} }).await;
     if ended.is_err() {
-        shared.parts.log.warn("requests_cut").number("connections", connections.len()).write();
+        shared.server.log.warn("requests_cut").number("connections", connections.len()).write();
         connections.shutdown().await;
     }
 }
@@ -140,7 +140,7 @@ fn give_way(places: &Places, shared: &Shared) {
         places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
     {
         place.give_up.cancel();
-        shared.parts.metrics.count("codeforge_http_given_up_total", "Idle connections that gave way to new ones.", &[]);
+        shared.server.metrics.count("codeforge_http_given_up_total", "Idle connections that gave way to new ones.", &[]);
     }
 }
 
@@ -209,25 +209,25 @@ async fn live() -> Response {
 
 /// Whether webhooks can be taken in and worked on, part by part.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let parts = &shared.parts;
-    let now_ms = parts.clock.now_ms();
-    match tokio::time::timeout(DATABASE, parts.inbox.backlog()).await {
+    let server = &shared.server;
+    let now_ms = server.clock.now_ms();
+    match tokio::time::timeout(DATABASE, server.inbox.backlog()).await {
         Ok(Ok((waiting, oldest))) => {
             let age = oldest.map_or(0, |at| (now_ms - at).max(0) / 1000);
-            parts.health.report("database", true, format!("{waiting} webhooks wait, the oldest for {age} s"));
+            server.health.report("database", true, format!("{waiting} webhooks wait, the oldest for {age} s"));
         }
         Ok(Err(error)) => {
-            parts.health.report("database", false, error.message);
+            server.health.report("database", false, error.message);
         }
         Err(_) => {
-            parts.health.report("database", false, format!("no answer within {} s", DATABASE.as_secs()));
+            server.health.report("database", false, format!("no answer within {} s", DATABASE.as_secs()));
         }
     }
-    match parts.world.free_space(&parts.state) {
-        Ok(free) => parts.health.report("disk", free >= LITTLE_ROOM, format!("{} MiB free", free >> 20)),
-        Err(why) => parts.health.report("disk", false, why),
+    match server.world.free_space(&server.state) {
+        Ok(free) => server.health.report("disk", free >= LITTLE_ROOM, format!("{} MiB free", free >> 20)),
+        Err(why) => server.health.report("disk", false, why),
     };
-    let (good, parts) = parts.health.all();
+    let (good, parts) = server.health.all();
     let stopping = shared.stopping.load(Ordering::SeqCst);
     let status = match (stopping, good) {
         (true, _) => "stopping",
@@ -239,11 +239,11 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let parts = &shared.parts;
-    if let Ok(Ok((waiting, oldest))) = tokio::time::timeout(DATABASE, parts.inbox.backlog()).await {
-        let age = oldest.map_or(0.0, |at| (parts.clock.now_ms() - at).max(0) as f64 / 1000.0);
-        parts.metrics.set("codeforge_deliveries_waiting", "Webhooks that were not looked at yet.", &[], waiting as f64);
-        parts.metrics.set("codeforge_deliveries_oldest_seconds", "How long the oldest of them waits.", &[], age);
+    let server = &shared.server;
+    if let Ok(Ok((waiting, oldest))) = tokio::time::timeout(DATABASE, server.inbox.backlog()).await {
+        let age = oldest.map_or(0.0, |at| (server.clock.now_ms() - at).max(0) as f64 / 1000.0);
+        server.metrics.set("codeforge_deliveries_waiting", "Webhooks that were not looked at yet.", &[], waiting as f64);
+        server.metrics.set("codeforge_deliveries_oldest_seconds", "How long the oldest of them waits.", &[], age);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], parts.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.render()).into_response()
 }

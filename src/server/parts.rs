@@ -1,22 +1,20 @@
 //! What the server's loops work with: settings, forges, cached clones, and the configuration of each repository.
 
-use super::settings::Live;
-use super::{Loop, Phases, intake, schedule, sweep, worker};
 use crate::engine::configuration;
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
-use crate::model::serve::{Login, Repository, SecretAt};
+use crate::model::serve::{Login, Repository, SecretAt, Serve};
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
 use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
 use crate::port::inbox::Inbox;
 use crate::port::queue::Queue;
 use crate::port::runner::{Order, Runner};
-use crate::port::world::{Tape, World};
+use crate::port::store::Store;
+use crate::port::world::World;
 use crate::text;
 use crate::workflow::schema::Library;
-use futures::future::BoxFuture;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +25,18 @@ const FRESH_MS: i64 = 3000;
 /// The same for what hardly ever changes: the default branch's name, our own account.
 const SETTLED_MS: i64 = 10 * 60 * 1000;
 
-/// How long a run that was interrupted may take: less than the server's own last words.
-const LAST: Duration = Duration::from_secs(8);
-
 /// The operator's settings, as they are now: they may be read anew while the server runs.
-pub type Now = Arc<dyn Fn() -> Arc<Live> + Send + Sync>;
+pub type Settings<'a> = &'a (dyn Fn() -> Arc<Serve> + Send + Sync);
+
+/// Takes a line for the log.
+pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// What the loops work with.
-pub struct Works {
+pub struct Parts<'a> {
     /// The world outside.
-    pub world: Arc<dyn World>,
+    pub world: &'a dyn World,
     /// The operator's settings.
-    pub live: Now,
+    pub settings: Settings<'a>,
     /// Deliveries.
     pub inbox: Arc<dyn Inbox>,
     /// Jobs.
@@ -47,8 +45,8 @@ pub struct Works {
     pub runner: Arc<dyn Runner>,
     /// Who this server is, among those that share a database.
     pub name: String,
-    /// Takes a line for the log; true: somebody must see it.
-    pub log: Arc<dyn Fn(&str, bool) + Send + Sync>,
+    /// The log.
+    pub say: Say<'a>,
     /// A delivery came in, or a job.
     pub wake: Notify,
     known: Mutex<BTreeMap<Served, Arc<Place>>>,
@@ -70,6 +68,7 @@ struct Seen {
     branch: Option<(String, i64)>,
     own: Option<(Option<String>, i64)>,
     trusted: Option<(Trusted, i64)>,
+    journal: Option<Arc<dyn Store>>,
 }
 
 /// The configuration that holds for a repository.
@@ -85,17 +84,17 @@ pub struct Trusted {
     pub clone: Arc<dyn Checkout>,
 }
 
-impl Works {
+impl<'a> Parts<'a> {
     /// Puts them together.
     pub fn new(
-        world: Arc<dyn World>,
-        live: Now,
+        world: &'a dyn World,
+        settings: Settings<'a>,
         (inbox, queue): (Arc<dyn Inbox>, Arc<dyn Queue>),
         runner: Arc<dyn Runner>,
-        log: Arc<dyn Fn(&str, bool) + Send + Sync>,
+        say: Say<'a>,
     ) -> Self {
         let name = format!("{}/{:08x}", world.owner(), world.random() as u32);
-        Self { world, live, inbox, queue, runner, name, log, wake: Notify::new(), known: Mutex::default() }
+        Self { world, settings, inbox, queue, runner, name, say, wake: Notify::new(), known: Mutex::default() }
     }
 
     /// Now, in milliseconds since 1970.
@@ -105,17 +104,22 @@ impl Works {
 
     /// Says a line that may hold words of others.
     pub fn say(&self, line: &str) {
-        (self.log)(&one_line(line), false);
+        (self.say)(&one_line(line));
     }
 
-    /// The same of something that somebody must look at.
-    pub fn alarm(&self, line: &str) {
-        (self.log)(&one_line(line), true);
-    }
-
-    /// The settings, as they are now.
-    pub fn live(&self) -> Arc<Live> {
-        (self.live)()
+    /// The secret at a place.
+    ///
+    /// # Errors
+    /// It is not there; in words.
+    pub fn secret(&self, at: &SecretAt) -> Result<SecretString, String> {
+        let value = match at {
+            SecretAt::Env(name) => self.world.env(name),
+            SecretAt::File(file) => std::fs::read_to_string(file).ok().map(|text| text.trim().to_owned()),
+        };
+        value
+            .filter(|value| !value.is_empty())
+            .map(SecretString::from)
+            .ok_or_else(|| format!("the secret {at} is not there, or is empty"))
     }
 
     /// A repository that is served, by its name in jobs.
@@ -123,8 +127,7 @@ impl Works {
     /// # Errors
     /// It is not served, or its forge cannot be spoken to; in words.
     pub async fn place(&self, served: &Served) -> Result<Arc<Place>, String> {
-        let live = self.live();
-        let serve = &live.serve;
+        let serve = (self.settings)();
         let repository = serve.repositories.iter().find(|it| it.served() == *served).ok_or_else(|| {
             format!("{} is not served any more: put it back into serve.yml, or cancel its jobs", served.name)
         })?;
@@ -133,15 +136,15 @@ impl Works {
             return Ok(Arc::clone(place));
         }
         let token = match &repository.login {
-            Login::Token(at) => Credential::Token(secret(&live, at)?),
+            Login::Token(at) => Credential::Token(self.secret(at)?),
             Login::App { id, private_key, installation } => Credential::App(AppKey {
                 id: id.clone(),
-                key: secret(&live, private_key)?,
+                key: self.secret(private_key)?,
                 installation: *installation,
                 permissions: BTreeMap::new(),
             }),
         };
-        let marker_key = serve.marker_key.as_ref().map(|at| secret(&live, at)).transpose()?;
+        let marker_key = serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?;
         let at = ForgeAt {
             kind: repository.forge,
             api: repository.api.clone(),
@@ -176,8 +179,7 @@ impl Works {
             return Ok(trusted.clone());
         }
         let branch = self.branch_of(place, &mut seen).await?;
-        let live = self.live();
-        let serve = &live.serve;
+        let serve = (self.settings)();
         let folder = places::clone(&serve.state, &place.served);
         self.world.borrowing(&folder, None).map_err(|error| error.to_string())?;
         let clone = self.world.checkout(&folder).map_err(|error| error.to_string())?;
@@ -193,7 +195,10 @@ impl Works {
                 let (reading, at) = (Arc::clone(&clone), commit.clone());
                 let read = tokio::task::spawn_blocking(move || configuration::of(&*reading, &at)).await;
                 let read = read.map_err(|error| format!("an internal error: {error}"))?;
-                Arc::new(read.map_err(|error| error.to_string())?)
+                let mut library = read.map_err(|error| error.to_string())?;
+                let commands = &serve.commands;
+                library.also_heard(&commands.aliases, commands.mention.as_deref());
+                Arc::new(library)
             }
         };
         let trusted = Trusted { branch, commit, library, clone };
@@ -255,9 +260,36 @@ impl Works {
         Ok(named.chain(own).chain(["codeforge[bot]".to_owned()]).collect())
     }
 
-    /// The models that the server's environment names.
-    pub fn models(&self) -> Vec<ModelRef> {
-        self.world.models(&Tape::Off)
+    /// The models that the operator's variables for a repository's runs name, or the server's own environment.
+    ///
+    /// # Errors
+    /// A secret is not there; in words.
+    pub fn models(&self, place: &Place) -> Result<Vec<ModelRef>, String> {
+        let vars = self.vars(place)?;
+        let named = |name: &str| vars.get(name).map(|value| value.expose_secret().to_owned());
+        Ok(self.world.models_of(&|name| named(name).or_else(|| self.world.env(name))))
+    }
+
+    /// The operator's variables for a repository's runs.
+    fn vars(&self, place: &Place) -> Result<BTreeMap<String, SecretString>, String> {
+        let serve = (self.settings)();
+        let all = serve.env.iter().chain(&place.repository.env);
+        all.map(|(name, at)| Ok((name.clone(), self.secret(at)?))).collect()
+    }
+
+    /// The journals of a repository's runs.
+    ///
+    /// # Errors
+    /// They cannot be opened; in words.
+    pub async fn journal(&self, place: &Place) -> Result<Arc<dyn Store>, String> {
+        let mut seen = place.seen.lock().await;
+        if let Some(journal) = &seen.journal {
+            return Ok(Arc::clone(journal));
+        }
+        let folder = places::journal(&(self.settings)().state, &place.served);
+        let journal = self.world.store(&folder).await.map_err(|error| error.to_string())?;
+        seen.journal = Some(Arc::clone(&journal));
+        Ok(journal)
     }
 
     /// All that a run of a job needs.
@@ -265,18 +297,14 @@ impl Works {
     /// # Errors
     /// Something cannot be had; in words.
     pub async fn order(&self, job: &Job, lease: &Lease) -> Result<Order, String> {
-        let live = self.live();
-        let serve = &live.serve;
+        let serve = (self.settings)();
         let place = self.place(&job.new.repository).await?;
         let login = place.forge.remote().login().await.map_err(|error| error.to_string())?;
         let default_branch = {
             let mut seen = place.seen.lock().await;
             self.branch_of(&place, &mut seen).await?
         };
-        let mut vars = BTreeMap::new();
-        for (name, at) in serve.env.iter().chain(&place.repository.env) {
-            vars.insert(name.clone(), secret(&live, at)?);
-        }
+        let vars = self.vars(&place)?;
         Ok(Order {
             job: job.clone(),
             fence: lease.fence,
@@ -287,39 +315,14 @@ impl Works {
             default_branch,
             token: login.map_or_else(|| SecretString::from(String::new()), |login| login.token),
             vars,
-            marker_key: serve.marker_key.as_ref().map(|at| secret(&live, at)).transpose()?,
+            marker_key: serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?,
             phrase: serve.commands.phrase.clone(),
-            grace: Duration::from_millis(serve.grace_ms).min(LAST),
+            grace: Duration::from_millis(serve.grace_ms),
         })
     }
-}
-
-/// The secret at a place, as it was when the settings were read.
-fn secret(live: &Live, at: &SecretAt) -> Result<SecretString, String> {
-    live.secret(at).cloned().ok_or_else(|| format!("the secret {at} was not read"))
 }
 
 /// Words of others on one line.
 pub(super) fn one_line(text: &str) -> String {
     text::invisible(&text::clean(text)).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// What the server does beside listening.
-pub fn loops(works: &Arc<Works>, phases: &Phases) -> Vec<Loop> {
-    let of = |name: &'static str, work: BoxFuture<'static, ()>| Loop { name, work };
-    let (at, told) = (|| Arc::clone(works), || phases.clone());
-    let workers = works.live().serve.limits.workers.max(1);
-    let mut all: Vec<Loop> = (1..=workers)
-        .map(|number| {
-            let (works, phases) = (at(), told());
-            of("worker", Box::pin(async move { worker::work(&works, number, &phases).await }))
-        })
-        .collect();
-    let (works, phases) = (at(), told());
-    all.push(of("intake", Box::pin(async move { intake::run(&works, &phases.stop).await })));
-    let (works, phases) = (at(), told());
-    all.push(of("schedule", Box::pin(async move { schedule::run(&works, &phases.stop).await })));
-    let (works, phases) = (at(), told());
-    all.push(of("sweep", Box::pin(async move { sweep::run(&works, &phases.stop).await })));
-    all
 }
