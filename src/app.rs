@@ -198,6 +198,10 @@ impl World for RealWorld {
         git::create(at)
     }
 
+    fn borrowing(&self, at: &Path, from: Option<&Path>) -> Result<(), RepositoryError> {
+        git::beside(at, from)
+    }
+
     async fn store(&self, state_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
         sqlite::open(state_dir, Arc::clone(&self.clock)).await
     }

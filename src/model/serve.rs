@@ -233,6 +233,11 @@ impl Repository {
         rest.split('/').next().unwrap_or_default().to_lowercase()
     }
 
+    /// Where git fetches it from.
+    pub fn git_url(&self) -> String {
+        format!("{}/{}.git", self.server.trim_end_matches('/'), self.name)
+    }
+
     /// As jobs name it.
     pub fn served(&self) -> super::job::Served {
         super::job::Served { forge: self.forge, host: self.host(), name: self.name.clone() }

@@ -56,6 +56,13 @@ pub trait World: Send + Sync {
     /// [`RepositoryError`].
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
 
+    /// Makes a repository in an empty folder that reads its objects from another one too (its top folder); `None`: an
+    /// empty one, that others borrow from. One that is there is left as it is.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn borrowing(&self, at: &Path, from: Option<&Path>) -> Result<(), RepositoryError>;
+
     /// The journal's store in a state folder; made where there is none.
     ///
     /// # Errors

@@ -113,8 +113,7 @@ impl Progress<'_> {
         };
         let name = format!("codeforge/{}", job.new.workflow);
         let url = job.url.as_deref();
-        let check =
-            Check { commit, name: &name, state, words: &words, url, summary: None, annotations: &[] };
+        let check = Check { commit, name: &name, state, words: &words, url, summary: None, annotations: &[] };
         match self.forge.set_check(&check).await {
             Err(ForgeError::Refused { .. } | ForgeError::Unsupported(_) | ForgeError::NotFound { .. }) => Ok(()),
             done => done.map(|_| ()),

@@ -5,7 +5,7 @@
 //! only; a table that does not name an hour is due in both, because it is about time that passes and not about the clock.
 
 use crate::model::id::short_hash;
-use crate::model::serve::Missed;
+use crate::workflow::schema::docs::Missed;
 use crate::workflow::schema::values::cron_tables;
 use chrono::{DateTime, Utc};
 use jiff::civil;

@@ -92,11 +92,7 @@ pub(super) async fn add(
 }
 
 /// What a job that came to wait does to the others of its group. False: it was dropped.
-async fn takes_its_place(
-    connection: &mut SqliteConnection,
-    group: &Group,
-    now_ms: i64,
-) -> Result<bool, sqlx::Error> {
+async fn takes_its_place(connection: &mut SqliteConnection, group: &Group, now_ms: i64) -> Result<bool, sqlx::Error> {
     let Group { id, forge, host, name, workflow, concurrency, on_conflict } = group;
     let Some(concurrency) = concurrency else { return Ok(true) };
     let others: Vec<(String, String, i64)> = sqlx::query_as(
@@ -229,7 +225,8 @@ const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concu
 
 impl Line {
     fn job(self) -> Result<Job, String> {
-        let damaged = |what: &str| format!("the job {} cannot be read: its {what} is of another version, or damaged", self.id);
+        let damaged =
+            |what: &str| format!("the job {} cannot be read: its {what} is of another version, or damaged", self.id);
         let repository = Served {
             forge: from_word(&self.forge).ok_or_else(|| damaged("forge"))?,
             host: self.host.clone(),
@@ -478,10 +475,11 @@ impl Queue for Database {
     }
 
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError> {
-        let found: Vec<(String, i64)> = sqlx::query_as("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|error| self.fault(&error))?;
+        let found: Vec<(String, i64)> =
+            sqlx::query_as("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(&error))?;
         Ok(found.into_iter().filter_map(|(state, count)| Some((from_word(&state)?, count.unsigned_abs()))).collect())
     }
 

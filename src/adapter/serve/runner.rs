@@ -265,7 +265,11 @@ impl Processes {
 }
 
 /// Waits for a process; once it is to stop it is interrupted, and killed with all that it started where it does not end.
-async fn wait(child: &mut Child, stop: &CancellationToken, grace: Duration) -> std::io::Result<std::process::ExitStatus> {
+async fn wait(
+    child: &mut Child,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> std::io::Result<std::process::ExitStatus> {
     let group = child.id().and_then(pid);
     let signal = |signal| group.map(|group| killpg(group, signal));
     tokio::select! {

@@ -79,7 +79,8 @@ fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, S
     let text = |key: &str| node.get(key).and_then(Node::text);
     let forge = text("forge").unwrap_or_default();
     if let Some((name, at)) = node.get("name").and_then(|node| Some((node.text()?, node.at))) {
-        let whole = name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        let whole =
+            name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
         if !whole || name.contains(char::is_whitespace) {
             checker.error(codes::BAD_NAME, at, format!("`{name}` is not a repository's name")).help =
                 Some("write owner/name, as it stands in the repository's address".into());
@@ -192,12 +193,14 @@ fn served(doc: &RepositoryDoc) -> Option<Repository> {
     let cloud = match forge {
         ForgeKind::Github => "https://github.com",
         ForgeKind::Gitlab => "https://gitlab.com",
+        ForgeKind::Gitea | ForgeKind::Local => "https://gitea.com",
     };
     let server = doc.server.as_ref().map_or_else(|| cloud.to_owned(), bare);
     let usual = match forge {
         ForgeKind::Github if server == cloud => "https://api.github.com".to_owned(),
         ForgeKind::Github => format!("{server}/api/v3"),
         ForgeKind::Gitlab => format!("{server}/api/v4"),
+        ForgeKind::Gitea | ForgeKind::Local => format!("{server}/api/v1"),
     };
     let login = match (&doc.token, &doc.app) {
         (Some(token), _) => Login::Token(secret(token)?),

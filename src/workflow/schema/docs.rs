@@ -216,12 +216,25 @@ pub struct ScheduleDoc {
     #[serde(default)]
     pub timezone: Option<Timezone>,
     /// How much later than it was due a run may begin, so that not all begin at once: each repository and workflow has
-    /// its own place in that time. Counts for `codeforge serve`; default: what `serve.yml` says.
+    /// its own place in that time. Counts for `codeforge serve`.
     #[serde(default)]
     pub jitter: Option<Span>,
-    /// What becomes of times that passed while nobody was there. Counts for `codeforge serve`; default: what `serve.yml` says.
+    /// What becomes of times that passed while nobody was there. Counts for `codeforge serve`.
     #[serde(default)]
-    pub missed: Option<MissedWord>,
+    pub missed: Missed,
+}
+
+/// What becomes of times that passed while nobody was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// Nothing.
+    Skip,
+    /// One run for all of them.
+    #[default]
+    Once,
+    /// A run for each, up to a hundred.
+    All,
 }
 
 /// A webhook of our own.
