@@ -6,6 +6,7 @@ pub mod parts;
 pub mod progress;
 pub mod schedule;
 pub mod sweep;
+pub mod tend;
 pub mod worker;
 
 pub use parts::Parts;
@@ -21,6 +22,7 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
         intake::run(parts, stop),
         schedule::run(parts, stop),
         sweep::run(parts, stop),
+        tend::run(parts, stop),
         futures::future::join_all(workers)
     );
 }

@@ -5,7 +5,6 @@ use super::kinds::{
     Size, Span, StopText, Template, Timezone, ToolName,
 };
 use super::memory::HistoryDoc;
-use super::serve::MissedWord;
 use super::settings::PolicyDoc;
 use crate::model::exec::{DriverKind, ExecMode};
 use crate::model::plan::{Activation, DeliverKind, DeliverWhen, OnGateFail};
