@@ -7,7 +7,7 @@ CREATE TABLE deliveries (
     source     TEXT    NOT NULL,
     -- The sender's id; the signature does not cover it.
     id         TEXT    NOT NULL,
-    -- SHA-256 of the event's name and the body.
+    -- SHA-256 of the body.
     hash       BLOB    NOT NULL CHECK (length(hash) = 32),
     event      TEXT    NOT NULL,
     -- The repository as serve.yml names it; NULL: nobody knows yet.

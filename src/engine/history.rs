@@ -13,11 +13,7 @@ const RUNS: u32 = 1000;
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn spent(
-    store: &dyn Store,
-    plan: &Plan,
-    now_ms: i64,
-) -> Result<(Vec<Spend>, Option<NanoUsd>), StoreError> {
+pub async fn spent(store: &dyn Store, plan: &Plan, now_ms: i64) -> Result<(Vec<Spend>, Option<NanoUsd>), StoreError> {
     let runs = store.runs(RUNS).await?.into_iter();
     let ended = runs.filter(|(head, summary)| head.workflow == plan.workflow && summary.ending.is_some());
     let earlier: Vec<Spend> = ended.map(|(_, summary)| summary.spend).collect();

@@ -24,6 +24,7 @@ pub mod id;
 pub mod job;
 pub mod journal;
 pub mod patch;
+pub mod places;
 pub mod plan;
 pub mod policy;
 pub mod progress;

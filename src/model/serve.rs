@@ -27,8 +27,6 @@ pub struct Serve {
     pub grace_ms: u64,
     /// Commands in comments.
     pub commands: Commands,
-    /// Schedules.
-    pub schedules: Schedules,
     /// How often is looked for what no webhook told; `None`: never.
     pub sweep_ms: Option<u64>,
     /// How long what was handled is kept.
@@ -158,31 +156,8 @@ pub struct Retries {
 pub struct Commands {
     /// What a command begins with: `/codeforge`.
     pub phrase: String,
-    /// Short forms: `/review` → `review`.
-    pub aliases: BTreeMap<String, String>,
-    /// The account that is spoken to in free text, without `@`; `None`: nobody is.
-    pub mention: Option<String>,
-}
-
-/// Schedules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedules {
-    /// A tick is put off by up to so much, the same for the same entry.
-    pub jitter_ms: u64,
-    /// What becomes of ticks while no server ran.
-    pub missed: Missed,
-}
-
-/// What becomes of ticks while no server ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Missed {
-    /// Nothing.
-    Skip,
-    /// One run, for the newest.
-    #[default]
-    Once,
-    /// A run for each.
-    All,
+    /// People who may give commands whatever the forge says of them; not on forks.
+    pub allow_users: Vec<String>,
 }
 
 /// How long what was handled is kept.
@@ -231,6 +206,11 @@ impl Repository {
     pub fn host(&self) -> String {
         let rest = self.api.split_once("://").map_or(self.api.as_str(), |(_, rest)| rest);
         rest.split('/').next().unwrap_or_default().to_lowercase()
+    }
+
+    /// Where git fetches it from.
+    pub fn git_url(&self) -> String {
+        format!("{}/{}.git", self.server.trim_end_matches('/'), self.name)
     }
 
     /// As jobs name it.

@@ -1,5 +1,6 @@
 //! Where webhooks wait until they are looked at.
 
+use super::queue::Which;
 use crate::model::job::{Delivery, NewJob};
 use async_trait::async_trait;
 
@@ -26,6 +27,8 @@ pub struct Unhandled {
 /// What was decided about a delivery.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Handled {
+    /// The jobs that end because of it, before the new ones are made; why.
+    pub cancel: Vec<(Which, String)>,
     /// The jobs that come of it. One whose key is known already is left out.
     pub jobs: Vec<NewJob>,
     /// What was decided, in a sentence, for the log and `codeforge queue deliveries`.

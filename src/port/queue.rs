@@ -13,6 +13,10 @@ pub struct Which {
     pub repository: Option<Served>,
     /// Of this change.
     pub change: Option<u64>,
+    /// Of a change whose head was another commit than this one.
+    pub not_head: Option<String>,
+    /// Of a change that was to go to another branch than this one.
+    pub not_base: Option<String>,
     /// Of this workflow.
     pub workflow: Option<String>,
     /// In one of these states; empty: in any.
@@ -35,7 +39,7 @@ pub enum Added {
     New(String),
     /// There is one of that key: this one.
     Known(String),
-    /// Its group is taken, and it asked to be dropped then.
+    /// It has this id, and was dropped at once: its group is taken, and it asked for that.
     Skipped(String),
 }
 

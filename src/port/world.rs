@@ -5,8 +5,11 @@ use super::ci::{CiError, Payload, PayloadError};
 use super::clock::Clock;
 use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
+use super::inbox::{Inbox, InboxError};
 use super::model::{Catalog, ChatModel};
+use super::queue::Queue;
 use super::repository::{Repository, RepositoryError};
+use super::runner::Runner;
 use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
 use crate::model::catalog::Server;
@@ -56,6 +59,13 @@ pub trait World: Send + Sync {
     /// [`RepositoryError`].
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
 
+    /// Makes a repository in an empty folder that reads its objects from another one too (its top folder); `None`: an
+    /// empty one, that others borrow from. One that is there is left as it is.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn borrowing(&self, at: &Path, from: Option<&Path>) -> Result<(), RepositoryError>;
+
     /// The journal's store in a state folder; made where there is none.
     ///
     /// # Errors
@@ -100,6 +110,24 @@ pub trait World: Send + Sync {
     /// [`ForgeError::Unsupported`] for an address that no token is sent to.
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
 
+    /// This world, to be kept: for what goes on beside the command that began it.
+    fn shared(&self) -> Arc<dyn World>;
+
+    /// What a server keeps in its state folder; made where there is none. Called inside a runtime.
+    ///
+    /// # Errors
+    /// [`InboxError`].
+    async fn serving(&self, state_dir: &Path) -> Result<Serving, InboxError>;
+
+    /// Starts runs as processes of their own.
+    fn runner(&self) -> Arc<dyn Runner>;
+
+    /// How many bytes are free on a folder's disk.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    fn free_space(&self, folder: &Path) -> Result<u64, String>;
+
     /// Random bits, for run ids.
     fn random(&self) -> u64;
 
@@ -108,6 +136,15 @@ pub trait World: Send + Sync {
 
     /// Values in the environment that must never leave: keys, tokens.
     fn secrets(&self) -> Vec<String>;
+}
+
+/// What a server keeps: deliveries and jobs, in one database.
+#[derive(Clone)]
+pub struct Serving {
+    /// Deliveries.
+    pub inbox: Arc<dyn Inbox>,
+    /// Jobs.
+    pub queue: Arc<dyn Queue>,
 }
 
 /// Whether model answers are taken from a cassette.

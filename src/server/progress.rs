@@ -5,7 +5,7 @@
 
 use crate::model::forge::CheckState;
 use crate::model::job::{Job, JobState, Priority};
-use crate::port::forge::{Forge, ForgeError, Status, Sticky, Thread};
+use crate::port::forge::{Check, Forge, ForgeError, Sticky, Thread};
 use crate::port::queue::Queue;
 use crate::report::ci::answers;
 use crate::server::commands::{DeskError, thread};
@@ -113,9 +113,10 @@ impl Progress<'_> {
         };
         let name = format!("codeforge/{}", job.new.workflow);
         let url = job.url.as_deref();
-        match self.forge.set_status(&Status { commit, name: &name, state, words: &words, url }).await {
+        let check = Check { commit, name: &name, state, words: &words, url, summary: None, annotations: &[] };
+        match self.forge.set_check(&check).await {
             Err(ForgeError::Refused { .. } | ForgeError::Unsupported(_) | ForgeError::NotFound { .. }) => Ok(()),
-            done => done,
+            done => done.map(|_| ()),
         }
     }
 }

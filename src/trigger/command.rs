@@ -96,11 +96,7 @@ pub fn dollars(text: &str) -> Option<f64> {
 ///
 /// # Errors
 /// In words: the comment is one of ours, a program's, an edit of somebody else's words, …
-pub fn commands_of(
-    library: &Library,
-    event: &Event,
-    facts: &Facts<'_>,
-) -> Result<Vec<(CommandText, Meant)>, String> {
+pub fn commands_of(library: &Library, event: &Event, facts: &Facts<'_>) -> Result<Vec<(CommandText, Meant)>, String> {
     let grammar = Grammar::of(library, facts.phrase);
     let given = given(&grammar, event, facts)?.into_iter().map(|command| {
         let name = command.name.as_str();

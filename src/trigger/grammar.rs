@@ -35,7 +35,8 @@ impl Grammar {
     pub fn of(library: &Library, phrase: &str) -> Self {
         let comments = library.config.comments.clone().unwrap_or_default();
         let mention = comments.mention.unwrap_or_else(|| MENTION.to_owned());
-        let ours = library.workflows.values().filter_map(|it| Some(it.doc.on.as_ref()?.command.as_ref()?.name.0.clone()));
+        let ours =
+            library.workflows.values().filter_map(|it| Some(it.doc.on.as_ref()?.command.as_ref()?.name.0.clone()));
         Self {
             phrase: phrase.to_owned(),
             mention: comments.free_text.map(|command| (mention, command.0)),
@@ -259,8 +260,14 @@ mod tests {
         assert_eq!(said("@CodeForge, why is this\n*slow* here?\n\nThanks"), ["ask|why is this\n*slow* here?|{}"]);
         assert_eq!(said("@codeforge: help"), ["help||{}"]);
         assert_eq!(said("@codeforge one\n/codeforge fix x\n@codeforge two"), ["ask|one|{}", "fix|x|{}", "ask|two|{}"]);
-        for text in ["@codeforge", "@codeforge-bot hi", "@codeforger hi", "ask @codeforge now", "> @codeforge hi", "`@codeforge hi`"]
-        {
+        for text in [
+            "@codeforge",
+            "@codeforge-bot hi",
+            "@codeforger hi",
+            "ask @codeforge now",
+            "> @codeforge hi",
+            "`@codeforge hi`",
+        ] {
             assert_eq!(said(text), Vec::<String>::new(), "{text:?}");
         }
         let silent = Grammar { mention: None, ..grammar() };

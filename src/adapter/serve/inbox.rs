@@ -1,12 +1,13 @@
 //! Deliveries: taken in many to a commit, handled one by one.
 
 use super::{Database, Writer, jobs};
-use crate::model::job::{Delivery, NewJob};
+use crate::model::job::Delivery;
 use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Unhandled};
+use crate::port::queue::Added;
+use crate::text;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, FromRow, SqliteConnection};
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -126,26 +127,6 @@ async fn insert(
     Ok(())
 }
 
-/// 64 hex digits as bytes.
-fn bytes(hash: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if hash.len() != 64 {
-        return None;
-    }
-    for (place, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(hash.get(2 * place..2 * place + 2)?, 16).ok()?;
-    }
-    Some(out)
-}
-
-fn digits(hash: &[u8]) -> String {
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// A delivery that waits, as it is read.
 #[derive(FromRow)]
 struct Waiting {
@@ -162,7 +143,7 @@ struct Waiting {
 
 impl Waiting {
     fn unhandled(self) -> Unhandled {
-        let hash = digits(&self.hash);
+        let hash = text::hex(&self.hash);
         let Self { number, source, id, event, repository, body, at_ms, attempts, .. } = self;
         let delivery = Delivery { source, id, hash, event, repository, body, at_ms };
         Unhandled { number, delivery, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) }
@@ -173,7 +154,7 @@ impl Waiting {
 impl Inbox for Database {
     async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError> {
         let Delivery { source, id, hash, event, repository, body, at_ms } = delivery;
-        let Some(hash) = bytes(&hash) else {
+        let Some(hash) = text::unhex(&hash).and_then(|hash| hash.try_into().ok()) else {
             let message = "a delivery without its SHA-256: a mistake of this program".to_owned();
             return Err(InboxError { path: "serve.db".into(), message });
         };
@@ -210,7 +191,7 @@ impl Inbox for Database {
                 if changed.rows_affected() == 0 {
                     return Ok(Ok(Vec::new()));
                 }
-                made(connection, number, &what.jobs, now_ms).await.map(Ok::<_, InboxError>)
+                made(connection, number, what, now_ms).await.map(Ok::<_, InboxError>)
             })
             .await
     }
@@ -264,12 +245,15 @@ impl Inbox for Database {
 async fn made(
     connection: &mut SqliteConnection,
     delivery: i64,
-    jobs: &[NewJob],
+    what: &Handled,
     now_ms: i64,
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut ids = Vec::new();
-    for job in jobs {
-        if let crate::port::queue::Added::New(id) = jobs::add(connection, job, Some(delivery), now_ms).await? {
+    for (which, why) in &what.cancel {
+        jobs::cancel(connection, which, why, now_ms).await?;
+    }
+    for job in &what.jobs {
+        if let Added::New(id) = jobs::add(connection, job, Some(delivery), now_ms).await? {
             ids.push(id);
         }
     }

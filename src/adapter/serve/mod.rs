@@ -6,6 +6,7 @@
 
 mod inbox;
 mod jobs;
+pub mod runner;
 
 use super::sqlite::{File, Writer};
 use crate::port::inbox::InboxError;
@@ -44,6 +45,15 @@ pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
     let writer = Arc::new(Writer::new(file.clone(), Some(file.open().await?)));
     let incoming = inbox::Incoming::start(Arc::clone(&writer));
     Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming }))
+}
+
+/// How many bytes are free on a folder's disk, for whoever is not root.
+///
+/// # Errors
+/// The system does not say, and why.
+pub fn free_space(folder: &Path) -> Result<u64, String> {
+    let disk = rustix::fs::statvfs(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 impl Database {

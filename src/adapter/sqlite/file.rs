@@ -152,9 +152,7 @@ impl File {
             Some(5 | 6) => "; another process has kept it locked for too long: end that process, then try again".into(),
             Some(8) => "; it can only be read: check the permissions of the file and its folder".into(),
             Some(10) => format!("; nothing of this step was written: check the disk's space and health, then {again}"),
-            Some(11 | 26) => {
-                "; the file is damaged: move it away (a new one is made) or bring back a copy".to_owned()
-            }
+            Some(11 | 26) => "; the file is damaged: move it away (a new one is made) or bring back a copy".to_owned(),
             Some(13) => format!("; nothing of this step was written: free some space on the disk, then {again}"),
             Some(14) => "; check that the folder exists and can be written to".into(),
             _ => String::new(),

@@ -220,11 +220,12 @@ impl Store for SqliteStore {
     async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError> {
         let lines = lines(&head.id, 0, rows)?;
         let summary = Summary { updated_ms: head.created_ms, ..Summary::default() };
-        self.now.transaction(async |connection| {
-            begin(connection, head, owner, lines, &summary).await?;
-            Ok(Ok(Fence(1)))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                begin(connection, head, owner, lines, &summary).await?;
+                Ok(Ok(Fence(1)))
+            })
+            .await
     }
 
     async fn admit(
@@ -234,36 +235,38 @@ impl Store for SqliteStore {
         first: &(dyn for<'a> Fn(&'a [Allowance]) -> Opening + Send + Sync),
         owner: &str,
     ) -> Result<Fence, StoreError> {
-        self.now.transaction(async |connection| {
-            let (given, marks) = allowance::offer(connection, &head.id, claim, NanoUsd::default()).await?;
-            let opening = first(&given);
-            let lines = match lines(&head.id, 0, &opening.rows) {
-                Ok(lines) => lines,
-                Err(error) => return Ok(Err(error)),
-            };
-            begin(connection, head, owner, lines, &opening.summary).await?;
-            allowance::note(connection, &head.id, &marks).await?;
-            Ok(Ok(Fence(1)))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                let (given, marks) = allowance::offer(connection, &head.id, claim, NanoUsd::default()).await?;
+                let opening = first(&given);
+                let lines = match lines(&head.id, 0, &opening.rows) {
+                    Ok(lines) => lines,
+                    Err(error) => return Ok(Err(error)),
+                };
+                begin(connection, head, owner, lines, &opening.summary).await?;
+                allowance::note(connection, &head.id, &marks).await?;
+                Ok(Ok(Fence(1)))
+            })
+            .await
     }
 
     async fn readmit(&self, run: &RunId, fence: Fence, claim: &Claim) -> Result<Vec<Allowance>, StoreError> {
-        self.now.transaction(async |connection| {
-            match hold(connection, run).await? {
-                None => return Ok(Err(StoreError::NoSuchRun(run.0.clone()))),
-                Some(hold) if hold.fence != fence.0 => return Ok(Err(StoreError::Fenced(run.clone()))),
-                Some(_) => {}
-            }
-            let spent = allowance::settle_earlier(connection, run, claim).await?;
-            let (given, marks) = allowance::offer(connection, run, claim, spent).await?;
-            if let Some(nothing) = given.iter().find(|given| given.leaves_nothing(spent)) {
-                return Ok(Err(StoreError::NothingLeft(Box::new(nothing.clone()))));
-            }
-            allowance::note(connection, run, &marks).await?;
-            Ok(Ok(given))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                match hold(connection, run).await? {
+                    None => return Ok(Err(StoreError::NoSuchRun(run.0.clone()))),
+                    Some(hold) if hold.fence != fence.0 => return Ok(Err(StoreError::Fenced(run.clone()))),
+                    Some(_) => {}
+                }
+                let spent = allowance::settle_earlier(connection, run, claim).await?;
+                let (given, marks) = allowance::offer(connection, run, claim, spent).await?;
+                if let Some(nothing) = given.iter().find(|given| given.leaves_nothing(spent)) {
+                    return Ok(Err(StoreError::NothingLeft(Box::new(nothing.clone()))));
+                }
+                allowance::note(connection, run, &marks).await?;
+                Ok(Ok(given))
+            })
+            .await
     }
 
     async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError> {
@@ -329,44 +332,46 @@ impl Store for SqliteStore {
 
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
         let now_ms = self.clock.now_ms();
-        self.now.transaction(async |connection| {
-            let Some(hold) = hold(connection, run).await? else {
-                return Ok(Err(StoreError::NoSuchRun(run.0.clone())));
-            };
-            if let Some(holder) = hold.owner.as_deref().filter(|holder| *holder != owner)
-                && let Some(owner) = holds(holder, now_ms.saturating_sub(hold.updated_ms))
-            {
-                return Ok(Err(StoreError::Held { run: run.clone(), owner }));
-            }
-            let fence = hold.fence.saturating_add(1);
-            sqlx::query("UPDATE runs SET fence = $1, owner = $2 WHERE id = $3")
-                .bind(fence)
-                .bind(owner.to_owned())
-                .bind(run.as_str().to_owned())
-                .execute(&mut *connection)
-                .await?;
-            Ok(Ok(Fence(fence)))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                let Some(hold) = hold(connection, run).await? else {
+                    return Ok(Err(StoreError::NoSuchRun(run.0.clone())));
+                };
+                if let Some(holder) = hold.owner.as_deref().filter(|holder| *holder != owner)
+                    && let Some(owner) = holds(holder, now_ms.saturating_sub(hold.updated_ms))
+                {
+                    return Ok(Err(StoreError::Held { run: run.clone(), owner }));
+                }
+                let fence = hold.fence.saturating_add(1);
+                sqlx::query("UPDATE runs SET fence = $1, owner = $2 WHERE id = $3")
+                    .bind(fence)
+                    .bind(owner.to_owned())
+                    .bind(run.as_str().to_owned())
+                    .execute(&mut *connection)
+                    .await?;
+                Ok(Ok(Fence(fence)))
+            })
+            .await
     }
 
     async fn release(&self, run: &RunId, fence: Fence) -> Result<(), StoreError> {
-        self.now.transaction(async |connection| {
-            let changed = sqlx::query("UPDATE runs SET owner = NULL WHERE id = $1 AND fence = $2")
-                .bind(run.as_str().to_owned())
-                .bind(fence.0)
-                .execute(&mut *connection)
-                .await?
-                .rows_affected();
-            if changed == 1 {
-                return Ok(Ok(()));
-            }
-            Ok(Err(match hold(connection, run).await? {
-                None => StoreError::NoSuchRun(run.0.clone()),
-                Some(_) => StoreError::Fenced(run.clone()),
-            }))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                let changed = sqlx::query("UPDATE runs SET owner = NULL WHERE id = $1 AND fence = $2")
+                    .bind(run.as_str().to_owned())
+                    .bind(fence.0)
+                    .execute(&mut *connection)
+                    .await?
+                    .rows_affected();
+                if changed == 1 {
+                    return Ok(Ok(()));
+                }
+                Ok(Err(match hold(connection, run).await? {
+                    None => StoreError::NoSuchRun(run.0.clone()),
+                    Some(_) => StoreError::Fenced(run.clone()),
+                }))
+            })
+            .await
     }
 
     async fn rows(&self, run: &RunId) -> Result<Vec<Row>, StoreError> {
@@ -436,19 +441,20 @@ impl Store for SqliteStore {
 
     async fn put(&self, key: &str, value: &str) -> Result<(), StoreError> {
         let now_ms = self.clock.now_ms();
-        self.now.transaction(async |connection| {
-            sqlx::query(
-                "INSERT INTO kept (key, value, written_ms) VALUES ($1, $2, $3)
+        self.now
+            .transaction(async |connection| {
+                sqlx::query(
+                    "INSERT INTO kept (key, value, written_ms) VALUES ($1, $2, $3)
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
-            )
-            .bind(key.to_owned())
-            .bind(value.to_owned())
-            .bind(now_ms)
-            .execute(&mut *connection)
-            .await?;
-            Ok(Ok(()))
-        })
-        .await
+                )
+                .bind(key.to_owned())
+                .bind(value.to_owned())
+                .bind(now_ms)
+                .execute(&mut *connection)
+                .await?;
+                Ok(Ok(()))
+            })
+            .await
     }
 
     async fn put_soon(&self, key: &str, value: &str) -> Result<(), StoreError> {
@@ -491,26 +497,30 @@ impl Store for SqliteStore {
     }
 
     async fn remember(&self, new: &[Experience], gone: &[String]) -> Result<(), StoreError> {
-        self.now.transaction(async |connection| {
-            for id in gone {
-                sqlx::query("DELETE FROM experience WHERE id = $1").bind(id.clone()).execute(&mut *connection).await?;
-            }
-            for entry in new {
-                let body = serde_json::to_string(entry).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-                sqlx::query(
-                    "INSERT INTO experience (id, mode, at_ms, body) VALUES ($1, $2, $3, $4)
+        self.now
+            .transaction(async |connection| {
+                for id in gone {
+                    sqlx::query("DELETE FROM experience WHERE id = $1")
+                        .bind(id.clone())
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                for entry in new {
+                    let body = serde_json::to_string(entry).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                    sqlx::query(
+                        "INSERT INTO experience (id, mode, at_ms, body) VALUES ($1, $2, $3, $4)
                      ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, at_ms = excluded.at_ms, body = excluded.body",
-                )
-                .bind(entry.id.clone())
-                .bind(entry.mode.clone())
-                .bind(entry.at_ms)
-                .bind(body)
-                .execute(&mut *connection)
-                .await?;
-            }
-            Ok(Ok(()))
-        })
-        .await
+                    )
+                    .bind(entry.id.clone())
+                    .bind(entry.mode.clone())
+                    .bind(entry.at_ms)
+                    .bind(body)
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                Ok(Ok(()))
+            })
+            .await
     }
 }
 

@@ -63,7 +63,11 @@ pub fn help(offers: &[Offer], facts: &HelpFacts<'_>) -> String {
     }
     let mut more = Vec::new();
     if let Some((mention, command)) = facts.free_text {
-        more.push(format!("{} and a question in your own words is the command {}.", code(mention, 60), code(command, 70)));
+        more.push(format!(
+            "{} and a question in your own words is the command {}.",
+            code(mention, 60),
+            code(command, 70)
+        ));
     }
     if !facts.settings.is_empty() {
         let settings: Vec<String> = facts.settings.iter().map(|it| code(it, 200)).collect();
@@ -77,7 +81,11 @@ pub fn help(offers: &[Offer], facts: &HelpFacts<'_>) -> String {
     document.add(rank::NOTES, "notes", more.join(" "));
     if let Some(first) = offers.iter().find(|offer| !offer.arguments.starts_with('[')) {
         let task = if offer_takes_text(first) { " what to do, in a sentence" } else { "" };
-        document.add(rank::NOTES, "examples", format!("Example: {}", code(&format!("{} {}{task}", facts.phrase, first.name), 160)));
+        document.add(
+            rank::NOTES,
+            "examples",
+            format!("Example: {}", code(&format!("{} {}{task}", facts.phrase, first.name), 160)),
+        );
     }
     document.fit(CAP)
 }
@@ -143,7 +151,8 @@ pub fn status(jobs: &[Job], phrase: &str) -> String {
     for job in jobs.iter().take(ROWS) {
         let (sign, word) = standing(job);
         let note = job.note.as_deref().map(|note| format!(": {}", prose(note, 160))).unwrap_or_default();
-        let result = job.url.as_deref().and_then(super::safe_url).map_or_else(|| "–".to_owned(), |url| format!("[here]({url})"));
+        let result =
+            job.url.as_deref().and_then(super::safe_url).map_or_else(|| "–".to_owned(), |url| format!("[here]({url})"));
         let cells = [
             code(&job.id, 20),
             code(&job.new.workflow, 60),

@@ -38,7 +38,8 @@ impl Desk<'_> {
             }
             _ => {}
         }
-        let ids: Vec<String> = asked.iter().map(|job| format!("{} {}", code(&job.id), code(&job.new.workflow))).collect();
+        let ids: Vec<String> =
+            asked.iter().map(|job| format!("{} {}", code(&job.id), code(&job.new.workflow))).collect();
         let line = format!("Several jobs wait for a yes; say which: {}.", ids.join(", "));
         Ok(Err(Reply::said("which one?", vec![line])))
     }
@@ -156,7 +157,9 @@ impl Desk<'_> {
     /// The same job for the change as it is now, priced.
     async fn anew(&self, job: &NewJob, now: &Change) -> Result<Result<NewJob, String>, DeskError> {
         if now.is_fork() || is_fork(&job.event) {
-            return Ok(Err("A change of a fork is quoted for the commit that a command names: give it anew.".to_owned()));
+            return Ok(Err(
+                "A change of a fork is quoted for the commit that a command names: give it anew.".to_owned()
+            ));
         }
         let mut job = job.clone();
         let first = job.key.split("+head-").next().unwrap_or_default();

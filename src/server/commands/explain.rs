@@ -18,7 +18,8 @@ impl Desk<'_> {
         }
         let jobs = self.here(given.event).await?;
         // The first word is an id where a job has it; else it is a part of the question.
-        let named = arguments.id.as_deref().and_then(|id| jobs.iter().find(|job| job.id.starts_with(id) && id.len() >= 3));
+        let named =
+            arguments.id.as_deref().and_then(|id| jobs.iter().find(|job| job.id.starts_with(id) && id.len() >= 3));
         let Some(job) = named.or_else(|| jobs.iter().find(|job| job.attempts > 0)).or(jobs.first()) else {
             return Ok(Reply::said("nothing to explain", vec!["There is no job here yet.".to_owned()]));
         };

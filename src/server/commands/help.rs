@@ -28,7 +28,8 @@ pub fn offers(library: &Library, grammar: &Grammar) -> Vec<Offer> {
     let short = |name: &str| grammar.short(name).into_iter().map(str::to_owned).collect::<Vec<_>>();
     let workflows = library.workflows.values().filter_map(|workflow| {
         let command = workflow.doc.on.as_ref()?.command.as_ref()?;
-        let inputs = workflow.doc.inputs.iter().filter(|(name, _)| *name != "task").map(|(name, _)| format!("{name}=…"));
+        let inputs =
+            workflow.doc.inputs.iter().filter(|(name, _)| *name != "task").map(|(name, _)| format!("{name}=…"));
         let task = workflow.doc.inputs.contains_key("task").then(|| "TEXT".to_owned());
         let mut what = workflow.doc.description.clone();
         if workflow.doc.quote {

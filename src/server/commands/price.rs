@@ -51,8 +51,7 @@ impl Desk<'_> {
 
     /// The tip of the default branch.
     async fn tip(&self) -> Result<Option<String>, DeskError> {
-        let full = format!("refs/heads/{}", self.forge.default_branch().await?);
-        Ok(self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, commit)| commit))
+        Ok(self.forge.tip(&self.forge.default_branch().await?).await?)
     }
 
     /// A job's plan and what it would cost; the inner error: why there is none, in words.

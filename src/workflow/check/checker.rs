@@ -245,8 +245,11 @@ impl Visitor for Checker<'_> {
                         Some("write `env://NAME` or `file:///path`".into());
                 } else {
                     // Whatever stands here may be the key itself: it is not shown.
-                    let problem =
-                        self.error(codes::SECRET_IN_FILE, at, "expected a reference to a secret, not the secret itself");
+                    let problem = self.error(
+                        codes::SECRET_IN_FILE,
+                        at,
+                        "expected a reference to a secret, not the secret itself",
+                    );
                     problem.help = Some("write `env://NAME` or `file:///path`".into());
                     problem.source_line = String::new();
                 }

@@ -18,8 +18,9 @@ pub(super) fn command(checker: &mut Checker<'_>, root: &Node) {
         && !is_on("quote")
         && let Some(key) = root.key("independent_approval")
     {
-        checker.error(codes::EXCLUSIVE_KEYS, key.at, "`independent_approval` has nothing to approve without `quote`").help =
-            Some("add `quote: true`: the price is named first, and the run waits for a yes".into());
+        checker
+            .error(codes::EXCLUSIVE_KEYS, key.at, "`independent_approval` has nothing to approve without `quote`")
+            .help = Some("add `quote: true`: the price is named first, and the run waits for a yes".into());
     }
 }
 

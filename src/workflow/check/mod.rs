@@ -21,8 +21,8 @@ use checker::Checker;
 pub use limits::overruled;
 pub use pricing::stale_prices;
 pub use providers::misfits;
-pub use serve::serve;
 use serde_json::Value;
+pub use serve::serve;
 use std::collections::BTreeMap;
 
 /// Names that documents may refer to.
@@ -212,8 +212,7 @@ pub fn preset(document: &Document) -> Vec<Diagnostic> {
         shape::grammar(DocKind::Config).walk(&document.root, &mut checker);
         configuration(&mut checker, &document.root);
     }
-    let references =
-        [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO, codes::UNKNOWN_COMMAND];
+    let references = [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO, codes::UNKNOWN_COMMAND];
     checker.found.retain(|problem| !references.contains(&problem.code));
     checker.found
 }

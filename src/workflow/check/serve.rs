@@ -8,7 +8,7 @@ use super::{Known, normal};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::forge::ForgeKind;
 use crate::model::serve::{
-    Commands, Hook, Keep, Limits, Login, Missed, Network, Repository, Retries, Schedules, SecretAt, Serve,
+    Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -79,7 +79,8 @@ fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, S
     let text = |key: &str| node.get(key).and_then(Node::text);
     let forge = text("forge").unwrap_or_default();
     if let Some((name, at)) = node.get("name").and_then(|node| Some((node.text()?, node.at))) {
-        let whole = name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        let whole =
+            name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
         if !whole || name.contains(char::is_whitespace) {
             checker.error(codes::BAD_NAME, at, format!("`{name}` is not a repository's name")).help =
                 Some("write owner/name, as it stands in the repository's address".into());
@@ -108,6 +109,10 @@ fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, S
         }
         _ => {}
     }
+    if forge == "gitea" && node.get("server").is_none() {
+        checker.error(codes::MISSING_KEY, node.at, "the key `server` is missing: Gitea has no usual address").help =
+            Some("write `server: https://HOST`".into());
+    }
     secrets(checker, node);
 }
 
@@ -132,8 +137,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
     let listen = doc.listen.as_deref().unwrap_or("127.0.0.1:8080").parse().ok()?;
     let repositories = doc.repositories.iter().map(served).collect::<Option<Vec<_>>>()?;
     let hooks = doc.hooks.iter().map(|(name, hook)| {
-        let word = |repository: &RepositoryDoc| word(repository.forge);
-        let means = |it: &RepositoryDoc| means(&hook.repository, word(it), &it.name);
+        let means = |it: &RepositoryDoc| means(&hook.repository, kind(it.forge).word(), &it.name);
         let repository = doc.repositories.iter().position(means)?;
         let event = hook.event.as_ref().unwrap_or(name).0.clone();
         Some((name.0.clone(), Hook { repository, event, secrets: all(&hook.secrets)? }))
@@ -165,12 +169,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         grace_ms: span(doc.grace.as_ref(), 60_000)?,
         commands: Commands {
             phrase: commands.phrase.clone().unwrap_or_else(|| "/codeforge".to_owned()),
-            aliases: commands.aliases.clone(),
-            mention: commands.mention.as_ref().map(|name| name.trim_start_matches('@').to_owned()),
-        },
-        schedules: Schedules {
-            jitter_ms: span(doc.schedules.jitter.as_ref(), 0)?,
-            missed: doc.schedules.missed.map_or_else(Missed::default, Missed::from),
+            allow_users: commands.allow_users.clone(),
         },
         sweep_ms: match &doc.sweep {
             Some(SweepDoc::Switch(false)) => None,
@@ -191,13 +190,14 @@ fn served(doc: &RepositoryDoc) -> Option<Repository> {
     let forge = kind(doc.forge);
     let cloud = match forge {
         ForgeKind::Github => "https://github.com",
-        ForgeKind::Gitlab => "https://gitlab.com",
+        _ => "https://gitlab.com",
     };
     let server = doc.server.as_ref().map_or_else(|| cloud.to_owned(), bare);
     let usual = match forge {
         ForgeKind::Github if server == cloud => "https://api.github.com".to_owned(),
         ForgeKind::Github => format!("{server}/api/v3"),
         ForgeKind::Gitlab => format!("{server}/api/v4"),
+        ForgeKind::Gitea | ForgeKind::Local => format!("{server}/api/v1"),
     };
     let login = match (&doc.token, &doc.app) {
         (Some(token), _) => Login::Token(secret(token)?),
@@ -227,13 +227,7 @@ fn kind(word: ForgeWord) -> ForgeKind {
     match word {
         ForgeWord::Github => ForgeKind::Github,
         ForgeWord::Gitlab => ForgeKind::Gitlab,
-    }
-}
-
-fn word(word: ForgeWord) -> &'static str {
-    match word {
-        ForgeWord::Github => "github",
-        ForgeWord::Gitlab => "gitlab",
+        ForgeWord::Gitea => ForgeKind::Gitea,
     }
 }
 

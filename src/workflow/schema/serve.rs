@@ -1,7 +1,6 @@
 //! The operator's `serve.yml`, as written.
 
 use super::kinds::{HostSecret, Name, Size, Span, Url};
-use crate::model::serve::Missed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,9 +35,6 @@ pub struct ServeDoc {
     /// Commands in comments.
     #[serde(default)]
     pub commands: CommandsDoc,
-    /// Schedules.
-    #[serde(default)]
-    pub schedules: SchedulesDoc,
     /// How often is looked for what no webhook told; `false`: never. Default: 5m.
     #[serde(default)]
     pub sweep: Option<SweepDoc>,
@@ -64,7 +60,7 @@ pub struct RepositoryDoc {
     pub forge: ForgeWord,
     /// `owner/name`; at GitLab the whole path.
     pub name: String,
-    /// The forge's address. Default: that of github.com or gitlab.com.
+    /// The forge's address. Default: that of github.com or gitlab.com; Gitea has none.
     #[serde(default)]
     pub server: Option<Url>,
     /// The API's address. Default: the server's usual one.
@@ -96,6 +92,9 @@ pub enum ForgeWord {
     Github,
     /// GitLab.
     Gitlab,
+    /// Gitea or Forgejo.
+    #[serde(alias = "forgejo")]
+    Gitea,
 }
 
 /// A GitHub App.
@@ -196,46 +195,9 @@ pub struct CommandsDoc {
     /// What a command begins with. Default: /codeforge.
     #[serde(default)]
     pub phrase: Option<String>,
-    /// Short forms: `/review: review`.
+    /// People who may give commands whatever the forge says of them; not on forks.
     #[serde(default)]
-    pub aliases: BTreeMap<String, String>,
-    /// The account that is spoken to in free text: `codeforge` for `@codeforge`. Default: nobody is.
-    #[serde(default)]
-    pub mention: Option<String>,
-}
-
-/// Schedules.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SchedulesDoc {
-    /// A tick is put off by up to so much, the same for the same entry. Default: not at all.
-    #[serde(default)]
-    pub jitter: Option<Span>,
-    /// What becomes of ticks while no server ran. Default: once.
-    #[serde(default)]
-    pub missed: Option<MissedWord>,
-}
-
-/// What becomes of ticks while no server ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MissedWord {
-    /// Nothing.
-    Skip,
-    /// One run, for the newest.
-    Once,
-    /// A run for each.
-    All,
-}
-
-impl From<MissedWord> for Missed {
-    fn from(word: MissedWord) -> Self {
-        match word {
-            MissedWord::Skip => Self::Skip,
-            MissedWord::Once => Self::Once,
-            MissedWord::All => Self::All,
-        }
-    }
+    pub allow_users: Vec<String>,
 }
 
 /// How often is looked for what no webhook told.

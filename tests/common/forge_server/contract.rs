@@ -53,6 +53,7 @@ pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Valu
         ForgeKind::Github if path == "/graphql" => return None,
         ForgeKind::Github => &GITHUB,
         ForgeKind::Gitlab => &GITLAB,
+        ForgeKind::Gitea | ForgeKind::Local => return None,
     };
     // The most literal template: `comments` is not an issue's number.
     let found = operations

@@ -244,6 +244,8 @@ impl ForgeServer {
         match self.kind {
             ForgeKind::Github => self.url.clone(),
             ForgeKind::Gitlab => format!("{}/api/v4", self.url),
+            ForgeKind::Gitea => format!("{}/api/v1", self.url),
+            ForgeKind::Local => String::new(),
         }
     }
 
@@ -475,6 +477,7 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let (status, value) = match inner.kind {
         ForgeKind::Github => github::handle(inner, &call),
         ForgeKind::Gitlab => gitlab::handle(inner, &call),
+        ForgeKind::Gitea | ForgeKind::Local => not_found(),
     };
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
