@@ -13,6 +13,7 @@ mod contract;
 mod gitea;
 mod github;
 mod gitlab;
+pub mod hooks;
 mod repository;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
@@ -323,6 +324,22 @@ impl ForgeServer {
     /// A file at a branch's tip.
     pub fn file(&self, branch: &str, path: &str) -> Option<String> {
         self.inner.git(&["show", &format!("refs/heads/{branch}:{path}")])
+    }
+
+    /// All branches and where they are.
+    pub fn branches(&self) -> BTreeMap<String, String> {
+        let refs = self.inner.git(&["for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads/"]);
+        let pairs = refs.unwrap_or_default();
+        pairs.lines().filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.to_owned(), id.to_owned())).collect()
+    }
+
+    /// Sets the ref under which a change's head is found.
+    pub fn keep_head(&self, number: u64, head: &str) {
+        let name = match self.kind {
+            ForgeKind::Gitlab => format!("refs/merge-requests/{number}/head"),
+            _ => format!("refs/pull/{number}/head"),
+        };
+        self.inner.git(&["update-ref", &name, head]).expect("a ref");
     }
 
     /// The bare repository.
