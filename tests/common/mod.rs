@@ -13,6 +13,7 @@ pub mod hub;
 pub mod model_server;
 pub mod recorded;
 pub mod releases;
+pub mod served;
 pub mod stage;
 pub mod tls;
 
