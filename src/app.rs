@@ -248,10 +248,14 @@ impl World for RealWorld {
     fn models(&self, tape: &Tape) -> Vec<ModelRef> {
         match tape {
             Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
-            Tape::Off => match llm::discover(&variable) {
-                found if !found.is_empty() => found,
-                _ => catalog::model(&variable).into_iter().collect(),
-            },
+            Tape::Off => self.models_of(&variable),
+        }
+    }
+
+    fn models_of(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
+        match llm::discover(env) {
+            found if !found.is_empty() => found,
+            _ => catalog::model(env).into_iter().collect(),
         }
     }
 

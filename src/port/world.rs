@@ -91,6 +91,9 @@ pub trait World: Send + Sync {
     /// stands for what was recorded.
     fn models(&self, tape: &Tape) -> Vec<ModelRef>;
 
+    /// The models that these variables name.
+    fn models_of(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef>;
+
     /// A model with the address, and the name of the key's variable, that are its provider's where it has none of its
     /// own.
     fn addressed(&self, model: ModelRef) -> ModelRef;

@@ -65,7 +65,7 @@ pub fn offers(library: &Library, grammar: &Grammar) -> Vec<Offer> {
 }
 
 /// What a comment may set for one run, as it is written.
-pub(crate) fn settings(library: &Library) -> Vec<String> {
+pub fn settings(library: &Library) -> Vec<String> {
     let allowed = library.config.comments.as_ref().and_then(|it| it.settings.clone()).unwrap_or_default();
     let mut told = vec!["max_cost_usd=…".to_owned()];
     let names: Vec<&str> = allowed.policy.as_slice().iter().map(|it| it.0.as_str()).collect();

@@ -136,7 +136,8 @@ fn lock(places: &Places) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Place>>>
 /// Ends the connection that has been there longest without a request.
 fn give_way(places: &Places, shared: &Shared) {
     let places = lock(places);
-    if let Some(place) = places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
+    if let Some(place) =
+        places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
     {
         place.give_up.cancel();
         shared.server.metrics.count("codeforge_http_given_up_total", "Idle connections that gave way to new ones.", &[]);
