@@ -14,12 +14,13 @@ use std::time::Duration;
 const SLOW: &str = "on: { push: { branches: [work] } }
 steps:
   one: { run: \"echo one > made.txt\" }
-  two: { run: \"sleep 3; echo two >> made.txt\" }
+  two: { needs: [one], run: \"sleep 3; echo two >> made.txt\" }
 deliver: { as: pull_request, title: Made, branch: \"codeforge/slow/{{ key }}\" }
 ";
 
 fn town() -> Plan {
-    Town::of(ForgeKind::Github)
+    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
+    Town::of(ForgeKind::Github).file(".codeforge/config.yml", gates)
 }
 
 async fn running(town: &Town) -> JobRow {
@@ -139,7 +140,7 @@ async fn reliability_25_a_push_a_retarget_and_a_close_end_the_run_and_say_why() 
     ann.pushes("topic", &[("a.txt", "3\n")]).await;
     let third = running(&town).await;
     ann.closes(change).await;
-    ended(&third.id, "closed by ann").await;
+    ended(&third.id, "was closed").await;
     town.settles().await;
     let said = town.comments_of_ours(change);
     assert!(said.len() <= 1, "{said:#?}");
@@ -163,6 +164,8 @@ async fn reliability_6_what_no_webhook_told_is_found() {
     let change = ann.opens_change("topic", &[("a.txt", "1\n")]).await;
     ann.comments(change, "/codeforge look").await;
     ann.pushes("main", &[("b.txt", "1\n")]).await;
+    // The fake's clock is not ours.
+    town.alters("UPDATE notes SET value = '0' WHERE name LIKE 'swept/%'", &[]).await;
     town.starts().await;
     let names = async || {
         let mut names: Vec<String> = town.jobs().await.into_iter().map(|job| job.workflow).collect();
@@ -258,6 +261,10 @@ async fn trust_36_a_hundred_comments_are_a_few_runs() {
         ann.comments(change, &format!("/codeforge look {n}")).await;
     }
     town.hooks.release(3, 1).await;
+    // Each is acknowledged, and a forge is written to once a second.
+    for many in [30, 60, 90, 100] {
+        town.until("they are heard", || async { (town.jobs().await.len() >= many).then_some(()) }).await;
+    }
     town.settles().await;
     let done = town.jobs().await.iter().filter(|job| job.state == "done").count();
     let all = town.jobs().await.len();

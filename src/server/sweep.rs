@@ -12,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Clocks of forges are not ours: so much is looked at twice, in milliseconds.
 const OVERLAP_MS: i64 = 2 * 60 * 1000;
-/// After a long time away no more than this is caught up, in milliseconds.
-const LONGEST_MS: i64 = 3 * 24 * 3600 * 1000;
 
 /// The loop, until `stop`.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
@@ -53,7 +51,7 @@ async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
         tip(parts, place).await?;
         return parts.queue.keep_note(&note, &begun.to_string()).await.map(|()| 0).map_err(|error| error.to_string());
     };
-    let since = last.saturating_sub(OVERLAP_MS).max(begun.saturating_sub(LONGEST_MS));
+    let since = last.saturating_sub(OVERLAP_MS);
     let mut found = 0;
     for info in unless_unsupported(place.forge.changes_since(since).await)? {
         let head = info.change.head.sha.clone().unwrap_or_default();
