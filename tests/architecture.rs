@@ -37,8 +37,8 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     table.insert(
         "cli",
         vec![
-            "server", "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
-            "policy", "gate", "deliver", "scout", "cassette",
+            "server", "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run",
+            "agent", "policy", "gate", "deliver", "scout", "cassette",
         ],
     );
     table

@@ -118,7 +118,8 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
                 let repository = it.repository.as_deref().unwrap_or("-");
                 let note = it.note.as_deref().unwrap_or_default();
                 let (source, event) = (text::clean(&it.source), text::clean(&it.event));
-                let line = format!("{:>8}  {}  {:<8} {source:<8} {event:<22} {repository}", it.number, at(it.at_ms), it.state);
+                let line =
+                    format!("{:>8}  {}  {:<8} {source:<8} {event:<22} {repository}", it.number, at(it.at_ms), it.state);
                 let _ = writeln!(out, "{}\n          {}", text::clean(&line), text::clean(note));
             }
             if found.is_empty() {
@@ -136,7 +137,9 @@ async fn one(queue: &dyn crate::port::queue::Queue, id: &str) -> Result<Job, Cli
     let mut found = queue.jobs(&which).await?;
     match found.len() {
         1 => found.pop().ok_or_else(|| CliError::usage("no such job")),
-        0 => Err(CliError::usage(format!("no job `{}`; `codeforge queue list` shows what there is", id.escape_debug()))),
+        0 => {
+            Err(CliError::usage(format!("no job `{}`; `codeforge queue list` shows what there is", id.escape_debug())))
+        }
         _ => {
             let ids: Vec<&str> = found.iter().map(|job| job.id.as_str()).collect();
             Err(CliError::usage(format!("`{}` could be any of {}", id.escape_debug(), ids.join(", "))))
@@ -175,7 +178,10 @@ fn shown(job: &Job) -> String {
         ("repository", job.new.repository.name.clone()),
         ("workflow", job.new.workflow.clone()),
         ("event", job.new.event.kind.as_str().to_owned()),
-        ("state", job.conclusion.as_ref().map_or_else(|| word(&job.state), |how| format!("{} ({how})", word(&job.state)))),
+        (
+            "state",
+            job.conclusion.as_ref().map_or_else(|| word(&job.state), |how| format!("{} ({how})", word(&job.state))),
+        ),
         ("attempts", job.attempts.to_string()),
         ("made", at(job.created_ms)),
         ("changed", at(job.updated_ms)),
@@ -190,8 +196,10 @@ fn shown(job: &Job) -> String {
         ("note", job.note.clone()),
     ];
     lines.extend(more.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    let lines: Vec<String> =
-        lines.into_iter().map(|(name, value)| format!("{name:<12}{}\n", text::clean(&value).replace('\n', " "))).collect();
+    let lines: Vec<String> = lines
+        .into_iter()
+        .map(|(name, value)| format!("{name:<12}{}\n", text::clean(&value).replace('\n', " ")))
+        .collect();
     lines.concat()
 }
 

@@ -210,14 +210,15 @@ impl Inbox for Database {
     }
 
     async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError> {
-        let found: Vec<(i64, String, String, String, Option<String>, i64, String, i64, Option<String>)> = sqlx::query_as(
-            "SELECT number, source, id, event, repository, at_ms, state, attempts, note FROM deliveries
+        let found: Vec<(i64, String, String, String, Option<String>, i64, String, i64, Option<String>)> =
+            sqlx::query_as(
+                "SELECT number, source, id, event, repository, at_ms, state, attempts, note FROM deliveries
              ORDER BY number DESC LIMIT $1",
-        )
-        .bind(i64::from(most))
-        .fetch_all(&self.readers)
-        .await
-        .map_err(|error| self.fault(&error))?;
+            )
+            .bind(i64::from(most))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| self.fault(&error))?;
         let received = |(number, source, id, event, repository, at_ms, state, attempts, note)| Received {
             number,
             source,
