@@ -1,21 +1,23 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
-use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, sqlite};
+use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, serve, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::catalog::Server;
 use crate::model::chat::ModelRef;
 use crate::model::ci::CiJob;
 use crate::port::checkout::Checkout;
-use crate::port::ci::CiError;
+use crate::port::ci::{CiError, Payload, PayloadError};
 use crate::port::clock::Clock;
 use crate::port::forge::{Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
+use crate::port::inbox::InboxError;
 use crate::port::model::{Catalog, ChatModel};
 use crate::port::repository::{Repository, RepositoryError};
+use crate::port::runner::Runner;
 use crate::port::sandbox::SandboxDriver;
 use crate::port::store::{Store, StoreError};
-use crate::port::world::{Tape, World};
+use crate::port::world::{Serving, Tape, World};
 use async_trait::async_trait;
 use clap::Parser;
 use std::collections::hash_map::RandomState;
@@ -25,6 +27,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// This program. Not the path it was started by: the file may have been replaced since.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// Threads of a server: its work is short or waits.
+const SERVERS_THREADS: usize = 2;
 
 /// The program: arguments in, exit code out.
 pub fn main() -> ExitCode {
@@ -43,7 +51,12 @@ pub fn main() -> ExitCode {
         Ok(world) => world,
         Err(message) => return fail(&message),
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let mut runtime = match parsed.command {
+        // Many things at once: webhooks, and runs that are watched.
+        cli::Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = match runtime.enable_all().worker_threads(SERVERS_THREADS).build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the async runtime cannot be started: {error}")),
     };
@@ -110,6 +123,7 @@ fn fail(message: &str) -> ExitCode {
 }
 
 /// The world as it is.
+#[derive(Clone)]
 struct RealWorld {
     cwd: PathBuf,
     clock: Arc<dyn Clock>,
@@ -182,6 +196,10 @@ impl World for RealWorld {
         ci::job(&variable, &self.cwd)
     }
 
+    fn webhook(&self, source: &str, name: &str, body: &[u8]) -> Result<Vec<Payload>, PayloadError> {
+        ci::webhook(source, name, body)
+    }
+
     fn repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
         git::open(at)
     }
@@ -194,14 +212,17 @@ impl World for RealWorld {
         git::create(at)
     }
 
+    fn borrowing(&self, at: &Path, from: Option<&Path>) -> Result<(), RepositoryError> {
+        git::beside(at, from)
+    }
+
     async fn store(&self, state_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
         sqlite::open(state_dir, Arc::clone(&self.clock)).await
     }
 
     fn drivers(&self) -> Vec<Arc<dyn SandboxDriver>> {
         sandbox::drivers(&sandbox::Host {
-            // Not the path it was started by: the file may have been replaced since.
-            helper: PathBuf::from("/proc/self/exe"),
+            helper: PathBuf::from(OURSELVES),
             path: variable("PATH").unwrap_or_default(),
             home: variable("HOME").map(PathBuf::from),
             docker_host: variable("DOCKER_HOST"),
@@ -227,10 +248,14 @@ impl World for RealWorld {
     fn models(&self, tape: &Tape) -> Vec<ModelRef> {
         match tape {
             Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
-            Tape::Off => match llm::discover(&variable) {
-                found if !found.is_empty() => found,
-                _ => catalog::model(&variable).into_iter().collect(),
-            },
+            Tape::Off => self.models_of(&variable),
+        }
+    }
+
+    fn models_of(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
+        match llm::discover(env) {
+            found if !found.is_empty() => found,
+            _ => catalog::model(env).into_iter().collect(),
         }
     }
 
@@ -253,6 +278,23 @@ impl World for RealWorld {
             Arc::new(bits),
             forge::Settings { extra_ca: self.extra_ca(), ..forge::Settings::default() },
         )
+    }
+
+    fn shared(&self) -> Arc<dyn World> {
+        Arc::new(self.clone())
+    }
+
+    async fn serving(&self, state_dir: &Path) -> Result<Serving, InboxError> {
+        let database = serve::open(state_dir).await?;
+        Ok(Serving { inbox: database.clone(), queue: database })
+    }
+
+    fn runner(&self) -> Arc<dyn Runner> {
+        Arc::new(serve::runner::Processes { program: PathBuf::from(OURSELVES), env: Arc::new(variable) })
+    }
+
+    fn free_space(&self, folder: &Path) -> Result<u64, String> {
+        serve::free_space(folder)
     }
 
     fn random(&self) -> u64 {

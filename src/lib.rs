@@ -19,6 +19,7 @@ pub mod port;
 pub mod report;
 pub mod run;
 pub mod scout;
+pub mod server;
 pub mod template;
 pub mod text;
 pub mod trigger;

@@ -53,7 +53,7 @@ fn table(library: &Library, event: &Event, facts: &Facts<'_>) -> String {
             let inputs = if start.inputs.is_empty() { String::new() } else { format!(" {:?}", start.inputs) };
             format!("{name}: runs{inputs}{access}")
         }
-        Decision::Skip(why) => format!("{name}: {why}"),
+        Decision::Skip(why) | Decision::Refuse(why) => format!("{name}: {why}"),
         Decision::NeedsChangedPaths => format!("{name}: which files?"),
     });
     lines.collect::<Vec<_>>().join("\n")

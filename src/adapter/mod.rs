@@ -10,5 +10,6 @@ pub mod gateway;
 pub mod git;
 pub mod llm;
 pub mod sandbox;
+pub mod serve;
 pub mod sqlite;
 pub mod tls;

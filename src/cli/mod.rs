@@ -20,11 +20,14 @@ pub mod models;
 pub mod modes;
 pub mod phases;
 pub mod policies;
+pub mod queue;
 pub mod replay;
 pub mod resume;
 pub mod run;
 pub mod runs;
+pub mod schedule;
 pub mod schema;
+pub mod serve;
 pub mod sources;
 pub mod state;
 pub mod tapes;
@@ -129,6 +132,12 @@ pub enum Command {
     Backends(backends::Args),
     /// Policies: list, show, test a call by hand
     Policies(policies::Args),
+    /// Listen for webhooks and schedules, and run what they ask for
+    Serve(serve::Args),
+    /// A server's jobs: list, show, dead, requeue, cancel, deliveries
+    Queue(queue::Args),
+    /// Time tables: list, next
+    Schedule(schedule::Args),
     /// Print the JSON Schema of a kind of file
     Schema(schema::Args),
     /// Print a shell's completions, or the man page
@@ -161,6 +170,9 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
             let protected: Vec<String> = library.config.protected_paths.iter().map(|glob| glob.0.clone()).collect();
             policies::run(args, cx, &library.policies.into_iter().collect(), &protected)
         }
+        Command::Serve(args) => serve::run(args, cx, stop).await,
+        Command::Queue(args) => queue::run(args, cx).await,
+        Command::Schedule(args) => schedule::run(args, cx).await,
         Command::Schema(args) => schema::run(args, cx).await,
         Command::Completions(args) => completions::run(args, cx).await,
     }

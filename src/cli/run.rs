@@ -3,14 +3,13 @@
 use super::Context;
 use super::error::CliError;
 use super::{Format, artifacts, forge, sources, tapes, watching};
-use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, publish};
-use crate::model::account::{Ending, Spend};
+use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, history, publish};
+use crate::model::account::Ending;
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
 use crate::model::recording::RunOptions;
-use crate::model::usage::NanoUsd;
 use crate::plan;
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
@@ -20,9 +19,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Runs that a quote looks at, the latest.
-const QUOTED_RUNS: u32 = 1000;
 
 /// Runs a workflow in a repository.
 #[derive(Debug, clap::Args)]
@@ -152,19 +148,7 @@ pub(super) struct Order {
 /// Shows a plan and what it would cost; spends nothing.
 pub(super) async fn look(plan: &Plan, repository: &dyn Repository, cx: &Context<'_>) -> Result<(), CliError> {
     let store = cx.world.store(repository.state_dir()).await?;
-    let runs = store.runs(QUOTED_RUNS).await?.into_iter();
-    let ended = runs.filter(|(head, summary)| head.workflow == plan.workflow && summary.ending.is_some());
-    let earlier: Vec<Spend> = ended.map(|(_, summary)| summary.spend).collect();
-    let now_ms = cx.world.clock().now_ms();
-    let mut left: Option<NanoUsd> = None;
-    for shared in &plan.limits.shared {
-        let Some(cap) = shared.max_usd.map(NanoUsd::from_usd) else { continue };
-        let key = shared.key(now_ms);
-        let standing = store.standing(shared.scope, &key).await?;
-        let used = standing.iter().find(|standing| standing.key == key);
-        let rest = used.map_or(cap, |used| cap.minus(used.spent).minus(used.held));
-        left = Some(left.map_or(rest, |left| left.min(rest)));
-    }
+    let (earlier, left) = history::spent(&*store, plan, cx.world.clock().now_ms()).await?;
     let quote = report::quote::quote(plan, &earlier, left);
     if cx.format == Format::Json {
         let mut value: Value = serde_json::from_str(&report::plan::render(plan, true)).unwrap_or_default();

@@ -30,6 +30,8 @@ pub enum Kind {
     Backend,
     /// .codeforge/pricing.yml
     Pricing,
+    /// serve.yml, of a server's operator
+    Serve,
 }
 
 /// Runs the command.
@@ -44,6 +46,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         Kind::Config => DocKind::Config,
         Kind::Backend => DocKind::Backend,
         Kind::Pricing => DocKind::Pricing,
+        Kind::Serve => DocKind::Serve,
     };
     cx.data(&format!("{:#}\n", json_schema(kind)));
     Ok(())

@@ -54,6 +54,8 @@ pub(super) struct Who<'a> {
     pub trusted: &'a [String],
     /// The checkout.
     pub root: &'a Path,
+    /// A server runs the job, and keeps its state.
+    pub served: bool,
     /// Whether the job's commit has files below a folder of the checkout.
     pub holds: &'a (dyn Fn(&str) -> bool + Sync),
 }
@@ -87,6 +89,13 @@ impl Who<'_> {
 /// # Errors
 /// Exit code 2 where the store is not set up as it must be, 5 where it cannot be read.
 pub(super) fn open(config: &ConfigDoc, who: &Who<'_>, cx: &Context<'_>) -> Result<State, CliError> {
+    if who.served {
+        let folder = cx.world.env(FOLDER).filter(|path| !path.trim().is_empty());
+        let Some(folder) = folder.map(PathBuf::from).filter(|path| path.is_absolute()) else {
+            return Err(CliError::usage(format!("a job of a server without its state: {FOLDER} names no full path")));
+        };
+        return Ok(State { folder: Some(folder), memory: Memory::Kept, learns: who.is_ours(), _copy: None });
+    }
     let state = config.state.clone().unwrap_or_default();
     match state.store.unwrap_or_default() {
         StateStore::None => Ok(State { folder: None, memory: Memory::Nowhere, learns: false, _copy: None }),

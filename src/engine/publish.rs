@@ -245,7 +245,7 @@ impl Work<'_> {
         match self.forge.commit(parent).await {
             Ok(_) => Ok(vec![parent.to_owned()]),
             Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => {
-                Ok(self.forge.refs("refs/heads/").await?.into_iter().map(|(_, id)| id).collect())
+                Ok(self.forge.remote().refs("refs/heads/").await?.into_iter().map(|(_, id)| id).collect())
             }
             Err(error) => Err(error.into()),
         }
@@ -267,7 +267,7 @@ impl Work<'_> {
         let known = self.known(&self.parent()?).await?;
         let packed = commit.to_owned();
         let pack = self.blocking(move |repository| repository.pack(&packed, &known)).await?;
-        match self.forge.push(&format!("refs/heads/{branch}"), old, commit, pack).await {
+        match self.forge.remote().push(&format!("refs/heads/{branch}"), old, commit, pack).await {
             Err(ForgeError::Moved { message, .. }) => Err(PublishError::Moved(format!(
                 "nothing was pushed: `{branch}` changed in this moment ({message}); run again"
             ))),
@@ -286,7 +286,7 @@ impl Work<'_> {
         }
         let commit = self.commit().await?;
         let full = format!("refs/heads/{branch}");
-        let tip = self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
+        let tip = self.forge.remote().refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
         match &tip {
             Some(tip) if *tip == commit => return Ok(Pushed::At { commit, fresh: false }),
             Some(tip) => self.only_ours(branch, tip).await?,
@@ -405,6 +405,8 @@ impl Work<'_> {
             draft: p.draft,
             labels: p.labels.to_vec(),
             reviewers: p.reviewers.to_vec(),
+            assignees: Vec::new(),
+            milestone: None,
         };
         let (info, mut told) = self.forge.open_change(&new).await?;
         told.insert(0, said_of_branch(branch, fresh));
@@ -523,7 +525,7 @@ impl Work<'_> {
         }
         let commit = self.commit().await?;
         let full = format!("refs/heads/{branch}");
-        let tip = self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
+        let tip = self.forge.remote().refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
         let fresh = match tip {
             Some(tip) if tip == commit => false,
             Some(tip) if tip == pinned => {

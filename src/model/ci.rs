@@ -1,6 +1,7 @@
 //! A job of a CI system, in the words of none: what `codeforge ci` knows before it loads anything.
 
 use super::event::Event;
+use super::forge::ForgeKind;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -25,6 +26,34 @@ impl Home {
             Self::Container => "a plain container",
         }
     }
+}
+
+/// What a server says of a job that it runs: what an event does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedJob {
+    /// The job's id, which is its run's too: a later attempt goes on where the run's journal ends.
+    pub id: String,
+    /// The forge.
+    pub forge: ForgeKind,
+    /// Its API's address.
+    pub api_url: String,
+    /// Where git fetches the repository from, without a name or a password.
+    pub git_url: String,
+    /// `owner/name`.
+    pub repository: String,
+    /// The branch whose configuration holds.
+    pub default_branch: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The job's page, where there is one.
+    pub url: Option<String>,
+    /// The lease's fence.
+    pub fence: i64,
+    /// The file that holds the newest fence of the job: while it is ours we may hand over.
+    pub fence_file: PathBuf,
+    /// What somebody said yes to, where the job waited for that.
+    #[serde(default)]
+    pub approved: Option<super::job::Approved>,
 }
 
 /// One job: what happened, and where to answer.
@@ -65,6 +94,8 @@ pub struct CiJob {
     pub summary_file: Option<PathBuf>,
     /// The checkout, where the home names it.
     pub workspace: Option<PathBuf>,
+    /// The server that runs it, where one does.
+    pub served: Option<ServedJob>,
     /// What could not be read of the event, in lines for people. Whatever hangs on it reads as *not known*.
     pub gaps: Vec<String>,
 }
@@ -90,6 +121,7 @@ impl CiJob {
             outputs_file: None,
             summary_file: None,
             workspace: None,
+            served: None,
             gaps: Vec::new(),
         }
     }

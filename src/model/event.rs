@@ -118,6 +118,21 @@ pub struct Change {
 }
 
 impl Change {
+    /// What a comment's event tells of the change that it stands under: not where its head is, so that it is a fork until
+    /// somebody asks.
+    pub fn of_thread(issue: Issue, draft: bool) -> Self {
+        Self {
+            number: issue.number,
+            title: issue.title,
+            body: issue.body,
+            author: issue.author,
+            url: issue.url,
+            draft,
+            labels: issue.labels,
+            ..Self::default()
+        }
+    }
+
     /// Whether its head lies in another repository than its base. What is not known counts as another: a fork.
     pub fn is_fork(&self) -> bool {
         match (self.head.repository_id, self.base.repository_id) {
@@ -207,6 +222,15 @@ pub struct Hook {
 }
 
 impl Event {
+    /// The labels of what it is about.
+    pub fn labels(&self) -> &[String] {
+        match (&self.change, &self.issue) {
+            (Some(change), _) => &change.labels,
+            (None, Some(issue)) => &issue.labels,
+            (None, None) => &[],
+        }
+    }
+
     /// What of an event a delivery needs to know, out of [`Event::value`]'s shape: its kind, its change, its issue. What
     /// is missing or of another shape is not there.
     pub fn read(value: &Value) -> Self {

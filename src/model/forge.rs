@@ -10,6 +10,10 @@ pub enum ForgeKind {
     Github,
     /// GitLab, in the cloud or on a server of one's own.
     Gitlab,
+    /// Gitea or Forgejo.
+    Gitea,
+    /// A bare repository on disk, and a Markdown file for each change.
+    Local,
 }
 
 impl ForgeKind {
@@ -18,15 +22,39 @@ impl ForgeKind {
         match self {
             Self::Github => "GitHub",
             Self::Gitlab => "GitLab",
+            Self::Gitea => "Gitea",
+            Self::Local => "local",
+        }
+    }
+
+    /// Its name in settings, addresses and labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Gitlab => "gitlab",
+            Self::Gitea => "gitea",
+            Self::Local => "local",
         }
     }
 
     /// What it calls a change: `pull request` or `merge request`.
     pub fn change_word(self) -> &'static str {
         match self {
-            Self::Github => "pull request",
+            Self::Github | Self::Gitea => "pull request",
             Self::Gitlab => "merge request",
+            Self::Local => "change",
         }
+    }
+
+    /// The one of a name, as settings spell it: `github`, `gitlab`, `gitea` or `forgejo`, `local`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name.to_lowercase().as_str() {
+            "github" => Self::Github,
+            "gitlab" => Self::Gitlab,
+            "gitea" | "forgejo" => Self::Gitea,
+            "local" => Self::Local,
+            _ => return None,
+        })
     }
 }
 
@@ -83,6 +111,16 @@ pub struct TokenRights {
     pub open_changes: Right,
     /// Comment on changes.
     pub comment: Right,
+    /// Ask what accounts may do: commands in comments hang on it.
+    pub ask_access: Right,
+}
+
+impl TokenRights {
+    /// None of them; `needs`: what to grant.
+    pub fn none(account: Option<String>, needs: &str) -> Self {
+        let no = || Right::No(needs.to_owned());
+        Self { account, read: no(), push: no(), open_changes: no(), comment: no(), ask_access: no() }
+    }
 }
 
 /// How a commit is said to stand.

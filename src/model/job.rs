@@ -3,10 +3,23 @@
 use super::event::Event;
 use super::forge::{Access, ForgeKind};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 /// Where a delivery came from: `github`, `gitlab`, `gitea`, `hook:deploy`, or `sweep` for what no webhook told.
 pub type Source = String;
+
+impl Delivery {
+    /// What [`Delivery::hash`] holds: 64 hex digits.
+    pub fn hash_of(body: &[u8]) -> String {
+        Sha256::digest(body).iter().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
 
 /// A webhook as it came, its signature checked, not parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +28,8 @@ pub struct Delivery {
     pub source: Source,
     /// The sender's id for it. The signature does not cover it.
     pub id: String,
-    /// SHA-256 of `event` and `body`, 64 hex digits: what tells a replay under another id.
+    /// SHA-256 of `body`, 64 hex digits: what tells a replay under another id, or under another event's name, which no
+    /// signature covers either.
     pub hash: String,
     /// The event's name, from the header (`issue_comment`, `Note Hook`).
     pub event: String,
@@ -105,6 +119,17 @@ pub struct NeedsApproval {
     pub independent: bool,
 }
 
+/// What somebody said yes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Who.
+    pub by: String,
+    /// The full commit id that was looked at: nothing else is run.
+    pub commit: String,
+    /// The price, in dollars, as text: the run's budget.
+    pub max_cost_usd: Option<String>,
+}
+
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,6 +146,16 @@ pub enum JobState {
     Cancelled,
     /// It failed too often; it can be put back.
     Dead,
+}
+
+impl Job {
+    /// What somebody said yes to, where it waited for that.
+    pub fn approved(&self) -> Option<Approved> {
+        let approval = self.new.approval.as_ref()?;
+        let price = self.new.settings.get("max_cost_usd").or(approval.max_cost_usd.as_ref());
+        let (commit, max_cost_usd) = (approval.commit.clone(), price.cloned());
+        Some(Approved { by: self.approved_by.clone()?, commit, max_cost_usd })
+    }
 }
 
 impl JobState {

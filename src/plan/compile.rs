@@ -43,6 +43,8 @@ pub struct Request {
     pub deliver: Option<DeliverKind>,
     /// US dollars: tightens the budget.
     pub budget_usd: Option<f64>,
+    /// US dollars: takes the place of the workflow's own budget. The policy's and the configuration's hold.
+    pub own_budget_usd: Option<f64>,
     /// Models that the caller found in the environment: for scenarios that the configuration does not route.
     pub models: Vec<ModelRef>,
     /// A policy to run under instead of the workflow's own; of limits, required gates and protected paths both hold.
@@ -60,6 +62,19 @@ pub struct Request {
     pub held: bool,
     /// Whether what the run leaves is there for later ones.
     pub memory: super::Memory,
+}
+
+impl Request {
+    /// Takes over what a command sets for this run alone; which model it names is the library's to follow
+    /// ([`Library::only_model`]).
+    pub fn set(&mut self, settings: &BTreeMap<String, String>) {
+        if let Some(policy) = settings.get("policy") {
+            self.policy = Some(policy.clone());
+        }
+        if let Some(usd) = settings.get("max_cost_usd").and_then(|text| text.parse().ok()) {
+            self.own_budget_usd = Some(usd);
+        }
+    }
 }
 
 pub(super) struct Compiler<'a> {
@@ -262,7 +277,7 @@ impl Compiler<'_> {
         let config = self.library.config.budget.clone().unwrap_or_default();
         let own = Limits {
             timeout_ms: doc.timeout.as_ref().and_then(|span| values::duration_ms(&span.0).ok()),
-            max_cost_usd: budget.max_cost_usd,
+            max_cost_usd: self.request.own_budget_usd.or(budget.max_cost_usd),
             max_cost_per_call_usd: budget.max_cost_per_call_usd,
             max_tokens: budget.max_tokens,
             stop: doc.stop.as_ref().and_then(|text| stop::parse(&text.0).ok()),

@@ -28,7 +28,7 @@ pub fn event_shape() -> Value {
 }
 
 /// `event` over the fixed shape: what it has is kept, what it lacks is null.
-pub(super) fn shaped(event: &Value) -> Value {
+pub fn shaped(event: &Value) -> Value {
     let mut shape = event_shape();
     lay_over(&mut shape, event, 0);
     shape

@@ -16,6 +16,6 @@ mod shared;
 mod state;
 
 pub use compile::{Request, compile};
-pub use event::event_shape;
+pub use event::{event_shape, shaped};
 pub use models::{Known, complete, known};
 pub use state::Memory;

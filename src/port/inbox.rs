@@ -1,5 +1,6 @@
 //! Where webhooks wait until they are looked at.
 
+use super::queue::Which;
 use crate::model::job::{Delivery, NewJob};
 use async_trait::async_trait;
 
@@ -23,9 +24,34 @@ pub struct Unhandled {
     pub attempts: u32,
 }
 
+/// A delivery as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Received {
+    /// Its place in the order of arrival.
+    pub number: i64,
+    /// Where it came from.
+    pub source: String,
+    /// The sender's id.
+    pub id: String,
+    /// The event's name.
+    pub event: String,
+    /// The repository, where that was known when it came.
+    pub repository: Option<String>,
+    /// When it came, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// `waiting`, `handled` or `dead`.
+    pub state: String,
+    /// How often handling it was begun.
+    pub attempts: i64,
+    /// What was decided, or why it failed.
+    pub note: Option<String>,
+}
+
 /// What was decided about a delivery.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Handled {
+    /// The jobs that end because of it, before the new ones are made; why.
+    pub cancel: Vec<(Which, String)>,
     /// The jobs that come of it. One whose key is known already is left out.
     pub jobs: Vec<NewJob>,
     /// What was decided, in a sentence, for the log and `codeforge queue deliveries`.
@@ -48,8 +74,16 @@ pub trait Inbox: Send + Sync {
     /// Puts one off: it failed, and is looked at again after `due_ms`; or never (`None`), and stays as a dead letter.
     async fn put_off(&self, number: i64, due_ms: Option<i64>, note: &str) -> Result<(), InboxError>;
 
+    /// The newest deliveries, at most so many.
+    async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError>;
+
     /// How many wait, and since when the oldest does (milliseconds since 1970).
     async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError>;
+
+    /// Empties the bodies of deliveries handled before `bodies_before_ms` and forgets those handled before
+    /// `rows_before_ms`; at most `most` of each, so that nobody waits long. Returns how many it changed. What is
+    /// forgotten would be new if it came again.
+    async fn tidy(&self, bodies_before_ms: i64, rows_before_ms: i64, most: u32) -> Result<u64, InboxError>;
 }
 
 /// The inbox's database failed.

@@ -13,6 +13,10 @@ pub struct Which {
     pub repository: Option<Served>,
     /// Of this change.
     pub change: Option<u64>,
+    /// Of a change whose head was another commit than this one.
+    pub not_head: Option<String>,
+    /// Of a change that was to go to another branch than this one.
+    pub not_base: Option<String>,
     /// Of this workflow.
     pub workflow: Option<String>,
     /// In one of these states; empty: in any.
@@ -35,7 +39,7 @@ pub enum Added {
     New(String),
     /// There is one of that key: this one.
     Known(String),
-    /// Its group is taken, and it asked to be dropped then.
+    /// It has this id, and was dropped at once: its group is taken, and it asked for that.
     Skipped(String),
 }
 
@@ -53,6 +57,10 @@ pub trait Queue: Send + Sync {
         now_ms: i64,
         for_ms: i64,
     ) -> Result<Option<(Job, Lease)>, InboxError>;
+
+    /// Frees the jobs of workers whose process was here and is gone: nobody waits for their leases to run out. Returns
+    /// how many.
+    async fn orphans(&self, now_ms: i64) -> Result<u64, InboxError>;
 
     /// Makes a lease last longer. It may be somebody else's by now.
     async fn renew(&self, lease: &Lease, now_ms: i64, for_ms: i64) -> Result<Renewed, InboxError>;

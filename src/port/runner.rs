@@ -1,8 +1,42 @@
 //! A run as a process of its own.
 
-use crate::model::job::{Job, Lease};
+use crate::model::forge::ForgeKind;
+use crate::model::job::Job;
 use async_trait::async_trait;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// A run that is to be made, with all that it needs of its repository and nothing of another one.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The job.
+    pub job: Job,
+    /// The lease's fence: an attempt with an older one hands nothing over.
+    pub fence: i64,
+    /// The server's state folder.
+    pub state: PathBuf,
+    /// The forge.
+    pub forge: ForgeKind,
+    /// Its API's address.
+    pub api: String,
+    /// Where git fetches the repository from.
+    pub git_url: String,
+    /// The branch whose configuration holds.
+    pub default_branch: String,
+    /// A token for this repository alone.
+    pub token: SecretString,
+    /// The operator's variables: keys of models. Phases that ask no model do not get them.
+    pub vars: BTreeMap<String, SecretString>,
+    /// The key that marks are signed with.
+    pub marker_key: Option<SecretString>,
+    /// What commands begin with.
+    pub phrase: String,
+    /// How long a run that was interrupted may take to come to where it can be gone on with.
+    pub grace: Duration,
+}
 
 /// How a run's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -10,7 +44,7 @@ pub struct Ran {
     /// Its exit code; `None`: a signal ended it.
     pub code: Option<i32>,
     /// Its outputs (`conclusion`, `total-cost-usd`, `pull-request-url`, …; docs/ci.md lists them).
-    pub outputs: std::collections::BTreeMap<String, String>,
+    pub outputs: BTreeMap<String, String>,
     /// The end of its log, cleaned.
     pub log: String,
 }
@@ -19,6 +53,10 @@ pub struct Ran {
 #[async_trait]
 pub trait Runner: Send + Sync {
     /// Runs a job to its end. `stop`: it is interrupted so that it can be resumed; where it does not end in time it is
-    /// killed. A job that was begun before goes on where its journal ends.
-    async fn run(&self, job: &Job, lease: &Lease, stop: CancellationToken) -> Result<Ran, String>;
+    /// killed. A job that was begun before goes on where its journal ends; what is left of its earlier process is ended
+    /// first.
+    ///
+    /// # Errors
+    /// It could not be begun, in words.
+    async fn run(&self, order: &Order, stop: CancellationToken) -> Result<Ran, String>;
 }

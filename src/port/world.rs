@@ -1,12 +1,15 @@
 //! Everything outside, in one hand: what `app` puts together and commands are given.
 
 use super::checkout::Checkout;
-use super::ci::CiError;
+use super::ci::{CiError, Payload, PayloadError};
 use super::clock::Clock;
 use super::forge::{Forge, ForgeAt, ForgeError};
 use super::gateway::Gateway;
+use super::inbox::{Inbox, InboxError};
 use super::model::{Catalog, ChatModel};
+use super::queue::Queue;
 use super::repository::{Repository, RepositoryError};
+use super::runner::Runner;
 use super::sandbox::SandboxDriver;
 use super::store::{Store, StoreError};
 use crate::model::catalog::Server;
@@ -31,6 +34,13 @@ pub trait World: Send + Sync {
     /// [`CiError`]: what is missing or cannot be understood.
     fn ci(&self) -> Result<CiJob, CiError>;
 
+    /// What a webhook says happened: `source` as in [`crate::model::job::Delivery`], the event's name from its header
+    /// and the raw body. Several labels that were set at once are several events; an empty list never comes back.
+    ///
+    /// # Errors
+    /// [`PayloadError`].
+    fn webhook(&self, source: &str, name: &str, body: &[u8]) -> Result<Vec<Payload>, PayloadError>;
+
     /// The repository that `at` lies in.
     ///
     /// # Errors
@@ -48,6 +58,13 @@ pub trait World: Send + Sync {
     /// # Errors
     /// [`RepositoryError`].
     fn new_repository(&self, at: &Path) -> Result<Arc<dyn Repository>, RepositoryError>;
+
+    /// Makes a repository in an empty folder that reads its objects from another one too (its top folder); `None`: an
+    /// empty one, that others borrow from. One that is there is left as it is.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn borrowing(&self, at: &Path, from: Option<&Path>) -> Result<(), RepositoryError>;
 
     /// The journal's store in a state folder; made where there is none.
     ///
@@ -74,6 +91,9 @@ pub trait World: Send + Sync {
     /// stands for what was recorded.
     fn models(&self, tape: &Tape) -> Vec<ModelRef>;
 
+    /// The models that these variables name.
+    fn models_of(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef>;
+
     /// A model with the address, and the name of the key's variable, that are its provider's where it has none of its
     /// own.
     fn addressed(&self, model: ModelRef) -> ModelRef;
@@ -93,6 +113,24 @@ pub trait World: Send + Sync {
     /// [`ForgeError::Unsupported`] for an address that no token is sent to.
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
 
+    /// This world, to be kept: for what goes on beside the command that began it.
+    fn shared(&self) -> Arc<dyn World>;
+
+    /// What a server keeps in its state folder; made where there is none. Called inside a runtime.
+    ///
+    /// # Errors
+    /// [`InboxError`].
+    async fn serving(&self, state_dir: &Path) -> Result<Serving, InboxError>;
+
+    /// Starts runs as processes of their own.
+    fn runner(&self) -> Arc<dyn Runner>;
+
+    /// How many bytes are free on a folder's disk.
+    ///
+    /// # Errors
+    /// Why nobody knows.
+    fn free_space(&self, folder: &Path) -> Result<u64, String>;
+
     /// Random bits, for run ids.
     fn random(&self) -> u64;
 
@@ -101,6 +139,15 @@ pub trait World: Send + Sync {
 
     /// Values in the environment that must never leave: keys, tokens.
     fn secrets(&self) -> Vec<String>;
+}
+
+/// What a server keeps: deliveries and jobs, in one database.
+#[derive(Clone)]
+pub struct Serving {
+    /// Deliveries.
+    pub inbox: Arc<dyn Inbox>,
+    /// Jobs.
+    pub queue: Arc<dyn Queue>,
 }
 
 /// Whether model answers are taken from a cassette.

@@ -92,11 +92,15 @@ fn mac(key: &str, place: &str, secret: &str) -> Vec<u8> {
     )
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// The 32 bytes that 64 hexadecimal digits stand for.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || text.len() != 64 {
         return None;
     }

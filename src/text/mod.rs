@@ -21,7 +21,7 @@ mod secret;
 pub use bound::{Capped, cap};
 pub use clean::{Cleaner, clean, invisible};
 pub use fence::{fence, inert_ci};
-pub use marker::{is_marked, marker, remembered, remembering};
+pub use marker::{hex, is_marked, marker, remembered, remembering, unhex};
 pub use names::slug;
 pub use neutral::{Hosts, neutral, neutral_plain};
 pub use secret::{Redactor, contains_secret, mask, redact};

@@ -1,12 +1,117 @@
-//! Commands in comments: `/codeforge NAME key=value … TEXT`.
+//! Which commands of a comment count: people's, new ones, and none that we wrote ourselves.
 
+use super::grammar::{Grammar, pairs};
 use super::{Facts, MARK};
 use crate::model::event::{CommandText, Event};
-use pulldown_cmark::{Event as Piece, Options, Parser, Tag, TagEnd};
-use std::collections::BTreeMap;
+use crate::workflow::schema::library::nearest;
+use crate::workflow::schema::{Library, RESERVED};
+
+/// A command that the program answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Builtin {
+    /// Who can use what.
+    Help,
+    /// How the jobs of this change stand.
+    Status,
+    /// Ends jobs.
+    Cancel,
+    /// Runs a job once more.
+    Retry,
+    /// Says yes to a job that waits for it.
+    Approve,
+    /// Says no to a job that waits for a yes.
+    Deny,
+    /// Why a run did what it did.
+    Explain,
+}
+
+impl Builtin {
+    /// All, in the order of [`RESERVED`].
+    pub const ALL: [Self; 7] =
+        [Self::Help, Self::Status, Self::Cancel, Self::Retry, Self::Approve, Self::Deny, Self::Explain];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        RESERVED.iter().position(|it| *it == name).and_then(|at| Self::ALL.get(at)).copied()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        RESERVED.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
+/// What a command means here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meant {
+    /// The program answers.
+    Builtin(Builtin),
+    /// A workflow waits for it: [`super::decide`] says whether it runs.
+    Workflow,
+    /// There is none of that name; the nearest one, where one is near.
+    Unknown(Option<String>),
+}
+
+/// What is said after a built-in command.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Arguments {
+    /// The first word: a job's id, or the beginning of one, or a word of `text`.
+    pub id: Option<String>,
+    /// `max=USD`.
+    pub max_usd: Option<f64>,
+    /// All of it but the pairs.
+    pub text: String,
+}
+
+impl Arguments {
+    /// Reads a built-in command's line.
+    ///
+    /// # Errors
+    /// A pair that it does not take, or a price that is none; in words.
+    pub fn of(command: &CommandText) -> Result<Self, String> {
+        let (id, rest) = command.text.split_once(char::is_whitespace).unwrap_or((&command.text, ""));
+        let (after, rest) = pairs(rest);
+        let mut values = command.values.clone();
+        values.extend(after);
+        let max = values.remove("max").or_else(|| values.remove("max_cost_usd"));
+        if let Some(unknown) = values.keys().next() {
+            return Err(format!("`{}` does not take `{unknown}=`", command.name));
+        }
+        let max_usd = match max {
+            None => None,
+            Some(text) => Some(dollars(&text).ok_or_else(|| format!("`{text}` is not an amount of US dollars"))?),
+        };
+        let id = id.trim_matches('`').to_lowercase();
+        let text = format!("{id} {}", rest.trim()).trim().to_owned();
+        Ok(Self { id: (!id.is_empty()).then_some(id), max_usd, text })
+    }
+}
+
+/// An amount of US dollars: `2`, `1.50`, `$2`.
+pub fn dollars(text: &str) -> Option<f64> {
+    text.trim_start_matches('$').parse::<f64>().ok().filter(|usd| usd.is_finite() && *usd >= 0.0)
+}
+
+/// The commands of the event's comment that count, with what each means here; or why none does.
+///
+/// # Errors
+/// In words: the comment is one of ours, a program's, an edit of somebody else's words, …
+pub fn commands_of(library: &Library, event: &Event, facts: &Facts<'_>) -> Result<Vec<(CommandText, Meant)>, String> {
+    let grammar = Grammar::of(library, facts.phrase);
+    let given = given(&grammar, event, facts)?.into_iter().map(|command| {
+        let name = command.name.as_str();
+        let meant = match Builtin::named(name) {
+            Some(builtin) => Meant::Builtin(builtin),
+            None if grammar.names().any(|it| it == name) => Meant::Workflow,
+            None => Meant::Unknown(nearest(name, grammar.names()).map(str::to_owned)),
+        };
+        (command, meant)
+    });
+    Ok(given.collect())
+}
 
 /// The commands of the event's comment that count, or why none does.
-pub(super) fn given(event: &Event, facts: &Facts<'_>) -> Result<Vec<CommandText>, String> {
+pub(super) fn given(grammar: &Grammar, event: &Event, facts: &Facts<'_>) -> Result<Vec<CommandText>, String> {
     let Some(comment) = &event.comment else { return Ok(event.command.iter().cloned().collect()) };
     let Some(actor) = event.actor.as_deref() else { return Err("nobody says who wrote the comment".to_owned()) };
     if facts.ours.iter().any(|name| name.eq_ignore_ascii_case(actor)) || comment.body.contains(MARK) {
@@ -15,7 +120,11 @@ pub(super) fn given(event: &Event, facts: &Facts<'_>) -> Result<Vec<CommandText>
     if event.actor_is_bot {
         return Err(format!("`{actor}` is a program: commands are people's"));
     }
-    let now = commands(&comment.body, facts.phrase);
+    // A server looked at the comment already, and this event is about one of its commands. No forge's event says that.
+    if let Some(command) = &event.command {
+        return Ok(vec![command.clone()]);
+    }
+    let now = grammar.commands(&comment.body);
     match event.action.as_deref() {
         Some("created") => {
             let other = comment.author.as_deref().filter(|author| !author.eq_ignore_ascii_case(actor));
@@ -35,7 +144,7 @@ pub(super) fn given(event: &Event, facts: &Facts<'_>) -> Result<Vec<CommandText>
                 return Err("nobody says what the comment was before it was edited: no command of it counts".to_owned());
             };
             // What was there before has had its chance.
-            let mut old = commands(before, facts.phrase);
+            let mut old = grammar.commands(before);
             let fresh = now.into_iter().filter(|command| match old.iter().position(|known| known == command) {
                 Some(place) => {
                     old.remove(place);
@@ -50,169 +159,33 @@ pub(super) fn given(event: &Event, facts: &Facts<'_>) -> Result<Vec<CommandText>
     }
 }
 
-/// The commands in a Markdown text: lines of plain paragraphs that begin with the phrase, in any letter case. Quotes,
-/// lists, headings, tables, code and HTML hold none.
-pub fn commands(text: &str, phrase: &str) -> Vec<CommandText> {
-    // Most comments have none: they are not parsed.
-    if phrase.is_empty() || !contains_ignoring_case(text, phrase) {
-        return Vec::new();
-    }
-    let mut depth = 0usize;
-    let mut paragraph = false;
-    let mut line_start = false;
-    let mut found = Vec::new();
-    let options = Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_GFM;
-    for (piece, range) in Parser::new_ext(text, options).into_offset_iter() {
-        match piece {
-            Piece::Start(tag) => {
-                if depth == 0 {
-                    paragraph = matches!(tag, Tag::Paragraph);
-                    line_start = paragraph;
-                } else {
-                    line_start = false;
-                }
-                depth += 1;
-            }
-            Piece::End(end) => {
-                depth = depth.saturating_sub(1);
-                if matches!(end, TagEnd::Paragraph) {
-                    paragraph = false;
-                }
-                line_start = false;
-            }
-            Piece::SoftBreak | Piece::HardBreak => line_start = paragraph && depth == 1,
-            Piece::Text(_) if line_start => {
-                let line = text.get(range.start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-                // A backslash before it makes it words.
-                let before = text.get(..range.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
-                if before.trim().is_empty() {
-                    found.extend(command(line, phrase));
-                }
-                line_start = false;
-            }
-            _ => line_start = false,
-        }
-    }
-    found
-}
-
-fn contains_ignoring_case(text: &str, phrase: &str) -> bool {
-    let (text, phrase) = (text.as_bytes(), phrase.as_bytes());
-    text.windows(phrase.len()).any(|window| window.eq_ignore_ascii_case(phrase))
-}
-
-/// A line as a command.
-fn command(line: &str, phrase: &str) -> Option<CommandText> {
-    let begins = line.get(..phrase.len()).is_some_and(|start| start.eq_ignore_ascii_case(phrase));
-    let rest = line.get(phrase.len()..).filter(|_| begins)?;
-    if !rest.starts_with(char::is_whitespace) {
-        return None;
-    }
-    let rest = rest.trim();
-    let (name, mut rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let name = name.to_lowercase();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.is_empty() || !name.chars().all(plain) {
-        return None;
-    }
-    let mut values = BTreeMap::new();
-    // Pairs stand before the text: an `a=b` within a sentence is a part of the sentence.
-    while let Some((key, value, after)) = pair(rest.trim_start()) {
-        values.insert(key, value);
-        rest = after;
-    }
-    Some(CommandText { name, text: rest.trim().to_owned(), values })
-}
-
-/// `key=value` or `key="a value"` at the start of a text, and what follows.
-fn pair(text: &str) -> Option<(String, String, &str)> {
-    let (key, rest) = text.split_once('=')?;
-    let first = key.starts_with(|c: char| c.is_ascii_lowercase());
-    if !first || !key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
-        return None;
-    }
-    if let Some(quoted) = rest.strip_prefix('"')
-        && let Some((value, after)) = quoted.split_once('"')
-        && (after.is_empty() || after.starts_with(char::is_whitespace))
-    {
-        return Some((key.to_owned(), value.to_owned(), after));
-    }
-    let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-    let (value, after) = (rest.get(..end)?, rest.get(end..)?);
-    Some((key.to_owned(), value.to_owned(), after))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn said(text: &str) -> Vec<String> {
-        commands(text, "/codeforge").into_iter().map(|it| format!("{}|{}|{:?}", it.name, it.text, it.values)).collect()
+    #[test]
+    fn built_in_commands_have_their_names() {
+        for (builtin, name) in Builtin::ALL.into_iter().zip(RESERVED) {
+            assert_eq!((builtin.name(), Builtin::named(name)), (name, Some(builtin)));
+        }
+        assert_eq!(Builtin::named("review"), None);
     }
 
     #[test]
-    fn a_line_of_a_paragraph_that_begins_with_the_phrase_is_a_command() {
-        assert_eq!(said("/codeforge fix the parser"), ["fix|the parser|{}"]);
-        assert_eq!(said("Hello!\n/CodeForge Review\nthanks"), ["review||{}"]);
-        assert_eq!(said("  /codeforge fix\r\n\r\n/codeforge review"), ["fix||{}", "review||{}"]);
-        assert_eq!(
-            said("/codeforge fix depth=2 focus=\"the a parser\" set x=1 there"),
-            [r#"fix|set x=1 there|{"depth": "2", "focus": "the a parser"}"#]
-        );
-        assert_eq!(said("/codeforge fix *this* `code` <b>"), ["fix|*this* `code` <b>|{}"]);
-        assert_eq!(said("/codeforge fix http://a/?b=c"), ["fix|http://a/?b=c|{}"]);
-    }
-
-    #[test]
-    fn quotes_code_and_other_places_hold_none() {
-        for text in [
-            "please /codeforge fix",
-            "/codeforge",
-            "/codeforgery fix",
-            "/codeforge $(rm)",
-            "> /codeforge fix",
-            "> somebody said\n/codeforge fix",
-            "```\n/codeforge fix\n```",
-            "~~~~ sh\n/codeforge fix\n~~~\n/codeforge fix\n~~~~",
-            "```\n/codeforge fix",
-            "    /codeforge fix",
-            "text\n\n\t/codeforge fix",
-            "`/codeforge fix`",
-            "a `code\n/codeforge fix\nspan`",
-            "- /codeforge fix",
-            "- item\n/codeforge fix",
-            "- ```\n  /codeforge fix\n  ```",
-            "1. /codeforge fix",
-            "# /codeforge fix",
-            "/codeforge fix\n---",
-            "<!-- \n/codeforge fix\n-->",
-            "<pre>\n/codeforge fix\n</pre>",
-            "<div>\n/codeforge fix\n</div>",
-            "| a | b |\n|---|---|\n/codeforge fix | b",
-            "[^1]: /codeforge fix",
-            "**/codeforge fix**",
-            "\\/codeforge fix",
-            "[/codeforge fix](http://example.com)",
-            "/code\u{200b}forge fix",
-        ] {
-            assert_eq!(said(text), Vec::<String>::new(), "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_breaks_it(text in "(/codeforge fix|`|```|>|\\n|- |    |[a-z=\" ]|\\PC){0,30}") {
-            for command in commands(&text, "/codeforge") {
-                prop_assert!(text.to_lowercase().contains("/codeforge"));
-                prop_assert!(!command.name.is_empty());
-            }
-        }
-
-        #[test]
-        fn what_is_quoted_line_by_line_runs_nothing(text in "(/codeforge fix|\\n|[a-z` *~-]){0,40}") {
-            let quoted: String = text.lines().map(|line| format!("> {line}\n")).collect();
-            prop_assert_eq!(commands(&quoted, "/codeforge"), Vec::new());
-        }
+    fn an_id_and_a_price_are_read_in_either_order() {
+        let read = |text: &str, max: Option<&str>| {
+            let values = max.iter().map(|max| ("max".to_owned(), (*max).to_owned())).collect();
+            Arguments::of(&CommandText { name: "approve".into(), text: text.into(), values })
+        };
+        let wanted = |id: Option<&str>, max_usd: Option<f64>, text: &str| {
+            Ok(Arguments { id: id.map(str::to_owned), max_usd, text: text.to_owned() })
+        };
+        assert_eq!(read("", None), wanted(None, None, ""));
+        assert_eq!(read("`AB12` max=$1.50", None), wanted(Some("ab12"), Some(1.5), "ab12"));
+        assert_eq!(read("ab12", Some("2")), wanted(Some("ab12"), Some(2.0), "ab12"));
+        assert_eq!(read("why was that denied?", None), wanted(Some("why"), None, "why was that denied?"));
+        assert!(read("", Some("much")).is_err_and(|why| why.contains("`much` is not an amount")));
+        assert!(read("", Some("-1")).is_err() && read("", Some("NaN")).is_err());
+        assert!(read("ab12 model=x", None).is_err_and(|why| why.contains("does not take `model=`")));
     }
 }

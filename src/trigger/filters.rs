@@ -32,7 +32,7 @@ pub(super) fn passes(filter: &ForgeEventDoc, event: &Event, facts: &Facts<'_>) -
 fn types(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     let wanted = filter.types.as_slice();
     if wanted.is_empty() {
-        return None;
+        return unusual(filter, event);
     }
     match event.action.as_deref() {
         Some(action) if wanted.iter().any(|word| word.eq_ignore_ascii_case(action)) => None,
@@ -47,6 +47,17 @@ fn types(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     }
 }
 
+/// A change's own event without `types:` is that there is something new to look at, as on GitHub; with `labels:` a label
+/// that was set is, too.
+fn unusual(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
+    let action = event.action.as_deref().filter(|_| event.kind == EventKind::PullRequest)?;
+    let usual = matches!(action, "opened" | "synchronize" | "reopened")
+        || action == "labeled" && !filter.labels.as_slice().is_empty();
+    (!usual).then(|| {
+        format!("only when it was opened, pushed to or reopened, where no `types` are listed; it was {action}")
+    })
+}
+
 fn labels(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     let wanted = filter.labels.as_slice();
     if wanted.is_empty() {
@@ -59,11 +70,7 @@ fn labels(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     {
         return (!is_wanted(label)).then(|| format!("only for the label {}; this is {label}", wanted.join(", ")));
     }
-    let there = match (&event.change, &event.issue) {
-        (Some(change), _) => change.labels.as_slice(),
-        (None, Some(issue)) => issue.labels.as_slice(),
-        (None, None) => &[],
-    };
+    let there = event.labels();
     if there.iter().any(is_wanted) {
         return None;
     }

@@ -14,7 +14,14 @@ pub fn key(event: &Event, workflow: &str, occurrence: Option<&str>) -> String {
         EventKind::PullRequest | EventKind::MergeGroup => {
             let number = change.map(|change| change.number.to_string());
             let head = change.and_then(|change| change.head.sha.clone()).or_else(|| event.sha.clone());
-            format!("{}@{}", number.unwrap_or_default(), text(&head))
+            // That there is something new is one thing, however it is told; what else happens to it is another.
+            let other = match event.action.as_deref() {
+                None | Some("opened" | "synchronize" | "reopened" | "ready_for_review" | "checks_requested") => {
+                    String::new()
+                }
+                Some(action) => format!(" {action} {}", text(&event.label)),
+            };
+            format!("{}@{}{other}", number.unwrap_or_default(), text(&head))
         }
         EventKind::Push => {
             let after = event.push.as_ref().and_then(|push| push.after.clone());

@@ -5,9 +5,13 @@ mod command;
 pub mod cron;
 mod filters;
 pub mod firing;
+mod grammar;
 mod key;
+pub mod schedule;
+mod settings;
 
-pub use command::commands;
+pub use command::{Arguments, Builtin, Meant, commands_of, dollars};
+pub use grammar::Grammar;
 pub use key::key;
 
 use crate::model::event::{CommandText, Event, EventKind};
@@ -41,6 +45,8 @@ pub enum Decision {
     Run(Box<Start>),
     /// It does not, and why, in words.
     Skip(String),
+    /// A command for it cannot be carried out as it was given, and why: whoever gave it wants to know.
+    Refuse(String),
     /// That hangs on the files that were changed: ask again with [`Facts::changed`].
     NeedsChangedPaths,
 }
@@ -54,8 +60,13 @@ pub struct Start {
     pub inputs: BTreeMap<String, String>,
     /// The command that started it.
     pub command: Option<CommandText>,
+    /// The same as it was given, with the commit and the settings that it names. In an event it is what counts of a
+    /// comment: whoever looks at the event again decides the same.
+    pub given: Option<CommandText>,
     /// What the forge must say yes to first. Anything but a clear yes is no.
     pub access: Option<NeedsAccess>,
+    /// What the command sets for this run alone (`policy`, `model`, `max_cost_usd`), which the configuration allows.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A question to the forge: may this person do that here?
@@ -69,7 +80,7 @@ pub struct NeedsAccess {
 
 /// Decides for each workflow of the library. Shipped ones start by a command, or by name.
 pub fn decide(library: &Library, event: &Event, facts: &Facts<'_>) -> Vec<(String, Decision)> {
-    let given = command::given(event, facts);
+    let given = command::given(&Grammar::of(library, facts.phrase), event, facts);
     let decided = library.workflows.iter().map(|(name, workflow)| {
         let on = workflow.doc.on.clone().unwrap_or_default();
         let only_commands = OnDoc { command: on.command.clone(), ..OnDoc::default() };
@@ -85,7 +96,7 @@ pub fn decide(library: &Library, event: &Event, facts: &Facts<'_>) -> Vec<(Strin
 pub fn decide_named(library: &Library, name: &str, event: &Event, facts: &Facts<'_>) -> Option<Decision> {
     let workflow = library.workflows.get(name)?;
     let on = workflow.doc.on.clone().unwrap_or_default();
-    let given = command::given(event, facts);
+    let given = command::given(&Grammar::of(library, facts.phrase), event, facts);
     let listens = match event.kind {
         EventKind::Manual => false,
         EventKind::PullRequest => on.pull_request.is_some(),
@@ -127,7 +138,7 @@ fn one(
         match given {
             Ok(commands) => {
                 if let Some(command) = commands.iter().find(|command| command.name == wanted.name.0) {
-                    return commanded(workflow, wanted.access, command, event, facts);
+                    return commanded(library, workflow, wanted.access, command, event, facts);
                 }
                 if on.issue_comment.is_none() {
                     let phrase = format!("{} {}", facts.phrase, wanted.name.0);
@@ -191,21 +202,22 @@ fn one(
 
 /// A person gave the command that a workflow waits for.
 fn commanded(
+    library: &Library,
     workflow: &Loaded<WorkflowDoc>,
     access: Access,
-    command: &CommandText,
+    given: &CommandText,
     event: &Event,
     facts: &Facts<'_>,
 ) -> Decision {
     let user = event.actor.clone().unwrap_or_default();
-    let mut command = command.clone();
+    let mut command = given.clone();
     let named = command.values.remove("sha").map(|sha| sha.to_ascii_lowercase());
     if event.change.is_some() && facts.fork {
         // What a maintainer has looked at is what runs, not what was pushed a second later.
         let head = event.change.as_ref().and_then(|change| change.head.sha.clone());
         if named.is_none() || named != head {
             let head = head.unwrap_or_else(|| "THE-FULL-COMMIT-ID".to_owned());
-            return Decision::Skip(format!(
+            return Decision::Refuse(format!(
                 "the change comes from a fork, and runs only for a command that names its commit: `{} {} sha={head}`",
                 facts.phrase, command.name
             ));
@@ -213,16 +225,23 @@ fn commanded(
     } else if let (Some(named), Some(change)) = (&named, &event.change)
         && change.head.sha.as_ref() != Some(named)
     {
-        return Decision::Skip(format!("the command names the commit {named}, which is not the change's head"));
+        return Decision::Refuse(format!("the command names the commit {named}, which is not the change's head"));
     }
+    let settings = match settings::take(library, workflow, &mut command) {
+        Ok(settings) => settings,
+        Err(why) => return Decision::Refuse(why),
+    };
     if let Some(unknown) = command.values.keys().find(|name| !workflow.doc.inputs.contains_key(*name)) {
         let known: Vec<&str> = workflow.doc.inputs.keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Decision::Skip(format!("the command gives the input `{unknown}`; it takes {known}"));
+        return Decision::Refuse(format!("the command gives the input `{unknown}`; it takes {known}"));
     }
     let allowed = !facts.fork && facts.allow_users.iter().any(|name| name.eq_ignore_ascii_case(&user));
     let access = (!allowed).then_some(NeedsAccess { user, access });
-    start(workflow, event, Some(command), access)
+    match start(workflow, event, Some(command), access) {
+        Decision::Run(run) => Decision::Run(Box::new(Start { settings, given: Some(given.clone()), ..*run })),
+        other => other,
+    }
 }
 
 /// Why the event starts nothing of its own: our own doing, or what the configuration leaves alone.
@@ -255,6 +274,10 @@ fn start(
     access: Option<NeedsAccess>,
 ) -> Decision {
     let takes = &workflow.doc.inputs;
+    let run = |inputs, command, access| {
+        let (workflow, settings, given) = (workflow.name.clone(), BTreeMap::new(), None);
+        Decision::Run(Box::new(Start { workflow, inputs, command, given, access, settings }))
+    };
     let mut inputs = BTreeMap::new();
     if event.kind == EventKind::WorkflowDispatch {
         // The pipeline's own inputs come along (`workflow`, `prompt`): ours are taken out.
@@ -276,7 +299,7 @@ fn start(
         let repairs = command.as_ref().is_some_and(|command| command.name == "fix") && event.change.is_some();
         if repairs {
             inputs.insert("task".to_owned(), REPAIR.to_owned());
-            return Decision::Run(Box::new(Start { workflow: workflow.name.clone(), inputs, command, access }));
+            return run(inputs, command, access);
         }
         let about = match (&event.issue, &event.change) {
             (Some(issue), _) => Some((&issue.title, &issue.body)),
@@ -287,7 +310,7 @@ fn start(
             inputs.insert("task".to_owned(), format!("{title}\n\n{body}").trim().to_owned());
         }
     }
-    Decision::Run(Box::new(Start { workflow: workflow.name.clone(), inputs, command, access }))
+    run(inputs, command, access)
 }
 
 fn a(kind: EventKind) -> &'static str {

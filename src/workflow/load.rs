@@ -72,6 +72,7 @@ fn classify(source: &Source) -> (Kind, String) {
         ("backends", _) if yaml => Kind::Document(DocKind::Backend),
         ("prompts", "j2") => return (Kind::Prompt, file.to_owned()),
         ("schemas", "json") => Kind::Schema,
+        _ if yaml && stem == "serve" => Kind::Document(DocKind::Serve),
         _ if yaml && stem == "config" => Kind::Document(DocKind::Config),
         // The repository's stands beside the shipped one.
         _ if yaml && stem == "pricing" => {
@@ -97,6 +98,8 @@ fn sniff(text: &str) -> Option<DocKind> {
         Some(DocKind::Mode)
     } else if has(&["as_of"]) {
         Some(DocKind::Pricing)
+    } else if has(&["repositories"]) {
+        Some(DocKind::Serve)
     } else if has(&["models", "scenarios", "extends", "gates", "trusted_branches"]) {
         Some(DocKind::Config)
     } else {
@@ -238,6 +241,8 @@ pub fn load(sources: &[Source], extended: &dyn Fn(&str) -> Option<String>) -> Li
                     library.pricing.add(Loaded { name, builtin, document: document.clone(), doc });
                 });
             }
+            // The operator's, read by [`check::serve`]; a repository's runs do not look at it.
+            DocKind::Serve => {}
             DocKind::Config => {
                 let value = config.clone();
                 typed(value, &document, &mut problems, |doc: ConfigDoc| library.config = doc);

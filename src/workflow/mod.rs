@@ -8,5 +8,5 @@ pub mod check;
 mod load;
 pub mod schema;
 
-pub use check::stale_prices;
+pub use check::{serve, stale_prices};
 pub use load::{Source, builtin, load};

@@ -11,10 +11,12 @@ pub mod artifacts;
 pub mod forge_server;
 pub mod hub;
 pub mod model_server;
+pub mod payloads;
 pub mod recorded;
 pub mod releases;
 pub mod stage;
 pub mod tls;
+pub mod town;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use model_server::{Asked, ModelServer, Reply, Rule, Script, Wire};
@@ -185,9 +187,14 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
 
 /// A file of a program that `scripts/setup` installed.
 pub fn peer(path: &str) -> PathBuf {
+    cached(&format!("peers/{path}"))
+}
+
+/// A file that `scripts/setup` fetched.
+pub fn cached(path: &str) -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "scripts/setup keeps its downloads under the home folder")]
     let home = std::env::var_os("HOME").expect("HOME is set");
-    let file = Path::new(&home).join(".cache/codeforge/peers").join(path);
+    let file = Path::new(&home).join(".cache/codeforge").join(path);
     assert!(file.exists(), "{} is not there: run scripts/setup", file.display());
     file
 }

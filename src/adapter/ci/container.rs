@@ -1,8 +1,9 @@
 //! A container without a forge around it: the event is a file of ours, or there is none and it was simply time.
 
 use super::{Env, commit, read, text};
-use crate::model::ci::{CiJob, Home};
+use crate::model::ci::{CiJob, Home, ServedJob};
 use crate::model::event::{Change, Comment, Event, EventKind, Hook, Issue, Push, Tick};
+use crate::model::forge::ForgeKind;
 use crate::port::ci::CiError;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -33,11 +34,37 @@ pub(super) fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
         (None, None) => id(&job.event.sha),
     };
     job.base = change.map(|change| id(&change.base.sha)).or(push.map(|push| id(&push.before))).flatten();
+    if let Some(file) = text(env, "CODEFORGE_JOB") {
+        let file = cwd.join(file);
+        let broken = |error: serde_json::Error| CiError::Broken {
+            file: file.display().to_string(),
+            why: format!("it is not what a server writes of a job: {error}"),
+        };
+        served(&mut job, serde_json::from_value(read(&file)?).map_err(broken)?);
+    }
     Ok(job)
 }
 
+/// What the server that runs us knows of the job.
+fn served(job: &mut CiJob, by: ServedJob) {
+    // Whoever started us wants what we know: without them nobody reads it, and somebody else goes on with the job.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT));
+    job.api_url = Some(by.api_url.clone());
+    job.git_url = Some(by.git_url.clone());
+    job.default_branch = Some(by.default_branch.clone());
+    job.event.repository = Some(by.repository.clone());
+    job.run = Some(format!("serve:{}", by.id));
+    job.run_url = by.url.clone();
+    job.attempt = by.attempt;
+    job.head_ref = job.event.change.as_ref().map(|change| match by.forge {
+        ForgeKind::Gitlab => format!("refs/merge-requests/{}/head", change.number),
+        _ => format!("refs/pull/{}/head", change.number),
+    });
+    job.served = Some(by);
+}
+
 /// Our own event, with what was left out.
-fn event(given: &Value) -> Result<Event, String> {
+pub(super) fn event(given: &Value) -> Result<Event, String> {
     let Some(given) = given.as_object() else { return Err("it is not a JSON object".to_owned()) };
     if !given.contains_key("kind") {
         return Err("it has no `kind` (`push`, `pull_request`, `schedule`, …)".to_owned());

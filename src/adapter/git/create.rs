@@ -1,4 +1,4 @@
-//! A new repository, for the demo.
+//! A new repository: for the demo, and one that borrows the objects of another.
 
 use super::store::broken;
 use crate::port::repository::{Repository, RepositoryError};
@@ -26,4 +26,30 @@ pub fn create(at: &Path) -> Result<Arc<dyn Repository>, RepositoryError> {
     };
     made().map_err(|error| broken(format!("making a repository of {}", at.display()), error))?;
     super::open(at)
+}
+
+/// Makes a repository in an empty folder that reads its objects from another one too (`from`: that one's top folder);
+/// `None`: an empty one that others borrow from. It has no files, no remote, and no hook. One that is there already is
+/// left as it is.
+///
+/// # Errors
+/// [`RepositoryError::Broken`].
+pub fn beside(at: &Path, from: Option<&Path>) -> Result<(), RepositoryError> {
+    super::sys::prepare_libgit2();
+    if at.join(".git/HEAD").exists() {
+        return Ok(());
+    }
+    let failed = |error: String| broken(format!("making a repository in {}", at.display()), error);
+    let mut options = RepositoryInitOptions::new();
+    options.initial_head("none").external_template(false).mkpath(true);
+    git2::Repository::init_opts(at, &options).map_err(|error| failed(error.to_string()))?;
+    if let Some(from) = from {
+        let objects = from.join(".git/objects");
+        let info = at.join(".git/objects/info");
+        let lent = format!("{}\n", objects.display());
+        std::fs::create_dir_all(&info)
+            .and_then(|()| std::fs::write(info.join("alternates"), lent))
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(())
 }

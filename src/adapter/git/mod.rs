@@ -32,7 +32,7 @@ mod upper;
 mod workspace;
 
 pub use checkout::checkout;
-pub use create::create;
+pub use create::{beside, create};
 
 use crate::model::delivery::{ChangeSet, Delivered, Delivery};
 use crate::model::id::{EffectKey, RunId, TreeId};

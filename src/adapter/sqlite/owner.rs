@@ -5,7 +5,7 @@ use std::fmt;
 /// A process, told apart from any other: by machine (host name and boot), process-id namespace, number and start
 /// time, so that a number used again is not mistaken for the old process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(in crate::adapter) struct Owner {
     pid: u32,
     /// Field 22 of `/proc/PID/stat`: clock ticks after boot; 0 where there is no `/proc`.
     start: u64,
@@ -17,7 +17,7 @@ pub(super) struct Owner {
 
 /// How a holder of a run looks from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(in crate::adapter) enum Life {
     /// Its process runs on this machine.
     Alive,
     /// Its process is gone.
@@ -33,8 +33,12 @@ pub fn owner() -> String {
 }
 
 impl Owner {
-    pub(super) fn this() -> Self {
-        let pid = std::process::id();
+    pub(in crate::adapter) fn this() -> Self {
+        Self::of(std::process::id())
+    }
+
+    /// A process of this machine.
+    pub(in crate::adapter) fn of(pid: u32) -> Self {
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let namespace = std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
@@ -48,7 +52,7 @@ impl Owner {
     }
 
     /// Reads what [`owner`] wrote.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(in crate::adapter) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let (pid, host) = parts.next()?.split_once('@')?;
         let mut field = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
@@ -62,7 +66,7 @@ impl Owner {
     }
 
     /// How this owner looks from the process `here`.
-    pub(super) fn life(&self, here: &Self) -> Life {
+    pub(in crate::adapter) fn life(&self, here: &Self) -> Life {
         if self.boot != here.boot {
             // The same machine after a restart has nothing of its old processes left.
             return if self.host == here.host { Life::Gone } else { Life::OutOfSight };
@@ -74,6 +78,11 @@ impl Owner {
             Some((state, start)) if start == self.start && !matches!(state, 'Z' | 'X') => Life::Alive,
             _ => Life::Gone,
         }
+    }
+
+    /// Its number.
+    pub(in crate::adapter) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// For people: `process 4711 on build-7`.

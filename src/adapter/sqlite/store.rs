@@ -1,8 +1,8 @@
 //! The port's operations as SQL.
 
 use super::allowance;
-use super::database;
 use super::owner::{Life, Owner};
+use super::{File, READERS, Writer};
 use crate::model::account::{Ending, Spend};
 use crate::model::budget::{Allowance, Scope, Standing};
 use crate::model::experience::Experience;
@@ -13,11 +13,8 @@ use crate::port::clock::Clock;
 use crate::port::store::{Claim, Durable, Fence, Opening, RunHead, Store, StoreError, Summary};
 use async_trait::async_trait;
 use serde::Serialize;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, SqliteConnection, SqlitePool};
-use std::path::PathBuf;
+use sqlx::{AssertSqlSafe, FromRow, SqliteConnection, SqlitePool};
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
 /// Rows per statement: eight values each, far below SQLite's 32,766.
 const ROWS_PER_STATEMENT: usize = 500;
@@ -33,7 +30,7 @@ const CANDIDATES: i64 = 10;
 
 /// The store.
 pub(super) struct SqliteStore {
-    path: PathBuf,
+    file: File,
     /// Its commits are on the disk when they return, and with them whatever `soon` wrote before: there is one log.
     now: Writer,
     /// Its commits are not waited for: the end of the process loses nothing of them, a loss of power may.
@@ -65,72 +62,19 @@ struct Hold {
 }
 
 impl SqliteStore {
-    pub(super) fn new(
-        path: PathBuf,
-        (now, soon): (Writer, Writer),
-        readers: SqlitePool,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self { path, now, soon, readers, clock }
+    pub(super) fn new(file: File, (now, soon): (Writer, Writer), clock: Arc<dyn Clock>) -> Self {
+        let readers = file.readers(READERS);
+        Self { file, now, soon, readers, clock }
     }
 
     fn fault(&self, error: &sqlx::Error) -> StoreError {
-        database(&self.path, error)
+        self.file.fault(error).into()
     }
 
     fn writer(&self, durable: Durable) -> &Writer {
         match durable {
             Durable::Now => &self.now,
             Durable::WithNext => &self.soon,
-        }
-    }
-
-    /// Carries out `work` in one transaction: all of it is durable, or nothing of it is there.
-    async fn write<T: Send>(
-        &self,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<Result<T, StoreError>, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        let done = self.now.whole(self, async |connection| {
-            sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-            let done = work(&mut *connection).await?;
-            let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-            sqlx::query(end).execute(&mut *connection).await?;
-            Ok(done)
-        });
-        done.await?
-    }
-}
-
-/// A connection that writes, one transaction after the other.
-pub(super) struct Writer {
-    options: SqliteConnectOptions,
-    /// Out of its place while a transaction is open; none before the first one, and after one that was cut.
-    place: Mutex<Option<SqliteConnection>>,
-}
-
-impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions, open: Option<SqliteConnection>) -> Self {
-        Self { options, place: Mutex::new(open) }
-    }
-
-    /// Carries out `work`, which begins and ends a transaction itself. One that fails, or is dropped half-way, takes
-    /// its connection with it, and with that the transaction.
-    async fn whole<T: Send>(
-        &self,
-        store: &SqliteStore,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        let mut place = self.place.lock().await;
-        let mut connection = match place.take() {
-            Some(connection) => connection,
-            None => self.options.connect().await.map_err(|error| store.fault(&error))?,
-        };
-        match work(&mut connection).await {
-            Ok(done) => {
-                *place = Some(connection);
-                Ok(done)
-            }
-            Err(error) => Err(store.fault(&error)),
         }
     }
 }
@@ -276,11 +220,12 @@ impl Store for SqliteStore {
     async fn create(&self, head: &RunHead, rows: &[Row], owner: &str) -> Result<Fence, StoreError> {
         let lines = lines(&head.id, 0, rows)?;
         let summary = Summary { updated_ms: head.created_ms, ..Summary::default() };
-        self.write(async |connection| {
-            begin(connection, head, owner, lines, &summary).await?;
-            Ok(Ok(Fence(1)))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                begin(connection, head, owner, lines, &summary).await?;
+                Ok(Ok(Fence(1)))
+            })
+            .await
     }
 
     async fn admit(
@@ -290,36 +235,38 @@ impl Store for SqliteStore {
         first: &(dyn for<'a> Fn(&'a [Allowance]) -> Opening + Send + Sync),
         owner: &str,
     ) -> Result<Fence, StoreError> {
-        self.write(async |connection| {
-            let (given, marks) = allowance::offer(connection, &head.id, claim, NanoUsd::default()).await?;
-            let opening = first(&given);
-            let lines = match lines(&head.id, 0, &opening.rows) {
-                Ok(lines) => lines,
-                Err(error) => return Ok(Err(error)),
-            };
-            begin(connection, head, owner, lines, &opening.summary).await?;
-            allowance::note(connection, &head.id, &marks).await?;
-            Ok(Ok(Fence(1)))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                let (given, marks) = allowance::offer(connection, &head.id, claim, NanoUsd::default()).await?;
+                let opening = first(&given);
+                let lines = match lines(&head.id, 0, &opening.rows) {
+                    Ok(lines) => lines,
+                    Err(error) => return Ok(Err(error)),
+                };
+                begin(connection, head, owner, lines, &opening.summary).await?;
+                allowance::note(connection, &head.id, &marks).await?;
+                Ok(Ok(Fence(1)))
+            })
+            .await
     }
 
     async fn readmit(&self, run: &RunId, fence: Fence, claim: &Claim) -> Result<Vec<Allowance>, StoreError> {
-        self.write(async |connection| {
-            match hold(connection, run).await? {
-                None => return Ok(Err(StoreError::NoSuchRun(run.0.clone()))),
-                Some(hold) if hold.fence != fence.0 => return Ok(Err(StoreError::Fenced(run.clone()))),
-                Some(_) => {}
-            }
-            let spent = allowance::settle_earlier(connection, run, claim).await?;
-            let (given, marks) = allowance::offer(connection, run, claim, spent).await?;
-            if let Some(nothing) = given.iter().find(|given| given.leaves_nothing(spent)) {
-                return Ok(Err(StoreError::NothingLeft(Box::new(nothing.clone()))));
-            }
-            allowance::note(connection, run, &marks).await?;
-            Ok(Ok(given))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                match hold(connection, run).await? {
+                    None => return Ok(Err(StoreError::NoSuchRun(run.0.clone()))),
+                    Some(hold) if hold.fence != fence.0 => return Ok(Err(StoreError::Fenced(run.clone()))),
+                    Some(_) => {}
+                }
+                let spent = allowance::settle_earlier(connection, run, claim).await?;
+                let (given, marks) = allowance::offer(connection, run, claim, spent).await?;
+                if let Some(nothing) = given.iter().find(|given| given.leaves_nothing(spent)) {
+                    return Ok(Err(StoreError::NothingLeft(Box::new(nothing.clone()))));
+                }
+                allowance::note(connection, run, &marks).await?;
+                Ok(Ok(given))
+            })
+            .await
     }
 
     async fn standing(&self, scope: Scope, prefix: &str) -> Result<Vec<Standing>, StoreError> {
@@ -367,7 +314,7 @@ impl Store for SqliteStore {
             query = query.bind(line.kind).bind(line.of).bind(line.key).bind(line.step).bind(line.body);
         }
         let writer = self.writer(durable);
-        let changed = writer.whole(self, async |connection| query.fetch_all(connection).await).await?;
+        let changed = writer.whole(async |connection| query.fetch_all(connection).await).await?;
         if changed.first().is_some_and(|(changed,)| *changed > 0) {
             return Ok(());
         }
@@ -385,44 +332,46 @@ impl Store for SqliteStore {
 
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
         let now_ms = self.clock.now_ms();
-        self.write(async |connection| {
-            let Some(hold) = hold(connection, run).await? else {
-                return Ok(Err(StoreError::NoSuchRun(run.0.clone())));
-            };
-            if let Some(holder) = hold.owner.as_deref().filter(|holder| *holder != owner)
-                && let Some(owner) = holds(holder, now_ms.saturating_sub(hold.updated_ms))
-            {
-                return Ok(Err(StoreError::Held { run: run.clone(), owner }));
-            }
-            let fence = hold.fence.saturating_add(1);
-            sqlx::query("UPDATE runs SET fence = $1, owner = $2 WHERE id = $3")
-                .bind(fence)
-                .bind(owner.to_owned())
-                .bind(run.as_str().to_owned())
-                .execute(&mut *connection)
-                .await?;
-            Ok(Ok(Fence(fence)))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                let Some(hold) = hold(connection, run).await? else {
+                    return Ok(Err(StoreError::NoSuchRun(run.0.clone())));
+                };
+                if let Some(holder) = hold.owner.as_deref().filter(|holder| *holder != owner)
+                    && let Some(owner) = holds(holder, now_ms.saturating_sub(hold.updated_ms))
+                {
+                    return Ok(Err(StoreError::Held { run: run.clone(), owner }));
+                }
+                let fence = hold.fence.saturating_add(1);
+                sqlx::query("UPDATE runs SET fence = $1, owner = $2 WHERE id = $3")
+                    .bind(fence)
+                    .bind(owner.to_owned())
+                    .bind(run.as_str().to_owned())
+                    .execute(&mut *connection)
+                    .await?;
+                Ok(Ok(Fence(fence)))
+            })
+            .await
     }
 
     async fn release(&self, run: &RunId, fence: Fence) -> Result<(), StoreError> {
-        self.write(async |connection| {
-            let changed = sqlx::query("UPDATE runs SET owner = NULL WHERE id = $1 AND fence = $2")
-                .bind(run.as_str().to_owned())
-                .bind(fence.0)
-                .execute(&mut *connection)
-                .await?
-                .rows_affected();
-            if changed == 1 {
-                return Ok(Ok(()));
-            }
-            Ok(Err(match hold(connection, run).await? {
-                None => StoreError::NoSuchRun(run.0.clone()),
-                Some(_) => StoreError::Fenced(run.clone()),
-            }))
-        })
-        .await
+        self.now
+            .transaction(async |connection| {
+                let changed = sqlx::query("UPDATE runs SET owner = NULL WHERE id = $1 AND fence = $2")
+                    .bind(run.as_str().to_owned())
+                    .bind(fence.0)
+                    .execute(&mut *connection)
+                    .await?
+                    .rows_affected();
+                if changed == 1 {
+                    return Ok(Ok(()));
+                }
+                Ok(Err(match hold(connection, run).await? {
+                    None => StoreError::NoSuchRun(run.0.clone()),
+                    Some(_) => StoreError::Fenced(run.clone()),
+                }))
+            })
+            .await
     }
 
     async fn rows(&self, run: &RunId) -> Result<Vec<Row>, StoreError> {
@@ -492,19 +441,20 @@ impl Store for SqliteStore {
 
     async fn put(&self, key: &str, value: &str) -> Result<(), StoreError> {
         let now_ms = self.clock.now_ms();
-        self.write(async |connection| {
-            sqlx::query(
-                "INSERT INTO kept (key, value, written_ms) VALUES ($1, $2, $3)
+        self.now
+            .transaction(async |connection| {
+                sqlx::query(
+                    "INSERT INTO kept (key, value, written_ms) VALUES ($1, $2, $3)
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
-            )
-            .bind(key.to_owned())
-            .bind(value.to_owned())
-            .bind(now_ms)
-            .execute(&mut *connection)
-            .await?;
-            Ok(Ok(()))
-        })
-        .await
+                )
+                .bind(key.to_owned())
+                .bind(value.to_owned())
+                .bind(now_ms)
+                .execute(&mut *connection)
+                .await?;
+                Ok(Ok(()))
+            })
+            .await
     }
 
     async fn put_soon(&self, key: &str, value: &str) -> Result<(), StoreError> {
@@ -516,7 +466,7 @@ impl Store for SqliteStore {
         .bind(key.to_owned())
         .bind(value.to_owned())
         .bind(now_ms);
-        self.soon.whole(self, async |connection| query.execute(connection).await).await?;
+        self.soon.whole(async |connection| query.execute(connection).await).await?;
         Ok(())
     }
 
@@ -536,7 +486,7 @@ impl Store for SqliteStore {
             .map_err(|error| self.fault(&error))?;
         let read = |(id, body): (String, String)| {
             serde_json::from_str(&body).map_err(|error| StoreError::Database {
-                path: self.path.display().to_string(),
+                path: self.file.name(),
                 message: format!(
                     "experience {id} cannot be read ({error}): it is from a newer version, or damaged; `codeforge \
                      experience forget {id}` takes it out"
@@ -547,26 +497,30 @@ impl Store for SqliteStore {
     }
 
     async fn remember(&self, new: &[Experience], gone: &[String]) -> Result<(), StoreError> {
-        self.write(async |connection| {
-            for id in gone {
-                sqlx::query("DELETE FROM experience WHERE id = $1").bind(id.clone()).execute(&mut *connection).await?;
-            }
-            for entry in new {
-                let body = serde_json::to_string(entry).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-                sqlx::query(
-                    "INSERT INTO experience (id, mode, at_ms, body) VALUES ($1, $2, $3, $4)
+        self.now
+            .transaction(async |connection| {
+                for id in gone {
+                    sqlx::query("DELETE FROM experience WHERE id = $1")
+                        .bind(id.clone())
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                for entry in new {
+                    let body = serde_json::to_string(entry).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                    sqlx::query(
+                        "INSERT INTO experience (id, mode, at_ms, body) VALUES ($1, $2, $3, $4)
                      ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, at_ms = excluded.at_ms, body = excluded.body",
-                )
-                .bind(entry.id.clone())
-                .bind(entry.mode.clone())
-                .bind(entry.at_ms)
-                .bind(body)
-                .execute(&mut *connection)
-                .await?;
-            }
-            Ok(Ok(()))
-        })
-        .await
+                    )
+                    .bind(entry.id.clone())
+                    .bind(entry.mode.clone())
+                    .bind(entry.at_ms)
+                    .bind(body)
+                    .execute(&mut *connection)
+                    .await?;
+                }
+                Ok(Ok(()))
+            })
+            .await
     }
 }
 

@@ -8,11 +8,11 @@ use crate::cli::forge as remote;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::EventKind;
-use crate::model::forge::{Access, ForgeKind};
+use crate::model::forge::ForgeKind;
 use crate::port::checkout::Checkout;
 use crate::port::forge::{ChangeState, Forge, ForgeAt};
 use crate::trigger::{self, Start};
-use crate::workflow::schema::{Access as Wanted, Library};
+use crate::workflow::schema::Library;
 use std::sync::Arc;
 
 /// The forge that the job belongs to; `None`: there is none, or no token for it.
@@ -27,6 +27,7 @@ pub fn forge(
 ) -> Result<Option<Arc<dyn Forge>>, CliError> {
     let Some(token) = settings.token.clone() else { return Ok(None) };
     let kind = match job.home {
+        _ if job.served.is_some() => job.served.as_ref().map_or(ForgeKind::Github, |served| served.forge),
         Home::Github => ForgeKind::Github,
         Home::Gitlab => ForgeKind::Gitlab,
         Home::Container => {
@@ -47,7 +48,7 @@ pub fn forge(
         kind,
         api,
         repository,
-        token,
+        token: token.into(),
         git_url: format!("{}.git", url.trim_end_matches(".git")),
         marker_key: cx.world.env("CODEFORGE_MARKER_KEY").filter(|key| !key.is_empty()).map(Into::into),
     };
@@ -70,7 +71,8 @@ pub(super) async fn resolve(
     if job.event.kind != EventKind::IssueComment {
         return Ok(());
     }
-    let says = job.event.comment.as_ref().is_some_and(|it| !trigger::commands(&it.body, &settings.phrase).is_empty());
+    let grammar = trigger::Grammar::of(library, &settings.phrase);
+    let says = job.event.comment.as_ref().is_some_and(|it| !grammar.commands(&it.body).is_empty());
     let listens = library
         .workflows
         .values()
@@ -101,12 +103,7 @@ pub(super) async fn resolve(
 /// They may not, or nobody can be asked.
 pub async fn access(ci: &Ci, start: &Start) -> Result<(), CliError> {
     let Some(needs) = &start.access else { return Ok(()) };
-    let wanted = match needs.access {
-        Wanted::Read => Access::Read,
-        Wanted::Triage => Access::Triage,
-        Wanted::Write => Access::Write,
-        Wanted::Admin => Access::Admin,
-    };
+    let wanted = needs.access.wanted();
     let refused = |why: &str| {
         CliError::new(Ending::Denied, format!("`{}` may not start `{}`: {why}", needs.user, start.workflow))
     };
@@ -120,9 +117,8 @@ pub async fn access(ci: &Ci, start: &Start) -> Result<(), CliError> {
     if forge.access_of(&needs.user).await.reaches(wanted) {
         return Ok(());
     }
-    let wanted = serde_json::to_value(wanted).unwrap_or_default();
     Err(refused(&format!(
         "that takes `{}` access, and the forge did not clearly say that they have it",
-        wanted.as_str().unwrap_or_default()
+        needs.access.word()
     )))
 }

@@ -196,7 +196,7 @@ impl Seen {
 /// The commands that a comment may give here, those that go on with a change first. A fork's change needs its commit
 /// named, and a container hears no comments.
 fn commands(ci: &Ci) -> Vec<String> {
-    if ci.job.home == Home::Container || ci.job.fork {
+    if ci.job.home == Home::Container && ci.job.served.is_none() || ci.job.fork {
         return Vec::new();
     }
     let all = ci.library.workflows.values();

@@ -4,6 +4,7 @@
 //! commit, and whatever happens, outputs and an exit code say how it ended.
 
 pub mod asking;
+mod commands;
 mod earlier;
 pub mod one_step;
 pub mod outputs;
@@ -26,7 +27,7 @@ use crate::port::world::Tape;
 use crate::report;
 use crate::text;
 use crate::trigger::{self, Decision, Facts, Start};
-use crate::workflow::schema::{Library, ModelName, OnUnavailableDoc, OneOrMany};
+use crate::workflow::schema::{Library, OnUnavailableDoc};
 use outputs::{Outputs, Reports};
 use settings::{OnUnavailable, Phase, Settings};
 use std::path::PathBuf;
@@ -237,10 +238,8 @@ pub async fn prepare(
 
 /// Routes every scenario to the model that the job names: one of the configuration's, or that of the job's own key.
 fn one_model(library: &mut Library, name: &str, found: &[ModelRef]) -> Result<(), CliError> {
-    let config = &mut library.config;
-    let configured = config.models.contains_key(name);
-    if !configured && found.is_empty() {
-        let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
+    if !library.only_model(name) && found.is_empty() {
+        let known: Vec<&str> = library.config.models.keys().map(String::as_str).collect();
         return Err(CliError::usage(format!(
             "CODEFORGE_MODEL={}: the configuration has no model of that name ({}), and there is no key or address that \
              it could be asked with",
@@ -248,10 +247,6 @@ fn one_model(library: &mut Library, name: &str, found: &[ModelRef]) -> Result<()
             if known.is_empty() { "none at all".to_owned() } else { format!("only {}", known.join(", ")) }
         ))
         .hint("set CODEFORGE_LLM_BASE_URL and CODEFORGE_LLM_API_KEY, or name a model of `models:` in .codeforge/config.yml"));
-    }
-    config.scenarios.clear();
-    if configured {
-        config.scenarios.insert("default".into(), OneOrMany::One(ModelName(name.to_owned())));
     }
     Ok(())
 }
@@ -316,6 +311,7 @@ impl Ci {
                         say(cx, &format!("not `{name}`: {why}"));
                     }
                 }
+                Decision::Refuse(why) => say(cx, &format!("not `{name}`: {why}")),
                 Decision::NeedsChangedPaths => {}
             }
         }
@@ -332,7 +328,9 @@ impl Ci {
         trusted.push(self.trusted.branch.clone());
         // What cannot be read there is there.
         let holds = |folder: &str| checkout.files(head, folder, 1, 1).map_or(true, |files| !files.is_empty());
-        let who = state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds };
+        let served = self.job.served.is_some();
+        let who =
+            state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds, served };
         state::open(&self.library.config, &who, cx)
     }
 

@@ -8,7 +8,7 @@ use super::earlier::{self, Seen};
 use super::one_step::{self, Sums, badness, planned};
 use super::outputs::Outputs;
 use super::settings::Phase;
-use super::{Ci, Done, Told, asking, blocking, clean, publish, say};
+use super::{Ci, Done, Told, asking, blocking, clean, commands, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::forge::redacted;
 use crate::cli::phases::{self as both, Order};
@@ -222,6 +222,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         say(cx, "note: a model's key is set; this phase asks none, and its job needs none");
     }
     let words = Word::read(ci.settings.gate_word.as_deref().unwrap_or_default()).map_err(CliError::usage)?;
+    commands::answer(ci, cx).await?;
     let Some((head, matches)) = matched(ci, cx).await? else { return Ok(skipped(told, cx)) };
     for Match { start, plan, .. } in &matches {
         asking::access(ci, start).await?;
@@ -232,7 +233,9 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     for Match { taken, plan, .. } in &matches {
         both::ready(&order(ci, plan, taken, &words, &head), &engine).await?;
     }
-    unmoved(ci, &head, &matches).await?;
+    if matches.iter().any(|it| it.taken.patch.is_some()) {
+        unmoved(ci, &head).await?;
+    }
     let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     let mut ending = Ending::Done;
     let mut sums = Sums::default();
@@ -349,11 +352,8 @@ fn refuse_fork(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
 }
 
 /// The change's head must still be the commit that was worked on and judged.
-async fn unmoved(ci: &Ci, head: &str, matches: &[Match]) -> Result<(), CliError> {
+pub(super) async fn unmoved(ci: &Ci, head: &str) -> Result<(), CliError> {
     let Some(change) = &ci.job.event.change else { return Ok(()) };
-    if matches.iter().all(|it| it.taken.patch.is_none()) {
-        return Ok(());
-    }
     let branch = Some(&change.head.branch).filter(|branch| !ci.job.fork && !branch.is_empty());
     let at = branch.map(|branch| format!("refs/heads/{branch}")).or_else(|| ci.job.head_ref.clone());
     let Some(at) = at else {

@@ -1,7 +1,7 @@
 //! Handing over through the forge, after the run: the run itself ends in a change that is checked, and nothing more.
 
 use super::earlier::Seen;
-use super::{Ci, say};
+use super::{Ci, phases, say};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::forge::redacted;
@@ -63,6 +63,7 @@ pub(super) async fn publish(
     if !ready {
         return Ok(None);
     }
+    still_ours(ci, order).await?;
     let state = order.state;
     let plan = Plan {
         deliver: crate::model::plan::DeliverSpec { kind: order.wanted, ..state.plan.deliver.clone() },
@@ -97,6 +98,35 @@ pub(super) async fn publish(
         seen: order.seen,
     };
     send(ci, &sending, engine, cx).await.map(Some)
+}
+
+/// A server's job hands over only while it is the one that has the job, and while the change is where it was looked at:
+/// another server may have taken over while this process was away.
+///
+/// # Errors
+/// It is not: nothing is written.
+async fn still_ours(ci: &Ci, order: &Order<'_>) -> Result<(), CliError> {
+    let Some(served) = &ci.job.served else { return Ok(()) };
+    let newest = std::fs::read_to_string(&served.fence_file).map_err(|error| {
+        let file = served.fence_file.display();
+        CliError::new(
+            Ending::Unavailable,
+            format!("nothing was written: the job's fence {file} cannot be read: {error}"),
+        )
+    })?;
+    if newest.trim() != served.fence.to_string() {
+        return Err(CliError::new(
+            Ending::Cancelled,
+            format!("nothing was written: job {} was taken over by another worker while this one was away", served.id),
+        ));
+    }
+    match &order.state.base.commit {
+        // A push compares the branch itself, and knows its own commit again.
+        Some(head) if ci.job.event.change.is_some() && order.wanted != DeliverKind::PushToBranch => {
+            phases::unmoved(ci, head).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A delivery that is to be sent.

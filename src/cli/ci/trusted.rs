@@ -5,18 +5,15 @@ use super::settings::Settings;
 use super::{blocking, clean};
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::engine::configuration;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::ChangeSet;
 use crate::model::event::EventKind;
-use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, File, Want};
-use crate::workflow::{self, Source, schema::Library};
-use std::collections::BTreeMap;
+use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
+use crate::workflow::schema::Library;
 use std::sync::Arc;
 
-/// Files of `.codeforge/` that are read, and bytes of each.
-const FILES: usize = 2000;
-const LARGEST: usize = 2 * 1024 * 1024;
 /// Bytes of a difference that are kept: more than is shown to anybody.
 const DIFFERENCE: usize = 32 * 1024 * 1024;
 /// How far history is fetched, step by step, to find where a change began.
@@ -225,6 +222,13 @@ impl Commits {
                 }
                 _ => trusted.commit.clone(),
             },
+            // What came in since the last time, where a server remembers that.
+            EventKind::Schedule => match job.event.push.as_ref().and_then(|push| push.before.clone()) {
+                Some(last) if last != head && self.have(&last, "base", None).await.is_ok() => {
+                    return self.difference(last, head).await.map(Some);
+                }
+                _ => return Ok(None),
+            },
             _ if job.event.change.is_some() || job.event.kind == EventKind::MergeGroup => match &job.base {
                 Some(base) => base.clone(),
                 None => match job.event.change.as_ref().map(|change| change.base.branch.clone()) {
@@ -313,34 +317,7 @@ impl Difference {
 pub async fn library(checkout: &Arc<dyn Checkout>, commit: &str) -> Result<Library, CliError> {
     let reading = Arc::clone(checkout);
     let at = commit.to_owned();
-    let files = blocking(move || Ok(reading.files(&at, ".codeforge", FILES, LARGEST)?)).await?;
-    let mut all = workflow::builtin();
-    all.extend(files.iter().filter(|file| is_document(&file.path)).map(source));
-    let by_path: BTreeMap<&str, &File> = files.iter().map(|file| (file.path.as_str(), file)).collect();
-    // A preset is read from beside the configuration, in the same commit, and from nowhere else.
-    let extended = |path: &str| {
-        let beside = format!(".codeforge/{path}");
-        let file = by_path.get(path).or_else(|| by_path.get(beside.as_str()))?;
-        Some(String::from_utf8_lossy(&file.content).into_owned())
-    };
-    Ok(workflow::load(&all, &extended))
-}
-
-fn source(file: &File) -> Source {
-    let text = String::from_utf8_lossy(&file.content).into_owned();
-    Source { path: file.path.clone(), text, builtin: false }
-}
-
-/// The files that `run` reads from a folder.
-fn is_document(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix(".codeforge/") else { return false };
-    match rest.split_once('/') {
-        None => matches!(rest, "config.yml" | "config.yaml" | "pricing.yml"),
-        Some((folder, file)) => {
-            matches!(folder, "workflows" | "modes" | "policies" | "backends" | "prompts" | "schemas")
-                && !file.contains('/')
-        }
-    }
+    blocking(move || Ok(configuration::of(&*reading, &at)?)).await
 }
 
 /// Whether two addresses lead to one repository, whatever they are spoken to in.

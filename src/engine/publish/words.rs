@@ -60,6 +60,7 @@ pub(super) fn remark(key: &str, finding: &Finding, hosts: &Hosts) -> Option<Rema
     Some(Remark {
         key: remark_key(key, finding),
         path: finding.file.clone(),
+        start_line: None,
         line: finding.line?,
         side: LineSide::New,
         body: text::neutral(&body, hosts),

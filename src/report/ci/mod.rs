@@ -5,6 +5,7 @@
 //! All text of others (models, commands, repositories, people) is made inert for the place that shows it.
 
 mod annotations;
+pub mod answers;
 mod body;
 mod code_quality;
 mod comment;

@@ -6,6 +6,7 @@ use super::super::schema::{codes, stop, values};
 use super::shape::Visitor;
 use super::{Known, expressions};
 use crate::model::diagnostic::{Diagnostic, Severity};
+use crate::model::serve::SecretAt;
 use crate::model::tool::TOOLS;
 
 /// Collects the problems of one document.
@@ -236,6 +237,21 @@ impl Visitor for Checker<'_> {
                     if let Some(problem) = self.found.get_mut(index) {
                         problem.source_line = String::new();
                     }
+                }
+            }
+            "host-secret" if SecretAt::parse(text).is_none() => {
+                if text.starts_with("cmd://") || text.starts_with("exec://") {
+                    self.error(codes::HOST_COMMAND, at, "a key is not asked of a command").help =
+                        Some("write `env://NAME` or `file:///path`".into());
+                } else {
+                    // Whatever stands here may be the key itself: it is not shown.
+                    let problem = self.error(
+                        codes::SECRET_IN_FILE,
+                        at,
+                        "expected a reference to a secret, not the secret itself",
+                    );
+                    problem.help = Some("write `env://NAME` or `file:///path`".into());
+                    problem.source_line = String::new();
                 }
             }
             "stop" => {

@@ -2,12 +2,14 @@
 
 pub mod backend;
 mod checker;
+mod comments;
 mod expressions;
 mod limits;
 mod memory;
 mod pricing;
 mod providers;
 mod quality;
+mod serve;
 mod shape;
 mod workflow;
 
@@ -20,6 +22,7 @@ pub use limits::overruled;
 pub use pricing::stale_prices;
 pub use providers::misfits;
 use serde_json::Value;
+pub use serve::serve;
 use std::collections::BTreeMap;
 
 /// Names that documents may refer to.
@@ -33,6 +36,8 @@ pub struct Known {
     pub policies: Vec<String>,
     /// Workflows.
     pub workflows: Vec<String>,
+    /// Commands of workflows.
+    pub commands: Vec<String>,
     /// Gates of the configuration.
     pub gates: Vec<String>,
     /// Models of the configuration.
@@ -81,7 +86,11 @@ impl Known {
         };
         for (kind, name, document) in documents {
             match kind {
-                DocKind::Workflow => known.workflows.push(name.to_owned()),
+                DocKind::Workflow => {
+                    known.workflows.push(name.to_owned());
+                    let command = document.node(&["on", "command", "name"]).and_then(Node::text);
+                    known.commands.extend(command.map(str::to_owned));
+                }
                 DocKind::Policy => known.policies.push(name.to_owned()),
                 DocKind::Mode => {
                     known.modes.insert(name.to_owned(), ModeFacts::of(&document.root));
@@ -89,11 +98,12 @@ impl Known {
                 DocKind::Backend => {
                     known.backends.insert(name.to_owned(), backend::BackendFacts::of(&document.root));
                 }
-                DocKind::Config | DocKind::Pricing => {}
+                DocKind::Config | DocKind::Pricing | DocKind::Serve => {}
             }
         }
         known.policies.sort();
         known.workflows.sort();
+        known.commands.sort();
         known
     }
 }
@@ -118,7 +128,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
     let root = &document.root;
     let own = |key: &str| root.get(key).map(Node::entries).unwrap_or_default().iter().map(|(key, _)| key.text.clone());
     let mut checker = Checker { document, known, builtin, own_gates: own("gates").collect(), found: Vec::new() };
-    let nameless = matches!(kind, DocKind::Config | DocKind::Pricing);
+    let nameless = matches!(kind, DocKind::Config | DocKind::Pricing | DocKind::Serve);
     if root.is_null() && !document.text.trim().is_empty() && kind != DocKind::Config {
         // It could not be parsed, which is said already, or it holds comments only.
         return checker.found;
@@ -139,6 +149,7 @@ pub fn document(kind: DocKind, name: &str, builtin: bool, document: &Document, k
         DocKind::Backend => backend::check(&mut checker, root),
         DocKind::Config => configuration(&mut checker, root),
         DocKind::Pricing => pricing::check(&mut checker, root),
+        DocKind::Serve => serve::check(&mut checker, root),
     }
     checker.found
 }
@@ -169,6 +180,7 @@ fn mode(checker: &mut Checker<'_>, name: &str, root: &Node) {
 fn configuration(checker: &mut Checker<'_>, root: &Node) {
     workflow::gates(checker, root.get("gates"));
     memory::experience(checker, root.get("experience"));
+    comments::settings(checker, root.get("comments"));
     if let Some(budget) = root.get("budget") {
         limits::budgets(checker, budget);
     }
@@ -200,7 +212,7 @@ pub fn preset(document: &Document) -> Vec<Diagnostic> {
         shape::grammar(DocKind::Config).walk(&document.root, &mut checker);
         configuration(&mut checker, &document.root);
     }
-    let references = [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO];
+    let references = [codes::UNKNOWN_MODEL, codes::UNKNOWN_POLICY, codes::UNKNOWN_SCENARIO, codes::UNKNOWN_COMMAND];
     checker.found.retain(|problem| !references.contains(&problem.code));
     checker.found
 }

@@ -66,7 +66,7 @@ pub(super) trait Visitor {
 
 /// The grammar of a kind of document, compiled on first use.
 pub(super) fn grammar(kind: DocKind) -> &'static Grammar {
-    static ALL: [OnceLock<Grammar>; 6] = [const { OnceLock::new() }; 6];
+    static ALL: [OnceLock<Grammar>; 7] = [const { OnceLock::new() }; 7];
     let slot = match kind {
         DocKind::Workflow => &ALL[0],
         DocKind::Mode => &ALL[1],
@@ -74,6 +74,7 @@ pub(super) fn grammar(kind: DocKind) -> &'static Grammar {
         DocKind::Config => &ALL[3],
         DocKind::Backend => &ALL[4],
         DocKind::Pricing => &ALL[5],
+        DocKind::Serve => &ALL[6],
     };
     slot.get_or_init(|| Grammar::compile(&json_schema(kind)))
 }

@@ -51,6 +51,7 @@ const POISON_PREFIX: [&str; 6] = ["LD_", "DYLD_", "GIT_", "BASH_FUNC_", "CODEFOR
 /// Checks a workflow's tree.
 pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
     let steps = step_nodes(root);
+    super::comments::command(checker, root);
     inputs(checker, root);
     env(checker, root.get("env"));
     if let Some(sandbox) = root.get("sandbox") {

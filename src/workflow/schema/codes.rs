@@ -35,6 +35,7 @@ codes! {
     BAD_TIMEZONE = "bad-timezone", "Not an IANA time zone.";
     BAD_DATE = "bad-date", "Not a day.";
     BAD_URL = "bad-url", "Not a web address.";
+    BAD_ADDRESS = "bad-address", "Not an address to listen at, or of a proxy.";
     BAD_STOP = "bad-stop", "Not a termination condition.";
     BAD_SCHEMA = "bad-schema", "Not a JSON Schema.";
     BAD_PATTERN = "bad-pattern", "Not a regular expression, or too large a one.";
@@ -81,6 +82,9 @@ codes! {
     STALE_PRICES = "stale-prices", "A table of prices that is older than half a year.";
     MODEL_PROVIDER = "model-provider", "A model's settings do not fit its provider.";
     STATE_FORGOTTEN = "state-forgotten", "A limit or memory that has to outlive a CI runner, and nothing keeps it.";
+    UNKNOWN_REPOSITORY = "unknown-repository", "No repository of that name is served, or two are.";
+    RESERVED_COMMAND = "reserved-command", "A command that the program answers itself is given to a workflow.";
+    UNKNOWN_COMMAND = "unknown-command", "A short word or free text leads to a command that there is not.";
     UNKNOWN_WORKFLOW = "unknown-workflow", "No workflow of that name.";
     NEVER_FIRES = "never-fires", "What starts a workflow never happens with the CI file that is there.";
     BAD_INPUT = "bad-input", "An input is missing, unknown, or not of its type.";

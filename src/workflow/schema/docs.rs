@@ -45,6 +45,12 @@ pub struct WorkflowDoc {
     /// What happens when runs of this workflow meet.
     #[serde(default)]
     pub concurrency: Option<ConcurrencyDoc>,
+    /// The server names the price, the files and the plan in a comment first, and runs when somebody approves.
+    #[serde(default)]
+    pub quote: bool,
+    /// Of those who approve, only others than who asked count. Needs `quote`.
+    #[serde(default)]
+    pub independent_approval: bool,
     /// Where tools run.
     #[serde(default)]
     pub sandbox: Option<SandboxDoc>,
@@ -135,6 +141,9 @@ pub struct CommandDoc {
     /// What the commenter must be allowed to do in the repository.
     #[serde(default)]
     pub access: Access,
+    /// What a comment may set for one run, in place of the configuration's `comments.settings`.
+    #[serde(default)]
+    pub settings: Option<super::comments::RunSettingsDoc>,
 }
 
 /// Access to a repository.
@@ -150,6 +159,29 @@ pub enum Access {
     Write,
     /// May do anything.
     Admin,
+}
+
+impl Access {
+    /// As forges answer.
+    pub fn wanted(self) -> crate::model::forge::Access {
+        use crate::model::forge::Access as A;
+        match self {
+            Self::Read => A::Read,
+            Self::Triage => A::Triage,
+            Self::Write => A::Write,
+            Self::Admin => A::Admin,
+        }
+    }
+
+    /// As documents write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Triage => "triage",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// Which of a forge's events count. A key that is absent lets all pass.
@@ -182,6 +214,26 @@ pub struct ScheduleDoc {
     /// The time zone of the fields. Default: UTC.
     #[serde(default)]
     pub timezone: Option<Timezone>,
+    /// How much later than it was due a run may begin, so that not all begin at once: each repository and workflow has
+    /// its own place in that time. Counts for `codeforge serve`.
+    #[serde(default)]
+    pub jitter: Option<Span>,
+    /// What becomes of times that passed while nobody was there. Counts for `codeforge serve`.
+    #[serde(default)]
+    pub missed: Missed,
+}
+
+/// What becomes of times that passed while nobody was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// Nothing.
+    Skip,
+    /// One run for all of them.
+    #[default]
+    Once,
+    /// A run for each, up to a hundred.
+    All,
 }
 
 /// A webhook of our own.

@@ -82,6 +82,10 @@ kind!(
     SecretRef, "secret", { "pattern": "^env://[A-Za-z_][A-Za-z0-9_]*$" }
 );
 kind!(
+    /// A reference to a secret of the host, never the secret: `env://NAME` or `file:///path`.
+    HostSecret, "host-secret", { "pattern": "^(env://[A-Za-z_][A-Za-z0-9_]*|file:///.+)$" }
+);
+kind!(
     /// A web address: `https://host/path`.
     Url, "url", { "pattern": "^https?://" }
 );

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod codes;
+pub mod comments;
 pub mod dag;
 pub mod docs;
 pub mod document;
@@ -10,11 +11,13 @@ pub mod library;
 pub mod memory;
 pub mod pricing;
 pub mod quality;
+pub mod serve;
 pub mod settings;
 pub mod stop;
 pub mod values;
 
 pub use backend::*;
+pub use comments::*;
 pub use docs::*;
 pub use document::{At, Document, Node, Yaml};
 pub use kinds::*;
@@ -41,13 +44,16 @@ pub enum DocKind {
     Backend,
     /// `pricing.yml`.
     Pricing,
+    /// The operator's `serve.yml`.
+    Serve,
 }
 
 impl DocKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend, Self::Pricing];
+    pub const ALL: [Self; 7] =
+        [Self::Workflow, Self::Mode, Self::Policy, Self::Config, Self::Backend, Self::Pricing, Self::Serve];
 
-    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`, `pricing`.
+    /// Its name: `workflow`, `mode`, `policy`, `config`, `backend`, `pricing`, `serve`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
@@ -56,6 +62,7 @@ impl DocKind {
             Self::Config => "config",
             Self::Backend => "backend",
             Self::Pricing => "pricing",
+            Self::Serve => "serve",
         }
     }
 }
@@ -80,6 +87,7 @@ pub fn json_schema(kind: DocKind) -> Value {
         DocKind::Config => schemars::schema_for!(ConfigDoc),
         DocKind::Backend => schemars::schema_for!(BackendDoc),
         DocKind::Pricing => schemars::schema_for!(PricingDoc),
+        DocKind::Serve => schemars::schema_for!(serve::ServeDoc),
     };
     let mut schema = schema.to_value();
     for (_, definition, key, synonym) in SYNONYMS.iter().filter(|(of, ..)| *of == kind) {

@@ -296,6 +296,9 @@ pub struct ConfigDoc {
     /// How CI jobs end.
     #[serde(default)]
     pub ci: Option<CiDoc>,
+    /// What comments may ask for.
+    #[serde(default)]
+    pub comments: Option<super::comments::CommentsDoc>,
     /// Branches whose configuration is trusted.
     #[serde(default)]
     pub trusted_branches: Vec<String>,

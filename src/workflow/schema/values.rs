@@ -124,9 +124,25 @@ pub fn check_cron(text: &str) -> Result<(), String> {
             }
         }
     }
-    cron::Schedule::from_str(&translated(&fields))
-        .map(|_| ())
-        .map_err(|error| format!("`{text}` cannot be scheduled: {error}"))
+    cron_tables(text).map(|_| ())
+}
+
+/// A cron line as the scheduler's package has it, `H` standing for its field's least value. Where both days are narrowed,
+/// one is enough, as in every cron: then there are two.
+///
+/// # Errors
+/// Why it cannot be scheduled, in words.
+pub fn cron_tables(text: &str) -> Result<Vec<cron::Schedule>, String> {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let table = |fields: &[&str]| {
+        cron::Schedule::from_str(&translated(fields)).map_err(|error| format!("`{text}` cannot be scheduled: {error}"))
+    };
+    match fields.as_slice() {
+        [minute, hour, day, month, weekday] if !day.starts_with('*') && !weekday.starts_with('*') => {
+            Ok(vec![table(&[minute, hour, day, month, "*"])?, table(&[minute, hour, "*", month, weekday])?])
+        }
+        fields => Ok(vec![table(fields)?]),
+    }
 }
 
 /// Five POSIX fields as the scheduler's package reads them: seconds first, weekdays by name (its numbers begin with

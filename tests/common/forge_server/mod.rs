@@ -1,4 +1,4 @@
-//! A forge that remembers: GitHub's or GitLab's API over real HTTP, in front of a real bare repository that git is
+//! A forge that remembers: the API of GitHub, GitLab or Gitea over real HTTP, in front of a real bare repository that git is
 //! served from by `git http-backend`. What a test wants to go wrong is asked for with [`ForgeServer::fail`].
 //!
 //! ```ignore
@@ -8,11 +8,16 @@
 //! assert_eq!(forge.changes().len(), 1);
 //! ```
 
+mod app;
 mod contract;
+mod gitea;
 mod github;
 mod gitlab;
+pub mod hooks;
 mod repository;
 
+#[allow(unused_imports, reason = "every test file uses a part of it")]
+pub use app::{FakeApp, FakeCheck};
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use contract::judge;
 
@@ -120,6 +125,9 @@ pub struct FakeChange {
     pub draft: bool,
     pub labels: Vec<String>,
     pub reviewers: Vec<String>,
+    pub assignees: Vec<String>,
+    /// The milestone's number.
+    pub milestone: Option<u64>,
     /// Its head is in another repository.
     pub fork: bool,
 }
@@ -143,6 +151,8 @@ pub struct FakeRemark {
     pub author: String,
     pub body: String,
     pub path: String,
+    /// The first line, where it spans several.
+    pub start: Option<u64>,
     /// Old and new line, as the forge has them.
     pub lines: (Option<u64>, Option<u64>),
     pub resolved: bool,
@@ -161,6 +171,15 @@ pub struct Memory {
     pub protected: Vec<String>,
     pub rules: BTreeMap<String, Vec<String>>,
     pub labels: BTreeMap<String, Vec<String>>,
+    /// Milestones that are open, by title; their numbers are their places.
+    pub milestones: Vec<String>,
+    /// The App that the forge knows, and the tokens that it minted.
+    pub app: Option<FakeApp>,
+    pub checks: Vec<FakeCheck>,
+    /// Comments that were edited an hour after they were written.
+    pub edited: Vec<u64>,
+    /// Answers that were still the same.
+    pub unchanged: usize,
     /// Drafts are refused.
     pub no_drafts: bool,
     /// Items a page at most.
@@ -211,6 +230,16 @@ impl Memory {
         self.faults.clear();
     }
 
+    /// When a thing of this number was made: a second after the one before. RFC 3339.
+    pub fn made(&self, id: u64) -> String {
+        time(MADE_S + id)
+    }
+
+    /// When it last changed.
+    fn touched(&self, id: u64) -> String {
+        time(MADE_S + id + if self.edited.contains(&id) { 3600 } else { 0 })
+    }
+
     fn id(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -244,6 +273,8 @@ impl ForgeServer {
         match self.kind {
             ForgeKind::Github => self.url.clone(),
             ForgeKind::Gitlab => format!("{}/api/v4", self.url),
+            ForgeKind::Gitea => format!("{}/api/v1", self.url),
+            ForgeKind::Local => String::new(),
         }
     }
 
@@ -293,6 +324,26 @@ impl ForgeServer {
     /// A file at a branch's tip.
     pub fn file(&self, branch: &str, path: &str) -> Option<String> {
         self.inner.git(&["show", &format!("refs/heads/{branch}:{path}")])
+    }
+
+    /// All branches and where they are.
+    pub fn branches(&self) -> BTreeMap<String, String> {
+        let refs = self.inner.git(&["for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads/"]);
+        let pairs = refs.unwrap_or_default();
+        pairs
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, id)| (name.to_owned(), id.to_owned()))
+            .collect()
+    }
+
+    /// Sets the ref under which a change's head is found.
+    pub fn keep_head(&self, number: u64, head: &str) {
+        let name = match self.kind {
+            ForgeKind::Gitlab => format!("refs/merge-requests/{number}/head"),
+            _ => format!("refs/pull/{number}/head"),
+        };
+        self.inner.git(&["update-ref", &name, head]).expect("a ref");
     }
 
     /// The bare repository.
@@ -355,6 +406,8 @@ impl ForgeServer {
             draft: false,
             labels: Vec::new(),
             reviewers: Vec::new(),
+            assignees: Vec::new(),
+            milestone: None,
             fork: false,
         });
         number
@@ -380,6 +433,18 @@ impl Drop for ForgeServer {
     }
 }
 
+/// When things begin.
+const MADE_S: u64 = 1_790_000_000;
+
+fn time(second: u64) -> String {
+    jiff::Timestamp::from_second(i64::try_from(second).unwrap()).unwrap().to_string()
+}
+
+/// A time as a query has it, compared with one that we wrote: both are UTC and of whole seconds.
+pub(super) fn since(call: &Call, name: &str, at: &str) -> bool {
+    call.asked(name).is_none_or(|since| at >= since)
+}
+
 /// A request, taken apart.
 pub(super) struct Call {
     method: String,
@@ -387,6 +452,8 @@ pub(super) struct Call {
     path: Vec<String>,
     query: BTreeMap<String, String>,
     body: Value,
+    /// The token is one that an App minted.
+    of_app: bool,
 }
 
 impl Call {
@@ -443,6 +510,7 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     } else {
         api(&inner, &parts.method, &path, &query, &parts.headers, &body)
     };
+    let response = tagged(&inner, &parts, response).await;
     if let Some(Kind::Slow(time)) = &fault {
         tokio::time::sleep(*time).await;
     }
@@ -454,9 +522,35 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     response
 }
 
+/// Answers carry a tag, and who has it already is told so.
+async fn tagged(inner: &Inner, request: &axum::http::request::Parts, response: Response) -> Response {
+    if request.method != Method::GET || response.status() != 200 || inner.kind == ForgeKind::Gitea {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 256 << 20).await.unwrap();
+    let tag =
+        format!("\"{:x}\"", body.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+    if request.headers.get("if-none-match").is_some_and(|given| given == &tag) {
+        inner.memory().unchanged += 1;
+        return Response::builder().status(304).header("etag", tag).body(Body::empty()).unwrap();
+    }
+    parts.headers.insert("etag", tag.parse().unwrap());
+    Response::from_parts(parts, Body::from(body))
+}
+
 fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &HeaderMap, body: &Bytes) -> Response {
-    let right = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"));
-    if !right {
+    let scheme = if inner.kind == ForgeKind::Gitea { "token" } else { "Bearer" };
+    let given = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = given.strip_prefix(scheme).map(str::trim).unwrap_or_default();
+    let job = inner.kind == ForgeKind::Gitlab && headers.get("job-token").is_some_and(|value| value == JOB_TOKEN);
+    let of_app = inner.memory().app.as_ref().is_some_and(|app| app.knows(given));
+    let by_jwt = path.ends_with("/installation") || path.starts_with("/app/");
+    if by_jwt {
+        let (status, value) = app::handle(&mut inner.memory(), method.as_str(), path, given, body);
+        return answer(status, value.to_string().into_bytes());
+    }
+    if given != TOKEN && !of_app && !(job && method == Method::GET) {
         return answer(401, json!({ "message": "Bad credentials" }).to_string().into_bytes());
     }
     let call = Call {
@@ -468,6 +562,7 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
             .map(|(name, value)| (decoded(name), decoded(&value.replace('+', "%20"))))
             .collect(),
         body: serde_json::from_slice(body).unwrap_or(Value::Null),
+        of_app,
     };
     if let Some(raw) = raw_file(inner, &call) {
         return raw.map_or_else(|| answer(404, not_found().1.to_string().into_bytes()), |file| answer(200, file));
@@ -475,10 +570,13 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let (status, value) = match inner.kind {
         ForgeKind::Github => github::handle(inner, &call),
         ForgeKind::Gitlab => gitlab::handle(inner, &call),
+        ForgeKind::Gitea => gitea::handle(inner, &call),
+        ForgeKind::Local => not_found(),
     };
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (size, page) = (number("per_page", 30).min(inner.memory().page), number("page", 1));
+    let size = if inner.kind == ForgeKind::Gitea { number("limit", 30) } else { number("per_page", 30) };
+    let (size, page) = (size.min(inner.memory().page), number("page", 1));
     let here: Vec<Value> = items.iter().skip((page - 1) * size).take(size).cloned().collect();
     let mut response = answer(status, Value::Array(here).to_string().into_bytes());
     if items.len() > page * size {
@@ -496,6 +594,13 @@ fn raw_file(inner: &Inner, call: &Call) -> Option<Option<Vec<u8>>> {
     let file = match (inner.kind, path.as_slice()) {
         (ForgeKind::Github, ["repos", _, _, "contents", file @ ..]) => file.join("/"),
         (ForgeKind::Gitlab, ["api", "v4", "projects", _, "repository", "files", file, "raw"]) => (*file).to_owned(),
+        (ForgeKind::Gitea, ["api", "v1", "repos", _, _, "raw", file @ ..]) => file.join("/"),
+        (ForgeKind::Gitea, ["api", "v1", "repos", _, _, "pulls", file]) => {
+            let number = file.strip_suffix(".diff")?;
+            let change = inner.memory().changes.iter().find(|change| change.number.to_string() == number).cloned()?;
+            let range = format!("refs/heads/{}...refs/heads/{}", change.base, change.head);
+            return Some(inner.git(&["diff", "-M", &range]).map(String::into_bytes));
+        }
         _ => return None,
     };
     let at = call.asked("ref").unwrap_or("HEAD");

@@ -5,7 +5,7 @@ pub mod payload;
 use super::{Env, commit, is_true, read, text};
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::EventKind;
-use crate::port::ci::CiError;
+use crate::port::ci::{CiError, PayloadError};
 use std::path::{Path, PathBuf};
 
 /// The job, from the variables that the runner sets and the event's file.
@@ -19,8 +19,8 @@ pub(super) fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
     let file = cwd.join(file);
     let payload = read(&file)?;
     let read = payload::event(&name, &payload).map_err(|error| match error {
-        payload::PayloadError::Unknown(event) => CiError::Unknown { home: "GitHub", event, known: payload::KNOWN },
-        payload::PayloadError::Broken(why) => CiError::Broken { file: file.display().to_string(), why },
+        PayloadError::Unknown(event) => CiError::Unknown { home: "GitHub", event, known: payload::KNOWN },
+        PayloadError::Broken(why) => CiError::Broken { file: file.display().to_string(), why },
     })?;
     let mut job = CiJob::new(Home::Github);
     job.event = read.event;

@@ -1,34 +1,38 @@
-//! GitHub's events → [`Event`]. The same payloads come in a runner's file and over a webhook.
+//! GitHub's events → [`Event`](crate::model::event::Event). The same payloads come in a runner's file and over a webhook.
 
 use crate::adapter::ci::commit;
 use crate::adapter::ci::json::{at, number, text, word, words, yes};
-use crate::model::event::{Change, Comment, Event, EventKind, Hook, Issue, Push, Side, Tick};
+use crate::model::event::{Change, Comment, EventKind, Hook, Issue, Push, Side, Tick};
+use crate::port::ci::{Payload, PayloadError};
 use serde_json::Value;
 
 /// The events that are known, for messages.
 pub const KNOWN: &str = "pull_request, pull_request_target, push, schedule, issues, issue_comment, merge_group, \
                          workflow_dispatch and repository_dispatch";
 
-/// Why a payload is no event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PayloadError {
-    /// An event of a name that is not known.
-    Unknown(String),
-    /// What is wrong with it.
-    Broken(String),
+/// Reads what a webhook brought: the same payloads as a runner has, but for what only a runner is told. A header that no
+/// signature covers must not make one of them.
+///
+/// # Errors
+/// [`PayloadError`].
+pub fn hook(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
+    let unknown = || PayloadError::Unknown(name.to_owned());
+    match name {
+        // `workflow_dispatch` is somebody who starts a workflow of GitHub's own: none of ours.
+        "schedule" | "workflow_dispatch" | "pull_request_target" => return Err(unknown()),
+        // A group that is gone needs no checks.
+        "merge_group" if word(payload, &["action"]).as_deref() == Some("destroyed") => return Err(unknown()),
+        // One event's body under another's name.
+        "issues" if !at(payload, &["comment"]).is_null() => return Err(wrong(name, "comment")),
+        "pull_request" if !at(payload, &["review"]).is_null() => return Err(wrong(name, "review")),
+        _ => {}
+    }
+    event(name, payload)
 }
 
-/// What a payload says.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Payload {
-    /// What happened.
-    pub event: Event,
-    /// The repository's default branch.
-    pub default_branch: Option<String>,
-    /// The commit that it is about.
-    pub head: Option<String>,
-    /// The commit that the head is compared with.
-    pub base: Option<String>,
+/// A body that is not of the event that its header names.
+pub(in crate::adapter::ci) fn wrong(name: &str, has: &str) -> PayloadError {
+    PayloadError::Broken(format!("the header says `{name}`, but the body has a `{has}`"))
 }
 
 /// Reads the payload of the event `name`.
@@ -68,17 +72,8 @@ pub fn event(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
             let about = at(payload, &["issue"]);
             let issue = issue(about)?;
             if at(about, &["pull_request"]).is_object() {
-                // Where its head is, the event does not say: it is asked for, and a fork until then.
-                event.change = Some(Change {
-                    number: issue.number,
-                    title: issue.title,
-                    body: issue.body,
-                    author: issue.author,
-                    url: issue.url,
-                    draft: yes(about, &["draft"]),
-                    labels: issue.labels,
-                    ..Change::default()
-                });
+                // Where its head is, the event does not say.
+                event.change = Some(Change::of_thread(issue, yes(about, &["draft"])));
             } else {
                 event.issue = Some(issue);
             }
@@ -113,7 +108,8 @@ pub fn event(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
     Ok(read)
 }
 
-fn push(payload: &Value, read: &mut Payload) -> Result<(), PayloadError> {
+/// A push, as GitHub and those that follow it tell of it.
+pub(in crate::adapter::ci) fn push(payload: &Value, read: &mut Payload) -> Result<(), PayloadError> {
     let event = &mut read.event;
     event.kind = EventKind::Push;
     event.git_ref = word(payload, &["ref"]);
@@ -121,7 +117,11 @@ fn push(payload: &Value, read: &mut Payload) -> Result<(), PayloadError> {
         return Err(PayloadError::Broken("`ref` is missing".to_owned()));
     };
     let id = |key: &str| word(payload, &[key]).and_then(|sha| commit(&sha));
-    let (before, after) = (id("before"), id("after"));
+    let (before, mut after) = (id("before"), id("after"));
+    if name.starts_with("refs/tags/") && after.is_some() {
+        // An annotated tag's own id is no commit's; where the event tells the commit, that one counts.
+        after = word(payload, &["head_commit", "id"]).and_then(|sha| commit(&sha)).or(after);
+    }
     read.head = after.clone();
     read.base = before.clone();
     event.push = Some(Push {
@@ -133,7 +133,8 @@ fn push(payload: &Value, read: &mut Payload) -> Result<(), PayloadError> {
     Ok(())
 }
 
-fn change(pull: &Value) -> Result<Change, PayloadError> {
+/// A pull request.
+pub(in crate::adapter::ci) fn change(pull: &Value) -> Result<Change, PayloadError> {
     let side = |name: &str| Side {
         branch: word(pull, &[name, "ref"]).unwrap_or_default(),
         sha: word(pull, &[name, "sha"]).and_then(|sha| commit(&sha)),
@@ -155,7 +156,8 @@ fn change(pull: &Value) -> Result<Change, PayloadError> {
     })
 }
 
-fn issue(issue: &Value) -> Result<Issue, PayloadError> {
+/// An issue.
+pub(in crate::adapter::ci) fn issue(issue: &Value) -> Result<Issue, PayloadError> {
     let number =
         number(issue, &["number"]).ok_or_else(|| PayloadError::Broken("`issue.number` is missing".to_owned()))?;
     Ok(Issue {
@@ -168,7 +170,8 @@ fn issue(issue: &Value) -> Result<Issue, PayloadError> {
     })
 }
 
-fn comment(payload: &Value) -> Result<Comment, PayloadError> {
+/// A comment.
+pub(in crate::adapter::ci) fn comment(payload: &Value) -> Result<Comment, PayloadError> {
     let comment = at(payload, &["comment"]);
     let id = number(comment, &["id"]).ok_or_else(|| PayloadError::Broken("`comment.id` is missing".to_owned()))?;
     Ok(Comment {

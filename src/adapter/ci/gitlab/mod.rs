@@ -147,7 +147,10 @@ fn merge_request(env: Env<'_>, job: &mut CiJob) -> Result<(), CiError> {
 /// A pipeline that a webhook of GitLab's triggered.
 fn hook(file: &Path, job: &mut CiJob) -> Result<(), CiError> {
     let payload = read(file)?;
-    let read = payload::event(&payload).map_err(|why| CiError::Broken { file: file.display().to_string(), why })?;
+    let broken = |why: String| CiError::Broken { file: file.display().to_string(), why };
+    let all = payload::events(&payload).map_err(|error| broken(error.to_string()))?;
+    // One pipeline is one event: of several labels that were set at once it sees the first.
+    let Some(read) = all.into_iter().next() else { return Err(broken("nothing happened in it".to_owned())) };
     let repository = job.event.repository.take();
     job.event = read.event;
     job.event.repository = repository.or(job.event.repository.take());

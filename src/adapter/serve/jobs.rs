@@ -1,0 +1,553 @@
+//! Jobs: the queue as SQL. Whatever decides who has a job is one transaction.
+
+use super::Database;
+use crate::adapter::sqlite::{Life, Owner};
+use crate::model::event::Event;
+use crate::model::id::RunId;
+use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
+use crate::port::inbox::InboxError;
+use crate::port::queue::{Added, Queue, Renewed, Room, Which};
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+/// Whoever waited so long is treated as if it were one rank more urgent, in milliseconds: nobody waits for ever.
+const PATIENCE_MS: i64 = 10 * 60 * 1000;
+/// Jobs of one answer at most, where nobody says.
+const MOST: u32 = 1000;
+
+/// Whose group it is: repository, workflow, group.
+#[derive(FromRow)]
+struct Group {
+    id: String,
+    forge: String,
+    host: String,
+    name: String,
+    workflow: String,
+    concurrency: Option<String>,
+    on_conflict: String,
+}
+
+/// Adds a job, as its group's rule says; `delivery`: what it comes of. One whose key is known is left as it is.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    job: &NewJob,
+    delivery: Option<i64>,
+    now_ms: i64,
+) -> Result<Added, sqlx::Error> {
+    let repository = &job.repository;
+    let (forge, host, name) = (word(&repository.forge), repository.host.clone(), repository.name.clone());
+    let state = if job.approval.is_some() { JobState::Asked } else { JobState::Waiting };
+    let id = RunId::from_bits(RandomState::new().build_hasher().finish()).0;
+    let made = sqlx::query(
+        "INSERT INTO jobs (id, forge, host, name, workflow, key, change, event, delivery, actor, concurrency,
+                           on_conflict, priority, due_ms, settings, approval, state, created_ms, updated_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)
+         ON CONFLICT (forge, host, name, key) DO NOTHING",
+    )
+    .bind(id.clone())
+    .bind(forge.clone())
+    .bind(host.clone())
+    .bind(name.clone())
+    .bind(job.workflow.clone())
+    .bind(job.key.clone())
+    .bind(job.event.change.as_ref().and_then(|change| i64::try_from(change.number).ok()))
+    .bind(text(&job.event))
+    .bind(delivery)
+    .bind(job.actor.clone())
+    .bind(job.group.clone())
+    .bind(word(&job.on_conflict))
+    .bind(rank(job.priority))
+    .bind(job.due_ms)
+    .bind(text(&job.settings))
+    .bind(job.approval.as_ref().map(text))
+    .bind(word(&state))
+    .bind(now_ms)
+    .execute(&mut *connection)
+    .await?;
+    if made.rows_affected() > 0 {
+        // Who waits for a yes has no place in its group yet.
+        if state == JobState::Waiting && job.group.is_some() {
+            let (workflow, concurrency) = (job.workflow.clone(), job.group.clone());
+            let on_conflict = word(&job.on_conflict);
+            let group = Group { id: id.clone(), forge, host, name, workflow, concurrency, on_conflict };
+            if !takes_its_place(connection, &group, now_ms).await? {
+                return Ok(Added::Skipped(id));
+            }
+        }
+        return Ok(Added::New(id));
+    }
+    let (known,): (String,) =
+        sqlx::query_as("SELECT id FROM jobs WHERE forge = $1 AND host = $2 AND name = $3 AND key = $4")
+            .bind(forge)
+            .bind(host)
+            .bind(name)
+            .bind(job.key.clone())
+            .fetch_one(&mut *connection)
+            .await?;
+    Ok(Added::Known(known))
+}
+
+/// What a job that came to wait does to the others of its group. False: it was dropped.
+async fn takes_its_place(connection: &mut SqliteConnection, group: &Group, now_ms: i64) -> Result<bool, sqlx::Error> {
+    let Group { id, forge, host, name, workflow, concurrency, on_conflict } = group;
+    let Some(concurrency) = concurrency else { return Ok(true) };
+    let others: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT id, state, fence FROM jobs
+         WHERE forge = $1 AND host = $2 AND name = $3 AND workflow = $4 AND concurrency = $5 AND id <> $6
+               AND state IN ('waiting', 'running') ORDER BY created_ms, rowid",
+    )
+    .bind(forge.clone())
+    .bind(host.clone())
+    .bind(name.clone())
+    .bind(workflow.clone())
+    .bind(concurrency.clone())
+    .bind(id.clone())
+    .fetch_all(&mut *connection)
+    .await?;
+    let Some((first, ..)) = others.first() else { return Ok(true) };
+    if *on_conflict == word(&OnConflict::Skip) {
+        let note = format!("skipped: job {first} of its group is under way");
+        stop(connection, id, &note, now_ms).await?;
+        return Ok(false);
+    }
+    for (other, state, fence) in &others {
+        // One that was begun before keeps its place under `queue`: its work is half done.
+        let waits = *state == word(&JobState::Waiting);
+        if *on_conflict == word(&OnConflict::Cancel) || waits && *fence == 0 {
+            let note = format!("job {id} of the same group came after it and takes its place");
+            stop(connection, other, &note, now_ms).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// Ends a job that is not over: at once where nobody has it, else at its worker's next renewal.
+async fn stop(connection: &mut SqliteConnection, id: &str, note: &str, now_ms: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE jobs SET cancel = CASE WHEN state = 'running' THEN coalesce(cancel, $2) END,
+                         note = CASE WHEN state = 'running' THEN note ELSE $2 END,
+                         state = CASE WHEN state = 'running' THEN state ELSE 'cancelled' END,
+                         updated_ms = $3
+         WHERE id = $1 AND state IN ('asked', 'waiting', 'running')",
+    )
+    .bind(id.to_owned())
+    .bind(note.to_owned())
+    .bind(now_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Cancels what is asked for and is not over.
+pub(super) async fn cancel(
+    connection: &mut SqliteConnection,
+    which: &Which,
+    note: &str,
+    now_ms: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT id FROM jobs WHERE state IN ('asked', 'waiting', 'running')");
+    narrow(&mut query, which);
+    let found: Vec<(String,)> = query.build_query_as().fetch_all(&mut *connection).await?;
+    for (id,) in &found {
+        stop(connection, id, note, now_ms).await?;
+    }
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
+/// Adds what is asked for to a `WHERE`.
+fn narrow(query: &mut QueryBuilder<Sqlite>, which: &Which) {
+    if let Some(id) = &which.id {
+        query.push(" AND substr(id, 1, length(").push_bind(id.clone()).push(")) = ").push_bind(id.clone());
+    }
+    if let Some(Served { forge, host, name }) = &which.repository {
+        query.push(" AND forge = ").push_bind(word(forge));
+        query.push(" AND host = ").push_bind(host.clone());
+        query.push(" AND name = ").push_bind(name.clone());
+    }
+    if let Some(change) = which.change {
+        query.push(" AND change = ").push_bind(i64::try_from(change).unwrap_or(-1));
+    }
+    if let Some(workflow) = &which.workflow {
+        query.push(" AND workflow = ").push_bind(workflow.clone());
+    }
+    if let Some(head) = &which.not_head {
+        query.push(" AND json_extract(event, '$.change.head.sha') IS NOT ").push_bind(head.clone());
+    }
+    if let Some(base) = &which.not_base {
+        query.push(" AND json_extract(event, '$.change.base.branch') IS NOT ").push_bind(base.clone());
+    }
+    if !which.states.is_empty() {
+        query.push(" AND state IN (");
+        let mut states = query.separated(", ");
+        for state in &which.states {
+            states.push_bind(word(state));
+        }
+        query.push(")");
+    }
+}
+
+/// A job as its table holds it.
+#[derive(FromRow)]
+struct Line {
+    id: String,
+    forge: String,
+    host: String,
+    name: String,
+    workflow: String,
+    key: String,
+    event: String,
+    actor: Option<String>,
+    concurrency: Option<String>,
+    on_conflict: String,
+    priority: i64,
+    due_ms: i64,
+    settings: String,
+    approval: Option<String>,
+    state: String,
+    conclusion: Option<String>,
+    note: Option<String>,
+    attempts: i64,
+    approved_by: Option<String>,
+    cost_usd: Option<String>,
+    url: Option<String>,
+    created_ms: i64,
+    updated_ms: i64,
+    fence: i64,
+}
+
+const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
+                       settings, approval, state, conclusion, note, attempts, approved_by, cost_usd, url, created_ms, \
+                       updated_ms, fence";
+
+impl Line {
+    fn job(self) -> Result<Job, String> {
+        let damaged =
+            |what: &str| format!("the job {} cannot be read: its {what} is of another version, or damaged", self.id);
+        let repository = Served {
+            forge: from_word(&self.forge).ok_or_else(|| damaged("forge"))?,
+            host: self.host.clone(),
+            name: self.name.clone(),
+        };
+        let approval: Option<NeedsApproval> = match &self.approval {
+            None => None,
+            Some(text) => Some(serde_json::from_str(text).map_err(|_| damaged("approval"))?),
+        };
+        let settings: BTreeMap<String, String> =
+            serde_json::from_str(&self.settings).map_err(|_| damaged("settings"))?;
+        let event: Event = serde_json::from_str(&self.event).map_err(|_| damaged("event"))?;
+        let new = NewJob {
+            repository,
+            event,
+            settings,
+            approval,
+            on_conflict: from_word(&self.on_conflict).ok_or_else(|| damaged("rule"))?,
+            priority: match self.priority {
+                0 => Priority::Command,
+                1 => Priority::Change,
+                2 => Priority::Event,
+                _ => Priority::Schedule,
+            },
+            workflow: self.workflow.clone(),
+            key: self.key.clone(),
+            actor: self.actor.clone(),
+            group: self.concurrency.clone(),
+            due_ms: self.due_ms,
+        };
+        Ok(Job {
+            state: from_word(&self.state).ok_or_else(|| damaged("state"))?,
+            new,
+            conclusion: self.conclusion,
+            note: self.note,
+            attempts: u32::try_from(self.attempts).unwrap_or_default(),
+            approved_by: self.approved_by,
+            cost_usd: self.cost_usd,
+            url: self.url,
+            created_ms: self.created_ms,
+            updated_ms: self.updated_ms,
+            id: self.id,
+        })
+    }
+}
+
+impl Database {
+    fn unreadable(&self, message: String) -> InboxError {
+        self.fault(&sqlx::Error::Protocol(message))
+    }
+}
+
+#[async_trait]
+impl Queue for Database {
+    async fn add(&self, job: &NewJob, now_ms: i64) -> Result<Added, InboxError> {
+        self.writer.transaction(async |connection| add(connection, job, None, now_ms).await.map(Ok)).await
+    }
+
+    async fn lease(
+        &self,
+        worker: &str,
+        room: Room,
+        now_ms: i64,
+        for_ms: i64,
+    ) -> Result<Option<(Job, Lease)>, InboxError> {
+        let until_ms = now_ms.saturating_add(for_ms);
+        let line: Option<Line> = self
+            .writer
+            .transaction(async |connection| {
+                // Nobody is left to be told.
+                sqlx::query(
+                    "UPDATE jobs SET state = 'cancelled', note = cancel, cancel = NULL, worker = NULL, lease_ms = NULL,
+                                     updated_ms = $1
+                     WHERE state = 'running' AND lease_ms <= $1 AND cancel IS NOT NULL",
+                )
+                .bind(now_ms)
+                .execute(&mut *connection)
+                .await?;
+                let next: Option<(String, String, String, String)> = sqlx::query_as(
+                    "SELECT j.id, j.forge, j.host, j.name FROM jobs j
+                     LEFT JOIN turns t ON t.forge = j.forge AND t.host = j.host AND t.name = j.name
+                     WHERE (j.state = 'waiting' AND j.due_ms <= $1 OR j.state = 'running' AND j.lease_ms <= $1)
+                       AND (j.concurrency IS NULL OR NOT EXISTS (
+                             SELECT 1 FROM jobs o WHERE o.state = 'running' AND o.id <> j.id
+                                AND o.forge = j.forge AND o.host = j.host AND o.name = j.name
+                                AND o.workflow = j.workflow AND o.concurrency = j.concurrency))
+                       AND (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.id <> j.id
+                             AND r.forge = j.forge AND r.host = j.host AND r.name = j.name) < $2
+                     ORDER BY max(0, j.priority - max(0, $1 - max(j.due_ms, j.created_ms)) / $3),
+                              coalesce(t.served_ms, 0), j.created_ms, j.rowid
+                     LIMIT 1",
+                )
+                .bind(now_ms)
+                .bind(i64::from(room.per_repository))
+                .bind(PATIENCE_MS)
+                .fetch_optional(&mut *connection)
+                .await?;
+                let Some((id, forge, host, name)) = next else { return Ok(Ok::<_, InboxError>(None)) };
+                sqlx::query(
+                    "INSERT INTO turns (forge, host, name, served_ms)
+                     VALUES ($1, $2, $3, max($4, (SELECT coalesce(max(served_ms), 0) + 1 FROM turns)))
+                     ON CONFLICT (forge, host, name) DO UPDATE SET served_ms = excluded.served_ms",
+                )
+                .bind(forge)
+                .bind(host)
+                .bind(name)
+                .bind(now_ms)
+                .execute(&mut *connection)
+                .await?;
+                let mut query = QueryBuilder::<Sqlite>::new("UPDATE jobs SET state = 'running', fence = fence + 1, ");
+                query.push("attempts = attempts + 1, worker = ").push_bind(worker.to_owned());
+                query.push(", lease_ms = ").push_bind(until_ms).push(", updated_ms = ").push_bind(now_ms);
+                query.push(", note = NULL WHERE id = ").push_bind(id).push(" RETURNING ").push(COLUMNS);
+                Ok(Ok(Some(query.build_query_as().fetch_one(&mut *connection).await?)))
+            })
+            .await?;
+        let Some(line) = line else { return Ok(None) };
+        let lease = Lease { job: line.id.clone(), fence: line.fence, until_ms };
+        match line.job() {
+            Ok(job) => Ok(Some((job, lease))),
+            Err(why) => {
+                // It would come first again and again.
+                self.end(&lease, &JobEnd::Dead { note: why }, now_ms).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn orphans(&self, now_ms: i64) -> Result<u64, InboxError> {
+        let held: Vec<(String, i64, Option<String>)> =
+            sqlx::query_as("SELECT id, fence, worker FROM jobs WHERE state = 'running'")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(&error))?;
+        let here = Owner::of(std::process::id());
+        let mut freed = 0;
+        for (id, fence, worker) in held {
+            // A worker's name begins with its process.
+            let owner = worker.as_deref().and_then(|worker| Owner::parse(worker.split_once('/')?.0));
+            if !owner.is_some_and(|owner| owner.life(&here) == Life::Gone) {
+                continue;
+            }
+            let query = sqlx::query("UPDATE jobs SET lease_ms = $3 WHERE id = $1 AND fence = $2 AND state = 'running'")
+                .bind(id)
+                .bind(fence)
+                .bind(now_ms);
+            freed += self.writer.whole(async |connection| query.execute(connection).await).await?.rows_affected();
+        }
+        Ok(freed)
+    }
+
+    async fn renew(&self, lease: &Lease, now_ms: i64, for_ms: i64) -> Result<Renewed, InboxError> {
+        let until_ms = now_ms.saturating_add(for_ms);
+        let query = sqlx::query_as::<_, (Option<String>,)>(
+            "UPDATE jobs SET lease_ms = $3 WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING cancel",
+        )
+        .bind(lease.job.clone())
+        .bind(lease.fence)
+        .bind(until_ms);
+        let held = self.writer.whole(async |connection| query.fetch_optional(connection).await).await?;
+        Ok(match held {
+            None => Renewed::Lost,
+            Some((Some(note),)) => Renewed::Cancelled(note),
+            Some((None,)) => Renewed::Held(Lease { until_ms, ..lease.clone() }),
+        })
+    }
+
+    async fn end(&self, lease: &Lease, end: &JobEnd, now_ms: i64) -> Result<bool, InboxError> {
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE jobs SET worker = NULL, lease_ms = NULL, updated_ms = ");
+        query.push_bind(now_ms);
+        // What is to go on, and was to stop, stops here.
+        let goes_on = |query: &mut QueryBuilder<Sqlite>| {
+            query.push(", state = CASE WHEN cancel IS NULL THEN 'waiting' ELSE 'cancelled' END");
+        };
+        match end {
+            JobEnd::Done { conclusion, cost_usd, url, note } => {
+                query.push(", state = 'done', conclusion = ").push_bind(conclusion.clone());
+                query.push(", cost_usd = coalesce(").push_bind(cost_usd.clone()).push(", cost_usd)");
+                query.push(", url = coalesce(").push_bind(url.clone()).push(", url)");
+                query.push(", note = ").push_bind(note.clone());
+            }
+            JobEnd::Again { due_ms, note } => {
+                goes_on(&mut query);
+                query.push(", due_ms = ").push_bind(*due_ms);
+                query.push(", note = coalesce(cancel, ").push_bind(note.clone()).push(")");
+            }
+            JobEnd::Dead { note } => {
+                query.push(", state = 'dead', note = ").push_bind(note.clone());
+            }
+            JobEnd::Cancelled { note } => {
+                query.push(", state = 'cancelled', note = ").push_bind(note.clone());
+            }
+            JobEnd::Back => {
+                goes_on(&mut query);
+                query.push(", attempts = max(0, attempts - 1), note = coalesce(cancel, note)");
+            }
+        }
+        query.push(", cancel = NULL WHERE state = 'running' AND id = ").push_bind(lease.job.clone());
+        query.push(" AND fence = ").push_bind(lease.fence);
+        let ended = self.writer.whole(async |connection| query.build().execute(connection).await).await?;
+        Ok(ended.rows_affected() > 0)
+    }
+
+    async fn jobs(&self, which: &Which) -> Result<Vec<Job>, InboxError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+        query.push(COLUMNS).push(" FROM jobs WHERE true");
+        narrow(&mut query, which);
+        query.push(" ORDER BY created_ms DESC, rowid DESC LIMIT ");
+        query.push_bind(i64::from(if which.most == 0 { MOST } else { which.most }));
+        let lines: Vec<Line> =
+            query.build_query_as().fetch_all(&self.readers).await.map_err(|error| self.fault(&error))?;
+        lines.into_iter().map(|line| line.job().map_err(|why| self.unreadable(why))).collect()
+    }
+
+    async fn cancel(&self, which: &Which, note: &str, now_ms: i64) -> Result<Vec<String>, InboxError> {
+        self.writer.transaction(async |connection| cancel(connection, which, note, now_ms).await.map(Ok)).await
+    }
+
+    async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError> {
+        self.writer
+            .transaction(async |connection| {
+                let asked: Option<(String,)> =
+                    sqlx::query_as("SELECT settings FROM jobs WHERE id = $1 AND state = 'asked'")
+                        .bind(id.to_owned())
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                let Some((settings,)) = asked else { return Ok(Ok::<_, InboxError>(false)) };
+                let mut settings: BTreeMap<String, String> = serde_json::from_str(&settings).unwrap_or_default();
+                if let Some(most) = max_cost_usd {
+                    // A run never may spend more than was said yes to.
+                    settings.insert("max_cost_usd".to_owned(), most.to_owned());
+                }
+                let group: Group = sqlx::query_as(
+                    "UPDATE jobs SET state = 'waiting', approved_by = $2, approved_usd = $3, settings = $4,
+                                     due_ms = min(due_ms, $5), updated_ms = $5, note = NULL
+                     WHERE id = $1
+                     RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
+                )
+                .bind(id.to_owned())
+                .bind(by.to_owned())
+                .bind(max_cost_usd.map(str::to_owned))
+                .bind(text(&settings))
+                .bind(now_ms)
+                .fetch_one(&mut *connection)
+                .await?;
+                takes_its_place(connection, &group, now_ms).await?;
+                Ok(Ok(true))
+            })
+            .await
+    }
+
+    async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError> {
+        self.writer
+            .transaction(async |connection| {
+                let group: Option<Group> = sqlx::query_as(
+                    "UPDATE jobs SET state = 'waiting', attempts = 0, due_ms = $2, updated_ms = $2, conclusion = NULL,
+                                     note = 'put back', cancel = NULL
+                     WHERE id = $1 AND state IN ('done', 'cancelled', 'dead')
+                     RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
+                )
+                .bind(id.to_owned())
+                .bind(now_ms)
+                .fetch_optional(&mut *connection)
+                .await?;
+                let Some(group) = group else { return Ok(Ok::<_, InboxError>(false)) };
+                takes_its_place(connection, &group, now_ms).await.map(Ok)
+            })
+            .await
+    }
+
+    async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError> {
+        let found: Vec<(String, i64)> =
+            sqlx::query_as("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(&error))?;
+        Ok(found.into_iter().filter_map(|(state, count)| Some((from_word(&state)?, count.unsigned_abs()))).collect())
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, InboxError> {
+        let found: Option<(String,)> = sqlx::query_as("SELECT value FROM notes WHERE name = $1")
+            .bind(name.to_owned())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| self.fault(&error))?;
+        Ok(found.map(|(value,)| value))
+    }
+
+    async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError> {
+        let query = sqlx::query(
+            "INSERT INTO notes (name, value, written_ms) VALUES ($1, $2, unixepoch() * 1000)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
+        )
+        .bind(name.to_owned())
+        .bind(value.to_owned());
+        self.writer.whole(async |connection| query.execute(connection).await).await?;
+        Ok(())
+    }
+}
+
+/// Who goes first, as its column holds it.
+fn rank(priority: Priority) -> i64 {
+    match priority {
+        Priority::Command => 0,
+        Priority::Change => 1,
+        Priority::Event => 2,
+        Priority::Schedule => 3,
+    }
+}
+
+/// JSON. Values of ours are never what JSON has no form for.
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// A name without its quotes.
+fn word(value: &impl Serialize) -> String {
+    text(value).trim_matches('"').to_owned()
+}
+
+fn from_word<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(text.into()).ok()
+}

@@ -1,0 +1,358 @@
+//! A run as a process of its own: `codeforge ci` with its event in a file, in a checkout that borrows the objects of the
+//! repository's cached clone, with one repository's token and nothing of the others.
+//!
+//! A job's folder holds what its next attempt needs: the checkout, the newest fence, and whose process is at work. A
+//! process that is left of an earlier attempt (its server was killed, or was away for too long) is ended before the next
+//! one begins; one that cannot be reached from here finds another fence than its own before it hands over.
+
+use crate::adapter::git;
+use crate::adapter::sqlite::{Life, Owner};
+use crate::model::ci::ServedJob;
+use crate::model::job::Job;
+use crate::model::places;
+use crate::port::runner::{Order, Ran, Runner};
+use crate::text::{self, Capped};
+use async_trait::async_trait;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use secrecy::ExposeSecret;
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of a job's log that are kept.
+const LOG: u64 = 8 << 20;
+/// Bytes of its end that are told.
+const TAIL: usize = 16 << 10;
+/// The longest line that is read at once.
+const LINE: u64 = 64 << 10;
+/// How long is waited for a process that was killed.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Variables of ours that a run may see: what programs need to find their way, and nothing that is secret.
+const PASSED: [&str; 18] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "DOCKER_HOST",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "CODEFORGE_EXTRA_CA",
+    "CODEFORGE_SANDBOX",
+    "GIT_CONFIG_NOSYSTEM",
+];
+
+/// A variable by its name.
+pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Starts runs as processes.
+pub struct Processes {
+    /// This program.
+    pub program: PathBuf,
+    /// The environment.
+    pub env: Env,
+}
+
+/// What the processes of one run have in common.
+struct Run<'a> {
+    order: &'a Order,
+    folder: PathBuf,
+    vars: BTreeMap<String, String>,
+    /// Values that must not be in a log.
+    secrets: Vec<&'a str>,
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Runner for Processes {
+    async fn run(&self, order: &Order, stop: CancellationToken) -> Result<Ran, String> {
+        let job = &order.job;
+        let folder = places::job(&order.state, &job.id);
+        let (at, clone, fence) = (folder.clone(), places::clone(&order.state, &job.new.repository), order.fence);
+        tokio::task::spawn_blocking(move || prepare(&at, &clone, fence))
+            .await
+            .map_err(|error| format!("an internal error: {error}"))??;
+        let run = self.ready(order, folder, stop)?;
+        let ran = if from_fork(job) { self.phases(&run).await? } else { self.process(&run, &BTreeMap::new()).await? };
+        if matches!(ran.code, Some(0..=4)) {
+            // It is over: nobody goes on with it here.
+            let _ = tokio::fs::remove_dir_all(run.folder.join("checkout")).await;
+        }
+        Ok(ran)
+    }
+}
+
+/// A change from a fork: its run holds the token and runs its code in jobs of their own.
+fn from_fork(job: &Job) -> bool {
+    job.new.event.change.as_ref().is_some_and(crate::model::event::Change::is_fork)
+}
+
+/// Ends what is left of an earlier attempt, and makes folder, fence and checkout. Blocking.
+fn prepare(folder: &Path, clone: &Path, fence: i64) -> Result<(), String> {
+    let failed = |what: &str, error: std::io::Error| format!("{what} {} cannot be made: {error}", folder.display());
+    private(folder).map_err(|error| failed("the job's folder", error))?;
+    write(&folder.join("fence"), &fence.to_string()).map_err(|error| failed("the fence in", error))?;
+    end_leftover(&folder.join("process"))?;
+    let made = git::beside(clone, None).and_then(|()| git::beside(&folder.join("checkout"), Some(clone)));
+    made.map_err(|error| error.to_string())
+}
+
+/// Makes a folder that only its owner may read.
+fn private(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Writes a file whole or not at all.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, file)
+}
+
+/// Kills the process of an earlier attempt where it still lives here: two at once would do everything twice.
+fn end_leftover(file: &Path) -> Result<(), String> {
+    let Ok(text) = std::fs::read_to_string(file) else { return Ok(()) };
+    let Some(owner) = Owner::parse(text.trim()) else { return Ok(()) };
+    let here = Owner::of(std::process::id());
+    let until = std::time::Instant::now() + GONE;
+    while owner.life(&here) == Life::Alive {
+        if let Some(pid) = pid(owner.pid()) {
+            let _ = killpg(pid, Signal::SIGKILL);
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        if std::time::Instant::now() > until {
+            return Err(format!("the process {} of an earlier attempt cannot be ended", owner.pid()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn pid(number: u32) -> Option<Pid> {
+    // 0 and 1 are no process of ours.
+    i32::try_from(number).ok().filter(|number| *number > 1).map(Pid::from_raw)
+}
+
+impl Processes {
+    /// Event, job and variables.
+    fn ready<'a>(&self, order: &'a Order, folder: PathBuf, stop: CancellationToken) -> Result<Run<'a>, String> {
+        let job = &order.job;
+        let told = ServedJob {
+            id: job.id.clone(),
+            forge: order.forge,
+            api_url: order.api.clone(),
+            git_url: order.git_url.clone(),
+            repository: job.new.repository.name.clone(),
+            default_branch: order.default_branch.clone(),
+            attempt: job.attempts.max(1),
+            url: None,
+            fence: order.fence,
+            fence_file: folder.join("fence"),
+            approved: job.approved(),
+        };
+        let put = |name: &str, text: Result<String, serde_json::Error>| {
+            let file = folder.join(name);
+            let text = text.map_err(|error| format!("an internal error: {error}"))?;
+            write(&file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
+            Ok::<_, String>(file.display().to_string())
+        };
+        let event = put("event.json", serde_json::to_string(&job.new.event))?;
+        let told = put("job.json", serde_json::to_string(&told))?;
+        let mut vars: BTreeMap<String, String> = PASSED
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), (self.env)(name).filter(|value| !value.is_empty())?)))
+            .collect();
+        vars.extend(order.vars.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())));
+        for (name, value) in [
+            ("CODEFORGE_EVENT", event),
+            ("CODEFORGE_JOB", told),
+            ("CODEFORGE_REPORT_DIR", folder.join("report").display().to_string()),
+            ("CODEFORGE_STATE_DIR", places::journal(&order.state, &job.new.repository).display().to_string()),
+            ("CODEFORGE_WORKFLOW", job.new.workflow.clone()),
+            ("CODEFORGE_TRIGGER_PHRASE", order.phrase.clone()),
+            ("CODEFORGE_FORGE_TOKEN", order.token.expose_secret().to_owned()),
+            ("NO_COLOR", "1".to_owned()),
+        ] {
+            vars.insert(name.to_owned(), value);
+        }
+        if let Some(key) = &order.marker_key {
+            vars.insert("CODEFORGE_MARKER_KEY".to_owned(), key.expose_secret().to_owned());
+        }
+        for (name, value) in &job.new.settings {
+            // What a command may set is decided where it is taken; here are the names that there are.
+            if let Some(variable) = setting(name) {
+                vars.insert(variable.to_owned(), value.clone());
+            }
+        }
+        let all = order.vars.values().chain(&order.marker_key).chain([&order.token]);
+        let secrets = all.map(|secret| secret.expose_secret()).filter(|text| text.len() >= 8).collect();
+        Ok(Run { order, folder, vars, secrets, stop })
+    }
+
+    /// The phases one after the other, each with what it needs: no key where gates run, none where is written.
+    async fn phases(&self, run: &Run<'_>) -> Result<Ran, String> {
+        let artifact = run.folder.join("artifact.json").display().to_string();
+        let of = |phase: &str, word: &str| {
+            BTreeMap::from([
+                ("CODEFORGE_PHASE".to_owned(), phase.to_owned()),
+                ("CODEFORGE_ARTIFACT".to_owned(), artifact.clone()),
+                ("CODEFORGE_GATE_WORD".to_owned(), word.to_owned()),
+            ])
+        };
+        let agent = self.process(run, &of("agent", "")).await?;
+        if agent.code != Some(0) || run.stop.is_cancelled() {
+            return Ok(agent);
+        }
+        let gate = self.process(run, &of("gate", "")).await?;
+        if gate.code != Some(0) || run.stop.is_cancelled() {
+            return Ok(gate);
+        }
+        let word = gate.outputs.get("gate-word").cloned().unwrap_or_default();
+        self.process(run, &of("deliver", &word)).await
+    }
+
+    /// One process, to its end.
+    async fn process(&self, run: &Run<'_>, more: &BTreeMap<String, String>) -> Result<Ran, String> {
+        let report = run.folder.join("report");
+        // What an earlier attempt left says nothing of this one.
+        let _ = tokio::fs::remove_file(report.join("outputs.json")).await;
+        let mut command = Command::new(&self.program);
+        command.arg("ci").current_dir(run.folder.join("checkout")).env_clear().envs(&run.vars).envs(more);
+        if more.get("CODEFORGE_PHASE").is_some_and(|phase| phase != "agent") {
+            for key in run.order.vars.keys() {
+                command.env_remove(key);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| format!("the run cannot be started: {error}"))?;
+        if let Some(number) = child.id() {
+            let file = run.folder.join("process");
+            write(&file, &Owner::of(number).to_string()).map_err(|error| format!("{}: {error}", file.display()))?;
+        }
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (lines, mut written) = tokio::sync::mpsc::channel::<String>(256);
+        let log = async {
+            let mut kept = Log::open(&run.folder.join("log"), run.order.job.attempts).await;
+            while let Some(line) = written.recv().await {
+                kept.push(&text::redact(&text::clean(&line), &run.secrets)).await;
+            }
+            kept.finish().await
+        };
+        let read = async {
+            tokio::join!(read(out, lines.clone()), read(err, lines.clone()));
+            drop(lines);
+        };
+        let ended = wait(&mut child, &run.stop, run.order.grace);
+        let (status, (), log) = tokio::join!(ended, read, log);
+        let status = status.map_err(|error| format!("the run's process cannot be waited for: {error}"))?;
+        Ok(Ran { code: status.code(), outputs: outputs(&report).await, log })
+    }
+}
+
+/// Waits for a process; once it is to stop it is interrupted, and killed with all that it started where it does not end.
+async fn wait(
+    child: &mut Child,
+    stop: &CancellationToken,
+    grace: Duration,
+) -> std::io::Result<std::process::ExitStatus> {
+    let group = child.id().and_then(pid);
+    let signal = |signal| group.map(|group| killpg(group, signal));
+    tokio::select! {
+        ended = child.wait() => return ended,
+        () = stop.cancelled() => {}
+    }
+    // To the program alone: it ends what it started itself, so that it can be resumed.
+    let _ = group.map(|group| kill(group, Signal::SIGINT));
+    if let Ok(ended) = tokio::time::timeout(grace, child.wait()).await {
+        return ended;
+    }
+    let _ = signal(Signal::SIGKILL);
+    child.wait().await
+}
+
+/// Sends on what is printed, line by line; what is too long in pieces.
+async fn read(from: Option<impl AsyncRead + Unpin>, to: tokio::sync::mpsc::Sender<String>) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut from).take(LINE).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if to.send(text).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A job's log: a file, up to a size, and its end.
+struct Log {
+    file: Option<tokio::fs::File>,
+    size: u64,
+    tail: Capped,
+}
+
+impl Log {
+    async fn open(file: &Path, attempt: u32) -> Self {
+        let size = tokio::fs::metadata(file).await.map_or(0, |meta| meta.len());
+        let file = tokio::fs::OpenOptions::new().create(true).append(true).open(file).await.ok();
+        let mut log = Self { file, size, tail: Capped::new(TAIL) };
+        if attempt > 1 {
+            log.push(&format!("--- attempt {attempt}")).await;
+        }
+        log
+    }
+
+    async fn push(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.tail.push(&line);
+        self.size += line.len() as u64;
+        if self.size <= LOG
+            && let Some(file) = &mut self.file
+        {
+            let _ = file.write_all(line.as_bytes()).await;
+        }
+    }
+
+    async fn finish(mut self) -> String {
+        if let Some(file) = &mut self.file {
+            let _ = file.flush().await;
+        }
+        self.tail.finish().0
+    }
+}
+
+/// The variable of a setting for one run.
+fn setting(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "policy" => "CODEFORGE_POLICY",
+        "model" => "CODEFORGE_MODEL",
+        "max_cost_usd" => "CODEFORGE_MAX_COST_USD",
+        _ => return None,
+    })
+}
+
+/// What the run left as its outputs.
+async fn outputs(report: &Path) -> BTreeMap<String, String> {
+    let text = tokio::fs::read_to_string(report.join("outputs.json")).await.unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}

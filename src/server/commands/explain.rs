@@ -1,0 +1,51 @@
+//! `explain`: why a run did what it did. The run's journal is folded; no model is asked.
+
+use super::{Desk, DeskError, Given, Reply, code};
+use crate::engine;
+use crate::model::account::Account;
+use crate::model::forge::Access;
+use crate::model::id::RunId;
+use crate::model::job::Job;
+use crate::port::store::StoreError;
+use crate::report::ci::answers;
+use crate::run;
+use crate::trigger::Arguments;
+
+impl Desk<'_> {
+    pub(super) async fn explain(&self, given: &Given<'_>, arguments: &Arguments) -> Result<Reply, DeskError> {
+        if !self.reaches(given.actor, Access::Read, given.fork).await {
+            return Ok(Reply { note: format!("`{}` may not read here", given.actor), ..Reply::default() });
+        }
+        let jobs = self.here(given.event).await?;
+        // The first word is an id where a job has it; else it is a part of the question.
+        let named =
+            arguments.id.as_deref().and_then(|id| jobs.iter().find(|job| job.id.starts_with(id) && id.len() >= 3));
+        let Some(job) = named.or_else(|| jobs.iter().find(|job| job.attempts > 0)).or(jobs.first()) else {
+            return Ok(Reply::said("nothing to explain", vec!["There is no job here yet.".to_owned()]));
+        };
+        let question = match (named, &arguments.id) {
+            (Some(_), Some(id)) => arguments.text.strip_prefix(id.as_str()).unwrap_or_default(),
+            _ => arguments.text.as_str(),
+        };
+        let account = match self.account(job).await? {
+            Ok(account) => account,
+            Err(why) => {
+                let line = format!("The journal of {} cannot be read: {why}", code(&job.id));
+                return Ok(Reply::said("not known", vec![line]));
+            }
+        };
+        let body = answers::explain(job, account.as_ref(), question);
+        Ok(Reply { body: Some(body), may: true, jobs: Vec::new(), note: format!("explained {}", job.id) })
+    }
+
+    /// The account of a job's run; `None`: there is no journal of it. The inner error: why it cannot be folded.
+    async fn account(&self, job: &Job) -> Result<Result<Option<Account>, String>, DeskError> {
+        let Some(store) = self.store else { return Ok(Ok(None)) };
+        let rows = match store.rows(&RunId(job.id.clone())).await {
+            Ok(rows) => rows,
+            Err(StoreError::NoSuchRun(_)) => return Ok(Ok(None)),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(engine::replay(&rows).map(|state| Some(run::account(&state))))
+    }
+}

@@ -1,0 +1,349 @@
+//! Commands in comments that the server itself answers, and jobs that wait for a yes.
+//!
+//! The intake asks a [`Desk`] for one repository: [`Desk::comment`] for each comment, [`Desk::price`] for each job
+//! before it is made, [`Desk::pushed`] for each push to a change, [`Desk::announce`] for jobs that were made, and
+//! [`Desk::tend`] now and then. The database says who approved what; comments only show it. Each answer is one comment
+//! for a command and a change, brought up to date in place.
+
+mod approval;
+mod explain;
+mod help;
+mod jobs;
+mod price;
+
+pub use help::{offers, settings};
+
+use crate::model::chat::ModelRef;
+use crate::model::event::{CommandText, Event};
+use crate::model::forge::Access;
+use crate::model::job::{Job, NewJob, Served};
+use crate::port::forge::{Forge, ForgeError, Sticky, Thread};
+use crate::port::inbox::InboxError;
+use crate::port::queue::{Queue, Which};
+use crate::port::store::{Store, StoreError};
+use crate::report::ci::answers;
+use crate::trigger::{self, Arguments, Builtin, Decision, Facts, Meant, Start};
+use crate::workflow::schema::{ANSWERS_PER_HOUR, Library};
+use std::collections::BTreeMap;
+use tokio::sync::Mutex;
+
+/// Jobs of a repository that are looked through for those of a change.
+const JOBS: u32 = 500;
+/// An hour, in milliseconds.
+const HOUR_MS: i64 = 3_600_000;
+
+/// Where a repository's commands are answered.
+pub struct Desk<'a> {
+    /// The trusted configuration.
+    pub library: &'a Library,
+    /// The forge.
+    pub forge: &'a dyn Forge,
+    /// Jobs.
+    pub queue: &'a dyn Queue,
+    /// The runs' journals, where they can be read.
+    pub store: Option<&'a dyn Store>,
+    /// The repository.
+    pub repository: &'a Served,
+    /// What commands begin with (`/codeforge`).
+    pub phrase: &'a str,
+    /// People whom the operator lets give commands, whatever the forge says; not on forks.
+    pub allow_users: &'a [String],
+    /// Accounts that we act as.
+    pub ours: &'a [String],
+    /// Models that the environment names.
+    pub models: &'a [ModelRef],
+    /// Now, in milliseconds since 1970.
+    pub now_ms: i64,
+    /// What the forge answered about people, asked once.
+    pub asked: Mutex<BTreeMap<String, Access>>,
+}
+
+/// What came of a comment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answered {
+    /// Jobs that it makes, beside those of workflows' own commands.
+    pub jobs: Vec<NewJob>,
+    /// What was decided, in sentences, for the log.
+    pub notes: Vec<String>,
+}
+
+/// What a command could not be answered for.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] InboxError),
+    /// The forge.
+    #[error(transparent)]
+    Forge(#[from] ForgeError),
+    /// The journals.
+    #[error(transparent)]
+    Journal(#[from] StoreError),
+}
+
+/// What a command says and does.
+#[derive(Debug, Default)]
+struct Reply {
+    /// The comment's body; `None`: nothing is said.
+    body: Option<String>,
+    /// Whether whoever gave it may: only then it is acknowledged.
+    may: bool,
+    /// Jobs that it makes.
+    jobs: Vec<NewJob>,
+    /// For the log.
+    note: String,
+}
+
+impl Reply {
+    fn said(head: &str, said: Vec<String>) -> Self {
+        let note = format!("{head}: {}", said.join(" "));
+        Self { body: Some(answers::answer(head, &said)), may: true, jobs: Vec::new(), note }
+    }
+}
+
+/// A command, who gave it, and where.
+struct Given<'a> {
+    event: &'a Event,
+    actor: &'a str,
+    command: &'a CommandText,
+    /// The comment's number, for keys.
+    comment: u64,
+    fork: bool,
+}
+
+/// The thread that an event is about.
+pub fn thread(event: &Event) -> Option<Thread> {
+    match (&event.change, &event.issue) {
+        (Some(change), _) => Some(Thread::Change(change.number)),
+        (None, Some(issue)) => Some(Thread::Issue(issue.number)),
+        (None, None) => None,
+    }
+}
+
+/// Whether the head of the event's change is of another repository, or nobody knows.
+pub fn is_fork(event: &Event) -> bool {
+    event.change.as_ref().is_some_and(crate::model::event::Change::is_fork)
+}
+
+impl Desk<'_> {
+    /// Answers the commands of a comment that are the server's to answer. `decided`: what [`trigger::decide`] said of
+    /// the same event.
+    ///
+    /// # Errors
+    /// [`DeskError`]: asked again, it does nothing twice.
+    pub async fn comment(&self, event: &Event, decided: &[(String, Decision)]) -> Result<Answered, DeskError> {
+        let mut answered = Answered::default();
+        let (Some(comment), Some(thread)) = (&event.comment, thread(event)) else { return Ok(answered) };
+        let fork = is_fork(event);
+        let facts = Facts { phrase: self.phrase, allow_users: self.allow_users, ours: self.ours, changed: None, fork };
+        let given = match trigger::commands_of(self.library, event, &facts) {
+            Ok(given) => given,
+            Err(why) => {
+                answered.notes.push(why);
+                return Ok(answered);
+            }
+        };
+        let actor = event.actor.as_deref().unwrap_or_default();
+        let mut heard = false;
+        for (command, meant) in &given {
+            let given = Given { event, actor, command, comment: comment.id, fork };
+            let reply = self.reply(&given, meant, decided).await?;
+            if reply.may && !heard {
+                heard = true;
+                // That it was heard is a courtesy: the work does not wait for it.
+                if let Err(error) = self.forge.react(thread, comment.id, "eyes").await {
+                    answered.notes.push(format!("the comment could not be reacted to: {error}"));
+                }
+            }
+            answered.jobs.extend(reply.jobs);
+            if !reply.note.is_empty() {
+                answered.notes.push(reply.note);
+            }
+            let Some(body) = reply.body else { continue };
+            if !self.may_answer(actor).await? {
+                answered.notes.push(format!("`{actor}` had as many answers as one person gets in an hour"));
+                continue;
+            }
+            let key = match meant {
+                Meant::Unknown(_) => "command/unknown".to_owned(),
+                Meant::Builtin(_) | Meant::Workflow => format!("command/{}", command.name),
+            };
+            self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
+        }
+        Ok(answered)
+    }
+
+    async fn reply(
+        &self,
+        given: &Given<'_>,
+        meant: &Meant,
+        decided: &[(String, Decision)],
+    ) -> Result<Reply, DeskError> {
+        let name = given.command.name.as_str();
+        let builtin = match meant {
+            Meant::Builtin(builtin) => *builtin,
+            Meant::Unknown(nearest) => {
+                // Strangers get no answer to what is no command.
+                if !self.reaches(given.actor, Access::Triage, given.fork).await {
+                    return Ok(Reply { note: format!("no command `{name}`"), ..Reply::default() });
+                }
+                let body = answers::unknown(name, nearest.as_deref(), self.phrase);
+                let note = format!("no command `{name}`: answered");
+                return Ok(Reply { body: Some(body), may: false, jobs: Vec::new(), note });
+            }
+            Meant::Workflow => return Ok(self.of_workflow(given, decided).await),
+        };
+        let arguments = match Arguments::of(given.command) {
+            Ok(arguments) => arguments,
+            Err(why) => return Ok(self.refused(given, &why).await),
+        };
+        match builtin {
+            Builtin::Help => self.help(given).await,
+            Builtin::Status => self.status(given).await,
+            Builtin::Cancel => self.cancel(given, &arguments).await,
+            Builtin::Retry => self.retry(given, &arguments).await,
+            Builtin::Approve => self.approve(given, &arguments).await,
+            Builtin::Deny => self.deny(given, &arguments).await,
+            Builtin::Explain => self.explain(given, &arguments).await,
+        }
+    }
+
+    /// A workflow's own command: the intake makes its job; here it is acknowledged, or what is wrong with it is said.
+    async fn of_workflow(&self, given: &Given<'_>, decided: &[(String, Decision)]) -> Reply {
+        let name = given.command.name.as_str();
+        let waits = |workflow: &str| {
+            let on = self.library.workflows.get(workflow).and_then(|it| it.doc.on.as_ref());
+            on.and_then(|on| on.command.as_ref()).is_some_and(|command| command.name.0 == name)
+        };
+        let mut reply = Reply::default();
+        for (_, decision) in decided.iter().filter(|(workflow, _)| waits(workflow)) {
+            match decision {
+                Decision::Run(start) => {
+                    reply.may |= match &start.access {
+                        None => true,
+                        Some(needs) => self.reaches(&needs.user, needs.access.wanted(), given.fork).await,
+                    };
+                    if !reply.may {
+                        reply.note = format!("`{}` may not give the command `{name}`", given.actor);
+                    }
+                }
+                Decision::Refuse(why) => return self.refused(given, why).await,
+                Decision::Skip(_) | Decision::NeedsChangedPaths => {}
+            }
+        }
+        reply
+    }
+
+    /// A command that cannot be carried out as it was given: said to people of the repository.
+    async fn refused(&self, given: &Given<'_>, why: &str) -> Reply {
+        let note = format!("`{}` was not carried out: {why}", given.command.name);
+        if !self.reaches(given.actor, Access::Triage, given.fork).await {
+            return Reply { note, ..Reply::default() };
+        }
+        let head = format!("{} was not carried out", prose(&given.command.name));
+        Reply { note, may: false, ..Reply::said(&head, vec![prose(why)]) }
+    }
+
+    /// Says to whoever gave a workflow's command why its job was not made.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn cannot(&self, event: &Event, start: &Start, why: &str) -> Result<(), DeskError> {
+        let (Some(comment), Some(thread), Some(command)) = (&event.comment, thread(event), &start.given) else {
+            return Ok(());
+        };
+        let actor = event.actor.as_deref().unwrap_or_default();
+        let given = Given { event, actor, command, comment: comment.id, fork: is_fork(event) };
+        let reply = self.refused(&given, why).await;
+        let Some(body) = reply.body else { return Ok(()) };
+        if self.may_answer(actor).await? {
+            let key = format!("command/{}", command.name);
+            self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
+        }
+        Ok(())
+    }
+
+    /// What somebody may do here, as the forge says; asked once.
+    pub async fn access(&self, user: &str) -> Access {
+        let mut asked = self.asked.lock().await;
+        if let Some(access) = asked.get(user) {
+            return *access;
+        }
+        let access = if user.is_empty() { Access::None } else { self.forge.access_of(user).await };
+        asked.insert(user.to_owned(), access);
+        access
+    }
+
+    /// Whether somebody may do what takes `wanted`. Whom the operator lets give commands may write, but not for forks.
+    pub async fn reaches(&self, user: &str, wanted: Access, fork: bool) -> bool {
+        let allowed = !fork && self.allow_users.iter().any(|name| name.eq_ignore_ascii_case(user));
+        (allowed && Access::Write.reaches(wanted)) || self.access(user).await.reaches(wanted)
+    }
+
+    /// The jobs of the thread that an event is about, newest first.
+    async fn here(&self, event: &Event) -> Result<Vec<Job>, DeskError> {
+        let which = Which {
+            repository: Some(self.repository.clone()),
+            change: event.change.as_ref().map(|change| change.number),
+            most: JOBS,
+            ..Which::default()
+        };
+        let thread = thread(event);
+        let mut jobs = self.queue.jobs(&which).await?;
+        jobs.retain(|job| self::thread(&job.new.event) == thread);
+        jobs.sort_by_key(|job| std::cmp::Reverse((job.created_ms, job.id.clone())));
+        Ok(jobs)
+    }
+
+    /// A job by its whole id.
+    async fn job(&self, id: &str) -> Result<Option<Job>, DeskError> {
+        let which = Which { id: Some(id.to_owned()), most: 2, ..Which::default() };
+        Ok(self.queue.jobs(&which).await?.into_iter().find(|job| job.id == id))
+    }
+
+    /// What the workflow of a job asks of whoever starts it; write, where it does not say.
+    fn asks(&self, job: &Job) -> Access {
+        let on = self.library.workflows.get(&job.new.workflow).and_then(|workflow| workflow.doc.on.as_ref());
+        on.and_then(|on| on.command.as_ref()).map_or(Access::Write, |command| command.access.wanted())
+    }
+
+    /// Counts an answer to somebody; false: they had as many as one person gets in an hour.
+    async fn may_answer(&self, actor: &str) -> Result<bool, DeskError> {
+        let most = self.library.config.comments.as_ref().and_then(|comments| comments.answers_per_hour);
+        let most = most.unwrap_or(ANSWERS_PER_HOUR) as usize;
+        let name = format!("answers/{}/{}/{}", self.repository.host, self.repository.name, actor.to_lowercase());
+        let kept = self.queue.note(&name).await?.unwrap_or_default();
+        let mut times: Vec<i64> = serde_json::from_str(&kept).unwrap_or_default();
+        times.retain(|at| self.now_ms - at < HOUR_MS);
+        if times.len() >= most {
+            return Ok(false);
+        }
+        times.push(self.now_ms);
+        self.queue.keep_note(&name, &serde_json::to_string(&times).unwrap_or_default()).await?;
+        Ok(true)
+    }
+}
+
+/// Words of others in an answer.
+fn prose(text: &str) -> String {
+    crate::report::ci::markdown::prose(text, 400)
+}
+
+/// A name or an id in an answer.
+fn code(text: &str) -> String {
+    crate::report::ci::markdown::code(text, 100)
+}
+
+/// The first digits of a commit.
+fn short(commit: &str) -> String {
+    commit.chars().take(10).collect()
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+/// Whether a job's id is the one that was named, or begins so.
+fn is_named(job: &Job, id: Option<&str>) -> bool {
+    id.is_none_or(|id| job.id.starts_with(id))
+}

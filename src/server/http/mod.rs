@@ -1,0 +1,258 @@
+//! The door: webhooks, health, metrics.
+//!
+//! A connection has a deadline for each head and each body. Where all places are taken, the connection that has waited
+//! longest for a request gives up its own: somebody who only opens connections keeps nobody out.
+
+mod hooks;
+mod limits;
+mod names;
+mod signature;
+
+use super::serve::Server;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Request, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The largest head, in bytes; also what is read ahead of a body.
+const HEAD: usize = 64 * 1024;
+/// Bodies larger than this are read a few at a time.
+const LARGE: u64 = 256 * 1024;
+/// How many large bodies are read at once.
+const LARGE_AT_ONCE: usize = 8;
+/// Requests that are under way may end within this time when the server stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// The database must answer within this time to count as well.
+const DATABASE: Duration = Duration::from_secs(2);
+/// With less room on the disk the server is not ready, in bytes.
+const LITTLE_ROOM: u64 = 256 * 1024 * 1024;
+
+/// What all requests share.
+struct Shared {
+    server: Server,
+    buckets: limits::Buckets,
+    large: Semaphore,
+    /// Requests so far, for their ids.
+    requests: AtomicU64,
+    /// What ids of this process begin with.
+    began: i64,
+    stopping: AtomicBool,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer(IpAddr);
+
+/// A connection, as the others see it.
+struct Place {
+    busy: AtomicBool,
+    give_up: CancellationToken,
+}
+
+/// Connections by the order in which they began to wait.
+type Places = Mutex<BTreeMap<u64, Arc<Place>>>;
+
+/// Serves until `stop`; then requests that are under way end first.
+pub(super) async fn serve(server: Server, listener: TcpListener, stop: CancellationToken) {
+    let began = server.clock.now_ms();
+    let shared = Arc::new(Shared {
+        server,
+        buckets: limits::Buckets::default(),
+        large: Semaphore::new(LARGE_AT_ONCE),
+        requests: AtomicU64::new(0),
+        began,
+        stopping: AtomicBool::new(false),
+    });
+    let router = router(Arc::clone(&shared));
+    let places: Arc<Places> = Arc::default();
+    let mut connections = JoinSet::new();
+    let mut number = 0;
+    loop {
+        let (stream, peer) = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Too many open files, most likely: they become fewer.
+                    shared.server.log.alarm("accept_failed").text("why", error.to_string().as_str()).write();
+                    shared.server.clock.sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        while connections.try_join_next().is_some() {}
+        let limits = shared.server.settings.now().serve.limits.clone();
+        if connections.len() >= limits.connections as usize {
+            give_way(&places, &shared);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = connections.join_next() => {}
+            }
+        }
+        number += 1;
+        let place = Arc::new(Place { busy: AtomicBool::new(false), give_up: CancellationToken::new() });
+        lock(&places).insert(number, Arc::clone(&place));
+        let header = Duration::from_millis(limits.header_ms);
+        let (router, places, stop) = (router.clone(), Arc::clone(&places), stop.clone());
+        connections.spawn(async move {
+            connection(stream, Peer(peer.ip()), router, header, &place, stop).await;
+            lock(&places).remove(&number);
+        });
+        shared.server.metrics.set("codeforge_http_connections", "Connections now.", &[], connections.len() as f64);
+    }
+    drop(listener);
+    shared.stopping.store(true, Ordering::SeqCst);
+    let ended = tokio::time::timeout(LAST_REQUESTS, async { while connections.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        shared.server.log.warn("requests_cut").number("connections", connections.len()).write();
+        connections.shutdown().await;
+    }
+}
+
+fn lock(places: &Places) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Place>>> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the connection that has been there longest without a request.
+fn give_way(places: &Places, shared: &Shared) {
+    let places = lock(places);
+    if let Some(place) =
+        places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
+    {
+        place.give_up.cancel();
+        shared.server.metrics.count(
+            "codeforge_http_given_up_total",
+            "Idle connections that gave way to new ones.",
+            &[],
+        );
+    }
+}
+
+/// One connection, to its end.
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    header: Duration,
+    place: &Arc<Place>,
+    stop: CancellationToken,
+) {
+    // Answers are short: they must not wait for more.
+    let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        place.busy.store(true, Ordering::Relaxed);
+        let answer = router.call(request.map(Body::new));
+        let place = Arc::clone(place);
+        async move {
+            let answer = answer.await;
+            place.busy.store(false, Ordering::Relaxed);
+            answer
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    tokio::select! {
+        _ = served.as_mut() => {}
+        () = place.give_up.cancelled() => {}
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/webhooks/{forge}", post(hooks::forge))
+        .route("/webhooks/{forge}/{*repository}", post(hooks::forge_of_one))
+        .route("/api/v1/hooks/{name}", post(hooks::hook))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(async || says(StatusCode::NOT_FOUND, "there is nothing here"))
+        // Bodies are read by hand, within their limit and their deadline.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(shared)
+}
+
+/// An answer in one sentence.
+fn says(status: StatusCode, words: &str) -> Response {
+    let key = if status.is_success() { "status" } else { "error" };
+    (status, Json(json!({ key: words }))).into_response()
+}
+
+async fn live() -> Response {
+    says(StatusCode::OK, "live")
+}
+
+/// Whether webhooks can be taken in and worked on, part by part.
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let server = &shared.server;
+    let now_ms = server.clock.now_ms();
+    match tokio::time::timeout(DATABASE, server.inbox.backlog()).await {
+        Ok(Ok((waiting, oldest))) => {
+            let age = oldest.map_or(0, |at| (now_ms - at).max(0) / 1000);
+            server.health.report("database", true, format!("{waiting} webhooks wait, the oldest for {age} s"));
+        }
+        Ok(Err(error)) => {
+            server.health.report("database", false, error.message);
+        }
+        Err(_) => {
+            server.health.report("database", false, format!("no answer within {} s", DATABASE.as_secs()));
+        }
+    }
+    match server.world.free_space(&server.state) {
+        Ok(free) => server.health.report("disk", free >= LITTLE_ROOM, format!("{} MiB free", free >> 20)),
+        Err(why) => server.health.report("disk", false, why),
+    };
+    let (good, parts) = server.health.all();
+    let stopping = shared.stopping.load(Ordering::SeqCst);
+    let status = match (stopping, good) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "not ready",
+    };
+    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ "status": status, "parts": parts }))).into_response()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let server = &shared.server;
+    if let Ok(Ok((waiting, oldest))) = tokio::time::timeout(DATABASE, server.inbox.backlog()).await {
+        let age = oldest.map_or(0.0, |at| (server.clock.now_ms() - at).max(0) as f64 / 1000.0);
+        server.metrics.set(
+            "codeforge_deliveries_waiting",
+            "Webhooks that were not looked at yet.",
+            &[],
+            waiting as f64,
+        );
+        server.metrics.set("codeforge_deliveries_oldest_seconds", "How long the oldest of them waits.", &[], age);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.render()).into_response()
+}

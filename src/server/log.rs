@@ -1,0 +1,175 @@
+//! One line for each thing that happened, JSON or text, on standard error. A thread of its own writes; where whoever
+//! reads is too slow, lines are dropped and counted: the log never holds a webhook up.
+//!
+//! What comes from outside stands in values only, escaped. Bodies and secrets are in no line.
+
+use crate::port::clock::Clock;
+use crate::text;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+/// Lines that wait for the writer, at most.
+const WAITING: usize = 16 * 1024;
+/// The longest value that is written whole, in bytes.
+const LONGEST: usize = 2000;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Somebody should look at it some day.
+    Warn,
+    /// Something does not work: the operator's to mend.
+    Alarm,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
+enum Message {
+    Line(String),
+    /// Everything before is written by the time this is answered.
+    Flush(SyncSender<()>),
+}
+
+/// The log.
+pub struct Log {
+    lines: SyncSender<Message>,
+    json: bool,
+    dropped: AtomicU64,
+    clock: Arc<dyn Clock>,
+}
+
+/// A line on its way; [`Line::write`] sends it.
+#[must_use = "a line that is not written says nothing"]
+pub struct Line<'a> {
+    log: &'a Log,
+    text: String,
+}
+
+impl Log {
+    /// A log to `out`: JSON, or text for people.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(out: Box<dyn Write + Send>, json: bool, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let (lines, waiting) = sync_channel(WAITING);
+        std::thread::Builder::new().name("log".into()).spawn(move || write(&waiting, out))?;
+        Ok(Self { lines, json, dropped: AtomicU64::new(0), clock })
+    }
+
+    /// Begins a line: `event` is its name, the same for the same thing.
+    pub fn line(&self, level: Level, event: &'static str) -> Line<'_> {
+        let at = jiff::Timestamp::from_millisecond(self.clock.now_ms()).unwrap_or_default();
+        let mut text = String::with_capacity(256);
+        let level = level.word();
+        // Writing to a text cannot fail.
+        let _ = if self.json {
+            write!(text, r#"{{"at":"{at:.3}","level":"{level}","event":"{event}""#)
+        } else {
+            write!(text, "{at:.3} {level:<5} {event}")
+        };
+        Line { log: self, text }
+    }
+
+    /// Begins a line about what is as it should be.
+    pub fn info(&self, event: &'static str) -> Line<'_> {
+        self.line(Level::Info, event)
+    }
+
+    /// Begins a line that somebody should look at some day.
+    pub fn warn(&self, event: &'static str) -> Line<'_> {
+        self.line(Level::Warn, event)
+    }
+
+    /// Begins a line about something that does not work.
+    pub fn alarm(&self, event: &'static str) -> Line<'_> {
+        self.line(Level::Alarm, event)
+    }
+
+    /// Waits until everything so far is written.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.lines.send(Message::Flush(done)).is_ok() {
+            let _ = wait.recv();
+        }
+    }
+
+    fn send(&self, line: String) {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if self.lines.try_send(Message::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if dropped > 0 && self.dropped.compare_exchange(dropped, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.warn("log_lines_dropped").number("count", dropped).write();
+        }
+    }
+}
+
+impl Line<'_> {
+    /// Adds a text; what is not there adds nothing.
+    pub fn text<'v>(mut self, name: &str, value: impl Into<Option<&'v str>>) -> Self {
+        if let Some(value) = value.into() {
+            let value = text::cap(&text::clean(value), LONGEST);
+            self.put(name, &Value::String(value.to_string()).to_string());
+        }
+        self
+    }
+
+    /// Adds a number.
+    pub fn number(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.put(name, &value.to_string());
+        self
+    }
+
+    fn put(&mut self, name: &str, value: &str) {
+        // Writing to a text cannot fail.
+        let _ = if self.log.json {
+            write!(self.text, r#","{name}":{value}"#)
+        } else {
+            write!(self.text, " {name}={value}")
+        };
+    }
+
+    /// Writes the line.
+    pub fn write(self) {
+        let Self { log, mut text } = self;
+        text.push_str(if log.json { "}\n" } else { "\n" });
+        log.send(text);
+    }
+}
+
+/// Writes what waits; many lines at once where many wait.
+fn write(waiting: &Receiver<Message>, mut out: Box<dyn Write + Send>) {
+    let mut block = String::new();
+    let mut asked = Vec::new();
+    while let Ok(first) = waiting.recv() {
+        let mut next = Ok(first);
+        while let Ok(message) = next {
+            match message {
+                Message::Line(line) => block.push_str(&line),
+                Message::Flush(done) => asked.push(done),
+            }
+            next = if block.len() < 64 * 1024 { waiting.try_recv() } else { Err(TryRecvError::Empty) };
+        }
+        // A log that cannot be written is nothing that anybody could be told of.
+        let _ = out.write_all(block.as_bytes());
+        let _ = out.flush();
+        block.clear();
+        for done in asked.drain(..) {
+            let _ = done.send(());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What no webhook told: now and then the forge is asked what changed since the last time. What is found goes the way of
+//! a delivery, and makes the same keys: what a webhook told as well is not done twice.
+
+use super::parts::{Parts, Place};
+use crate::model::event::{Change, Comment, Event, EventKind, Issue, Push};
+use crate::model::id::short_hash;
+use crate::model::job::{Delivery, Served};
+use crate::port::forge::{CommentInfo, ForgeError, Thread};
+use crate::port::inbox::Accepted;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Clocks of forges are not ours: so much is looked at twice, in milliseconds.
+const OVERLAP_MS: i64 = 2 * 60 * 1000;
+
+/// The loop, until `stop`.
+pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        let serve = (parts.settings)();
+        let every = serve.sweep_ms;
+        if every.is_some() {
+            for repository in &serve.repositories {
+                if stop.is_cancelled() {
+                    return;
+                }
+                let swept = async { one(parts, &*parts.place(&repository.served()).await?).await };
+                match swept.await {
+                    Ok(0) => {}
+                    Ok(found) => {
+                        parts.say(&format!("sweep of {}: {found} events that no webhook told", repository.name))
+                    }
+                    Err(why) => parts.say(&format!("sweep of {}: {why}", repository.name)),
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(Duration::from_millis(every.unwrap_or(60_000))) => {}
+        }
+    }
+}
+
+/// Asks one forge; how many deliveries came of it.
+async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
+    let Served { forge, host, name } = &place.served;
+    let note = format!("swept/{forge:?}/{host}/{name}");
+    let begun = parts.now_ms();
+    let last = parts.queue.note(&note).await.map_err(|error| error.to_string())?;
+    let Some(last) = last.and_then(|text| text.parse::<i64>().ok()) else {
+        // What was before the server is nobody's. The branch is where it is.
+        tip(parts, place).await?;
+        return parts.queue.keep_note(&note, &begun.to_string()).await.map(|()| 0).map_err(|error| error.to_string());
+    };
+    let since = last.saturating_sub(OVERLAP_MS);
+    let mut found = 0;
+    for info in unless_unsupported(place.forge.changes_since(since).await)? {
+        let head = info.change.head.sha.clone().unwrap_or_default();
+        let id = format!("change/{}@{head}", info.change.number);
+        let event = Event {
+            kind: EventKind::PullRequest,
+            actor: info.change.author.clone(),
+            repository: Some(name.clone()),
+            sha: info.change.head.sha.clone(),
+            change: Some(info.change),
+            ..Event::default()
+        };
+        found += offer(parts, place, &id, event).await?;
+    }
+    for (thread, comment) in unless_unsupported(place.forge.comments_since(since).await)? {
+        // What an edited comment said before, nobody says here: none of its commands would count.
+        if !comment.edited() {
+            let id = format!("comment/{}", comment.id);
+            found += offer(parts, place, &id, said(name, thread, comment)).await?;
+        }
+    }
+    found += tip(parts, place).await?;
+    parts.queue.keep_note(&note, &begun.to_string()).await.map_err(|error| error.to_string())?;
+    if found > 0 {
+        parts.wake.notify_waiters();
+    }
+    Ok(found)
+}
+
+/// A forge that cannot say has told nothing.
+fn unless_unsupported<T>(asked: Result<Vec<T>, ForgeError>) -> Result<Vec<T>, String> {
+    match asked {
+        Err(ForgeError::Unsupported(_)) => Ok(Vec::new()),
+        asked => asked.map_err(|error| error.to_string()),
+    }
+}
+
+fn said(repository: &str, thread: Thread, comment: CommentInfo) -> Event {
+    let (change, issue) = match thread {
+        Thread::Change(number) => (Some(Change { number, ..Change::default() }), None),
+        Thread::Issue(number) => (None, Some(Issue { number, ..Issue::default() })),
+    };
+    Event {
+        kind: EventKind::IssueComment,
+        action: Some("created".to_owned()),
+        actor_is_bot: comment.author.as_deref().is_some_and(|author| author.ends_with("[bot]")),
+        actor: comment.author.clone(),
+        repository: Some(repository.to_owned()),
+        comment: Some(Comment {
+            id: comment.id,
+            body: comment.body,
+            before: None,
+            author: comment.author,
+            url: comment.url,
+        }),
+        change,
+        issue,
+        ..Event::default()
+    }
+}
+
+/// The trusted branch, where it is somewhere else than the last time.
+async fn tip(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
+    let Served { forge, host, name } = &place.served;
+    let note = format!("tip/{forge:?}/{host}/{name}");
+    let trusted = parts.trusted(place, false).await?;
+    let last = parts.queue.note(&note).await.map_err(|error| error.to_string())?;
+    if last.as_ref() == Some(&trusted.commit) {
+        return Ok(0);
+    }
+    let mut found = 0;
+    if last.is_some() {
+        let commit = Some(trusted.commit.clone());
+        let event = Event {
+            kind: EventKind::Push,
+            repository: Some(name.clone()),
+            git_ref: Some(format!("refs/heads/{}", trusted.branch)),
+            sha: commit.clone(),
+            push: Some(Push { before: last, after: commit, branch: Some(trusted.branch.clone()), tag: None }),
+            ..Event::default()
+        };
+        found = offer(parts, place, &format!("push/{}@{}", trusted.branch, trusted.commit), event).await?;
+    }
+    parts.queue.keep_note(&note, &trusted.commit).await.map_err(|error| error.to_string())?;
+    Ok(found)
+}
+
+/// Puts an event into the inbox; 1 where it was not there.
+async fn offer(parts: &Parts<'_>, place: &Place, id: &str, event: Event) -> Result<usize, String> {
+    let body = serde_json::to_vec(&event).map_err(|error| format!("an internal error: {error}"))?;
+    let kind = event.kind.as_str();
+    let mut hashed = kind.as_bytes().to_vec();
+    hashed.extend_from_slice(&body);
+    let Served { host, name, .. } = &place.served;
+    let delivery = Delivery {
+        source: "sweep".to_owned(),
+        id: format!("{host}/{name}/{id}"),
+        hash: short_hash(&hashed, 64),
+        event: kind.to_owned(),
+        repository: Some(name.clone()),
+        body,
+        at_ms: parts.now_ms(),
+    };
+    match parts.inbox.accept(delivery).await {
+        Ok(Accepted::New) => Ok(1),
+        Ok(Accepted::Known) => Ok(0),
+        Err(error) => Err(error.to_string()),
+    }
+}

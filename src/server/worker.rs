@@ -1,0 +1,292 @@
+//! Workers: lease a job, run it, hold the lease meanwhile, say how it ended.
+
+use super::Parts;
+use super::progress::Progress;
+use crate::model::event::EventKind;
+use crate::model::job::{Job, JobEnd, Lease};
+use crate::model::serve::Retries;
+use crate::port::inbox::InboxError;
+use crate::port::queue::{Renewed, Room, Which};
+use crate::port::runner::Ran;
+use crate::text;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long a lease holds, in milliseconds. It is renewed several times in that time; a server that is gone for longer
+/// loses its jobs to the others.
+const LEASE_MS: i64 = 30_000;
+/// After how long at most a run is told that its job was cancelled: that is asked with each renewal.
+const TOLD: Duration = Duration::from_secs(2);
+/// How often is looked for jobs where nobody says that there are any: those that become due.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long after a failure of the database.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest note, in bytes.
+const NOTE: usize = 2000;
+
+/// Why a run was told to stop.
+enum Why {
+    /// Its job was cancelled.
+    Cancelled(String),
+    /// Somebody else has it.
+    Lost,
+    /// The server stops.
+    Stopping,
+    /// It took too long.
+    TooLong,
+}
+
+/// One worker, until `stop`.
+pub async fn work(parts: &Parts<'_>, number: u32, stop: &CancellationToken) {
+    let name = format!("{}#{number}", parts.name);
+    while !stop.is_cancelled() {
+        let room = Room { per_repository: (parts.settings)().limits.per_repository };
+        let leased = parts.queue.lease(&name, room, parts.now_ms(), lease_ms(parts)).await;
+        let pause = match leased {
+            Ok(Some((job, lease))) => {
+                one(parts, job, lease, stop).await;
+                continue;
+            }
+            Ok(None) => LOOK,
+            Err(error) => {
+                parts.say(&format!("no job can be leased: {error}"));
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = parts.wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// The operator's word on it is for tests and for slow disks.
+fn lease_ms(parts: &Parts<'_>) -> i64 {
+    let given = parts.world.env("CODEFORGE_LEASE_MS").and_then(|text| text.trim().parse().ok());
+    given.filter(|ms| (100..=3_600_000).contains(ms)).unwrap_or(LEASE_MS)
+}
+
+/// One job, to the end of its lease.
+async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken) {
+    let retries = (parts.settings)().retries.clone();
+    let what = format!("job {} ({} of {})", job.id, job.new.workflow, job.new.repository.name);
+    if job.attempts > retries.attempts {
+        // Its workers died with it, each time.
+        let note = format!("begun {} times, and no worker lived to see its end", job.attempts - 1);
+        parts.say(&format!("ALARM: {what} is dead: {note}"));
+        let _ = parts.queue.end(&lease, &JobEnd::Dead { note }, parts.now_ms()).await;
+        return;
+    }
+    parts.say(&format!("{what}: attempt {} under fence {}", job.attempts, lease.fence));
+    show(parts, &job.id).await;
+    let interrupt = CancellationToken::new();
+    let (ran, why) = match parts.order(&job, &lease).await {
+        Ok(order) => hold(parts, &lease, parts.runner.run(&order, interrupt.clone()), &interrupt, stop).await,
+        Err(error) => (Err(error), None),
+    };
+    let Some(end) = ending(parts, &job, ran, why, &retries) else {
+        parts.say(&format!("{what}: another worker has it now; nothing was written"));
+        return;
+    };
+    if let JobEnd::Dead { note } = &end {
+        parts.say(&format!("ALARM: {what} is dead after {} attempts: {note} (`codeforge queue dead`)", job.attempts));
+    }
+    // A database that is away for a moment must not lose how a run ended.
+    for _ in 0..5 {
+        match parts.queue.end(&lease, &end, parts.now_ms()).await {
+            Ok(true) => {
+                parts.say(&format!("{what}: {}", words(&end)));
+                break;
+            }
+            Ok(false) => {
+                parts.say(&format!("{what}: its fence {} is stale; nothing was written", lease.fence));
+                return;
+            }
+            Err(error) => {
+                parts.say(&format!("{what}: how it ended cannot be written: {error}"));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    if let Err(error) = reviewed(parts, &job, &end).await {
+        parts.say(&format!("{what}: {error}"));
+    }
+    parts.wake.notify_waiters();
+    show(parts, &job.id).await;
+}
+
+/// Runs, and holds the lease meanwhile. Says why the run was told to stop, where it was.
+async fn hold(
+    parts: &Parts<'_>,
+    lease: &Lease,
+    run: impl Future<Output = Result<Ran, String>>,
+    interrupt: &CancellationToken,
+    stop: &CancellationToken,
+) -> (Result<Ran, String>, Option<Why>) {
+    tokio::pin!(run);
+    let for_ms = lease_ms(parts);
+    let mut every = tokio::time::interval(Duration::from_millis(for_ms.unsigned_abs() / 3).min(TOLD));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let longest = tokio::time::sleep(Duration::from_millis((parts.settings)().limits.run_ms));
+    tokio::pin!(longest);
+    let mut why = None;
+    loop {
+        let now = tokio::select! {
+            // What ended has ended, whatever else is due.
+            biased;
+            ran = &mut run => return (ran, why),
+            () = stop.cancelled(), if why.is_none() => Some(Why::Stopping),
+            () = &mut longest, if why.is_none() => Some(Why::TooLong),
+            _ = every.tick() => match parts.queue.renew(lease, parts.now_ms(), for_ms).await {
+                Ok(Renewed::Held(_)) => None,
+                Ok(Renewed::Cancelled(note)) => Some(Why::Cancelled(note)),
+                Ok(Renewed::Lost) => Some(Why::Lost),
+                Err(error) => {
+                    parts.say(&format!("the lease of job {} cannot be renewed: {error}", lease.job));
+                    None
+                }
+            },
+        };
+        if let Some(now) = now {
+            // That somebody else has it outweighs what was known before.
+            if why.is_none() || matches!(now, Why::Lost) {
+                why = Some(now);
+            }
+            interrupt.cancel();
+        }
+    }
+}
+
+/// How the lease ends. `None`: it is not ours to end.
+fn ending(
+    parts: &Parts<'_>,
+    job: &Job,
+    ran: Result<Ran, String>,
+    why: Option<Why>,
+    retries: &Retries,
+) -> Option<JobEnd> {
+    let code = ran.as_ref().ok().and_then(|ran| ran.code);
+    let over = matches!(code, Some(0..=4));
+    match why {
+        Some(Why::Lost) => return None,
+        Some(Why::Cancelled(note)) if !over => return Some(JobEnd::Cancelled { note }),
+        Some(Why::Stopping) if !over && code != Some(5) => return Some(JobEnd::Back),
+        Some(Why::TooLong) if !over => {
+            let minutes = (parts.settings)().limits.run_ms / 60_000;
+            let note = Some(format!("it ran for longer than {minutes} minutes, and was interrupted"));
+            let conclusion = "limit".to_owned();
+            return Some(JobEnd::Done { conclusion, cost_usd: cost(&ran), url: None, note });
+        }
+        _ => {}
+    }
+    let failed = match ran {
+        Err(error) => error,
+        Ok(ran) if over => {
+            let output = |name: &str| ran.outputs.get(name).filter(|text| !text.is_empty()).cloned();
+            let conclusion = output("conclusion").unwrap_or_else(|| by_code(code).to_owned());
+            let url = output("pull-request-url");
+            let note = output("final-message").or_else(|| last_line(&ran.log)).map(|text| text::cap(&text, NOTE));
+            return Some(JobEnd::Done { conclusion, cost_usd: cost(&Ok(ran)), url, note });
+        }
+        Ok(ran) => {
+            let said = ran.outputs.get("final-message").filter(|text| !text.is_empty()).cloned();
+            let said = said.or_else(|| last_line(&ran.log)).unwrap_or_default();
+            match ran.code {
+                Some(5) => format!("something was unavailable: {said}"),
+                Some(code) => format!("its process ended with {code}: {said}"),
+                None => format!("its process was killed: {said}"),
+            }
+        }
+    };
+    let note = text::cap(&failed, NOTE);
+    if job.attempts >= retries.attempts {
+        return Some(JobEnd::Dead { note });
+    }
+    let wait = backoff(job.attempts, retries, parts.world.random());
+    Some(JobEnd::Again { due_ms: parts.now_ms().saturating_add(wait), note })
+}
+
+/// How long until the next attempt, in milliseconds: doubled each time up to the longest, and between three quarters
+/// and all of that, so that not all come back at once.
+fn backoff(attempts: u32, retries: &Retries, random: u64) -> i64 {
+    let doubled = retries.backoff_ms.saturating_mul(1u64.checked_shl(attempts.saturating_sub(1)).unwrap_or(u64::MAX));
+    let whole = doubled.min(retries.longest_ms);
+    let spread = (whole / 4).max(1);
+    i64::try_from(whole - whole / 4 + random % spread).unwrap_or(i64::MAX)
+}
+
+/// What the run cost, as its outputs tell.
+fn cost(ran: &Result<Ran, String>) -> Option<String> {
+    ran.as_ref().ok()?.outputs.get("total-cost-usd").filter(|text| !text.is_empty()).cloned()
+}
+
+/// How a run ended that left no outputs.
+fn by_code(code: Option<i32>) -> &'static str {
+    match code {
+        Some(0) => "success",
+        Some(1) => "failure",
+        Some(2) => "misconfigured",
+        Some(3) => "limit",
+        Some(4) => "denied",
+        _ => "unavailable",
+    }
+}
+
+fn last_line(log: &str) -> Option<String> {
+    log.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}
+
+fn words(end: &JobEnd) -> String {
+    match end {
+        JobEnd::Done { conclusion, .. } => conclusion.clone(),
+        JobEnd::Again { note, .. } => format!("tried again later: {note}"),
+        JobEnd::Dead { .. } => "dead".to_owned(),
+        JobEnd::Cancelled { note } => format!("cancelled: {note}"),
+        JobEnd::Back => "back in the queue: the server stops".to_owned(),
+    }
+}
+
+/// Remembers up to which commit a time table's workflow has seen: the next one looks at what came since.
+async fn reviewed(parts: &Parts<'_>, job: &Job, end: &JobEnd) -> Result<(), InboxError> {
+    let good = matches!(end, JobEnd::Done { conclusion, .. } if conclusion == "success");
+    match &job.new.event.sha {
+        Some(commit) if good && job.new.event.kind == EventKind::Schedule => {
+            let name = super::schedule::seen_note(&job.new.repository, &job.new.workflow);
+            parts.queue.keep_note(&name, commit).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Shows how a job stands where people look. The work does not wait for it.
+async fn show(parts: &Parts<'_>, id: &str) {
+    let which = Which { id: Some(id.to_owned()), most: 1, ..Which::default() };
+    let Ok(jobs) = parts.queue.jobs(&which).await else { return };
+    let Some(job) = jobs.first() else { return };
+    let Ok(place) = parts.place(&job.new.repository).await else { return };
+    let phrase = (parts.settings)().commands.phrase.clone();
+    let progress = Progress { forge: &*place.forge, queue: &*parts.queue, phrase: &phrase, now_ms: parts.now_ms() };
+    if let Err(error) = progress.show(job, None).await {
+        parts.say(&format!("job {id}: how it stands cannot be shown: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_spread() {
+        let retries = Retries { attempts: 5, backoff_ms: 1000, longest_ms: 10_000 };
+        let spans: Vec<(i64, i64)> =
+            (1..=6).map(|attempt| (backoff(attempt, &retries, 0), backoff(attempt, &retries, u64::MAX))).collect();
+        for (attempt, (least, greatest)) in spans.iter().enumerate() {
+            let whole = (1000 << attempt).min(10_000);
+            assert_eq!(*least, whole - whole / 4, "attempt {}", attempt + 1);
+            assert!(least < greatest && *greatest <= whole, "{spans:?}");
+        }
+        let endless = Retries { attempts: 500, backoff_ms: u64::MAX, longest_ms: u64::MAX };
+        assert!(backoff(400, &endless, 7) > 0);
+    }
+}
