@@ -60,7 +60,8 @@ async fn ids(inbox: &dyn Inbox, now_ms: i64) -> Vec<(String, u32)> {
 
 #[tokio::test]
 async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
-    let inbox = File::new().open().await;
+    let home = File::new();
+    let inbox = home.open().await;
     let accept = async |source: &str, id: &str, body: &str| inbox.accept(delivery(source, id, body)).await.unwrap();
     assert_eq!(accept("github", "1", "one").await, Accepted::New);
     assert_eq!(accept("github", "1", "one").await, Accepted::Known);
@@ -70,7 +71,10 @@ async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
     assert_eq!(accept("github", "3", "three").await, Accepted::New);
     let found = inbox.unhandled(100, 5000).await.unwrap();
     let whole: Vec<Delivery> = found.into_iter().map(|it| it.delivery).collect();
-    assert_eq!(whole, [delivery("github", "1", "one"), delivery("gitlab", "1", "one"), delivery("github", "3", "three")]);
+    assert_eq!(
+        whole,
+        [delivery("github", "1", "one"), delivery("gitlab", "1", "one"), delivery("github", "3", "three")]
+    );
 }
 
 #[tokio::test]
@@ -92,7 +96,8 @@ async fn of_many_at_once_each_is_told_what_became_of_it() {
 
 #[tokio::test]
 async fn what_is_handled_makes_its_jobs_once_and_what_fails_is_put_off() {
-    let inbox = File::new().open().await;
+    let home = File::new();
+    let inbox = home.open().await;
     for (id, body) in [("1", "a"), ("2", "b"), ("3", "c")] {
         inbox.accept(delivery("github", id, body)).await.unwrap();
     }
@@ -133,7 +138,8 @@ async fn what_was_handled_long_ago_is_forgotten_bodies_first() {
 async fn a_file_that_is_no_database_is_said_with_what_to_do() {
     let home = File::new();
     std::fs::create_dir_all(home.state()).unwrap();
-    std::fs::write(home.state().join("serve.db"), "not a database, but long enough to look at it twice".repeat(100)).unwrap();
+    std::fs::write(home.state().join("serve.db"), "not a database, but long enough to look at it twice".repeat(100))
+        .unwrap();
     let Err(error) = serve::open(&home.state()).await else { panic!("it was opened") };
     let said = error.to_string();
     assert!(said.contains("serve.db") && said.contains("the file is damaged: move it away"), "{said}");

@@ -46,18 +46,24 @@ async fn a_forged_webhook_is_refused_unparsed() {
         ("github", &[("x-github-event", "push"), ("x-hub-signature-256", &right)]),
         ("gitlab", &[("x-gitlab-event", "Push Hook")]),
         ("gitlab", &[("x-gitlab-event", "Push Hook"), ("x-gitlab-token", &SECRET[1..])]),
-        ("gitlab", &[
-            ("x-gitlab-event", "Push Hook"),
-            ("webhook-id", "msg_1"),
-            ("webhook-timestamp", &long_ago),
-            ("webhook-signature", &stale),
-        ]),
-        ("gitlab", &[
-            ("x-gitlab-event", "Push Hook"),
-            ("webhook-id", "msg_2"),
-            ("webhook-timestamp", &soon),
-            ("webhook-signature", &fresh),
-        ]),
+        (
+            "gitlab",
+            &[
+                ("x-gitlab-event", "Push Hook"),
+                ("webhook-id", "msg_1"),
+                ("webhook-timestamp", &long_ago),
+                ("webhook-signature", &stale),
+            ],
+        ),
+        (
+            "gitlab",
+            &[
+                ("x-gitlab-event", "Push Hook"),
+                ("webhook-id", "msg_2"),
+                ("webhook-timestamp", &soon),
+                ("webhook-signature", &fresh),
+            ],
+        ),
         ("gitea", &[("x-gitea-event", "push")]),
         ("gitea", &[("x-gitea-event", "push"), ("x-gitea-signature", &bent)]),
         // A bad one is not made good by another header.
@@ -140,12 +146,14 @@ async fn half_open_connections_are_reaped_and_keep_nobody_out() {
     let home = Home::usual(more);
     let served = home.serve().await;
     // More of them than there are places: the oldest give way.
-    let mut open: Vec<TcpStream> = (0..500).map(|_| half_open(&served, "POST /webhooks/github HTTP/1.1\r\nhost: x\r\n")).collect();
+    let mut open: Vec<TcpStream> =
+        (0..500).map(|_| half_open(&served, "POST /webhooks/github HTTP/1.1\r\nhost: x\r\n")).collect();
     let begun = Instant::now();
     let (status, said) = served.github("good", "issue_comment", &comment(1)).await;
     assert_eq!(status, 202, "{said}");
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    let ended = tokio::task::spawn_blocking(move || open.iter_mut().map(status_of).collect::<BTreeSet<_>>()).await.unwrap();
+    let ended =
+        tokio::task::spawn_blocking(move || open.iter_mut().map(status_of).collect::<BTreeSet<_>>()).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(8), "reaped after {:?}", begun.elapsed());
     assert!(ended.iter().all(|line| line.is_empty() || line.contains("408")), "{ended:?}");
 
@@ -315,7 +323,10 @@ fn bad_settings_are_said_all_at_once_with_their_places() {
     assert!(output.status.code() == Some(2) && said.contains("env://NOT_THERE: the variable is not set"), "{said}");
     let home = Home::usual("");
     let output = home.command().arg("--check").output().unwrap();
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("3 repositories"), "{output:?}");
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("3 repositories"),
+        "{output:?}"
+    );
 }
 
 /// reliability.md 27, the door's half: what is under way ends, nothing new begins, and it says so phase by phase.
@@ -387,7 +398,8 @@ async fn what_nothing_comes_of_is_answered_and_forgotten_and_everything_is_count
 
 #[tokio::test]
 async fn a_hook_of_our_own_takes_a_secret_a_signature_or_a_standard_webhook() {
-    let secret = format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode("thirty-two bytes of a secret key"));
+    let secret =
+        format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode("thirty-two bytes of a secret key"));
     let more = "hooks:\n  deploy: { repository: \"github:acme/widgets\", event: deployed, secrets: [file://@/hook] }\n";
     let home = Home::usual(more);
     home.secret("hook", &secret);
@@ -403,7 +415,8 @@ async fn a_hook_of_our_own_takes_a_secret_a_signature_or_a_standard_webhook() {
     let signed = format!("v1,bm9uc2Vuc2U= v1,{}", base64::engine::general_purpose::STANDARD.encode(signed));
     let headers = [("webhook-id", "msg_9"), ("webhook-timestamp", &*at), ("webhook-signature", &*signed)];
     assert_eq!(served.post(path, &headers, "{}").await.0, 202);
-    let rows = sqlx::query_as::<_, (String, String, Option<String>)>("SELECT source, event, repository FROM deliveries");
+    let rows =
+        sqlx::query_as::<_, (String, String, Option<String>)>("SELECT source, event, repository FROM deliveries");
     let rows = rows.fetch_all(&mut home.database().await).await.unwrap();
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| *row == ("hook:deploy".into(), "deployed".into(), Some("acme/widgets".into()))));
@@ -413,7 +426,9 @@ async fn a_hook_of_our_own_takes_a_secret_a_signature_or_a_standard_webhook() {
 #[tokio::test]
 async fn a_secret_opens_only_the_doors_of_its_own_repositories() {
     let row = |name: &str, secret: &str| {
-        format!("  - {{ forge: github, name: {name}, token: file://@/token, server: http://127.0.0.1:9, secrets: [file://@/{secret}] }}\n")
+        format!(
+            "  - {{ forge: github, name: {name}, token: file://@/token, server: http://127.0.0.1:9, secrets: [file://@/{secret}] }}\n"
+        )
     };
     let all = [row("acme/one", "shared"), row("acme/two", "shared"), row("acme/safe", "safe")].concat();
     let home = Home::new(&format!("listen: 127.0.0.1:0\nstate: state\nrepositories:\n{all}"));

@@ -1,9 +1,9 @@
 //! What the operator of a server says in `serve.yml`, checked. Lengths of time are milliseconds.
 
 use super::forge::ForgeKind;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// A server's settings.

@@ -8,8 +8,8 @@ use super::{Known, normal};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::forge::ForgeKind;
 use crate::model::serve::{Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve};
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Reads a `serve.yml`. `None` where there is an error among the problems.
 pub fn serve(path: &str, text: &str) -> (Option<Serve>, Vec<Diagnostic>) {
