@@ -453,3 +453,14 @@ async fn a_secret_opens_only_the_doors_of_its_own_repositories() {
     let names: Vec<&str> = rows.iter().filter_map(|(name,)| name.as_deref()).collect();
     assert_eq!(names, ["acme/two", "acme/safe", "acme/one"]);
 }
+
+#[test]
+fn the_pages_settings_are_good() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/serve.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for text in blocks {
+        let (settings, problems) = codeforge::workflow::serve("serve.yml", text);
+        assert!(settings.is_some() && problems.is_empty(), "{problems:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The operator's `serve.yml`: what its shape does not say, and its checked form.
 
 use super::super::schema::document::{Document, Node};
+use super::super::schema::library::nearest;
 use super::super::schema::serve::{AppId, ForgeWord, RepositoryDoc, ServeDoc, SweepDoc};
 use super::super::schema::{DocKind, HostSecret, Size, Span, Url, codes, values};
 use super::checker::Checker;
@@ -58,7 +59,10 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
         let found = names.iter().filter(|(forge, name)| means(text, forge, name)).count();
         if found == 0 {
             let known: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
-            checker.unknown(codes::UNKNOWN_REPOSITORY, "repository", text, node.at, &known, "");
+            let near = nearest(text, known.iter().copied());
+            let problem = checker.error(codes::UNKNOWN_REPOSITORY, node.at, format!("unknown repository `{text}`"));
+            problem.label = near.map(|near| format!("did you mean `{near}`?"));
+            problem.help = Some("name one that stands under `repositories`".into());
         } else if found > 1 {
             let message = format!("two repositories are called `{text}`");
             checker.error(codes::UNKNOWN_REPOSITORY, node.at, message).help =
