@@ -332,7 +332,7 @@ fn bad_settings_are_said_all_at_once_with_their_places() {
 /// reliability.md 27, the door's half: what is under way ends, nothing new begins, and it says so phase by phase.
 #[tokio::test]
 async fn an_interrupt_closes_the_door_first_and_ends_in_phases() {
-    let home = Home::usual("");
+    let home = Home::usual("sweep: false\ngrace: 1s\n");
     let mut served = home.serve().await;
     let body = comment(1);
     let signature = format!("sha256={}", signature(SECRET, body.as_bytes()));
@@ -355,7 +355,7 @@ async fn an_interrupt_closes_the_door_first_and_ends_in_phases() {
     let phases: Vec<Value> = served.log();
     let phases = phases.iter().filter(|line| line["event"] == "stopping" || line["event"] == "stopped");
     let phases: Vec<&str> = phases.map(|line| line["phase"].as_str().unwrap_or("end")).collect();
-    assert_eq!(phases, ["intake", "work", "end"]);
+    assert!(phases.starts_with(&["intake", "work"]) && phases.ends_with(&["end"]), "{phases:?}");
     assert!(home.deliveries().await.contains(&"late".to_owned()));
 }
 
@@ -452,4 +452,15 @@ async fn a_secret_opens_only_the_doors_of_its_own_repositories() {
     let rows = rows.fetch_all(&mut home.database().await).await.unwrap();
     let names: Vec<&str> = rows.iter().filter_map(|(name,)| name.as_deref()).collect();
     assert_eq!(names, ["acme/two", "acme/safe", "acme/one"]);
+}
+
+#[test]
+fn the_pages_settings_are_good() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/serve.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for text in blocks {
+        let (settings, problems) = codeforge::workflow::serve("serve.yml", text);
+        assert!(settings.is_some() && problems.is_empty(), "{problems:?}");
+    }
 }

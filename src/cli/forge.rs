@@ -202,12 +202,14 @@ impl From<ForgeError> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::forge::Credential;
     use secrecy::ExposeSecret;
 
     fn at(url: &str, variables: &[(&str, &str)]) -> Option<(ForgeKind, String, String, String, String)> {
         let env = |name: &str| variables.iter().find(|(there, _)| *there == name).map(|(_, value)| (*value).to_owned());
         let at = forge_at(url, &env).unwrap()?;
-        Some((at.kind, at.api, at.repository, at.git_url, at.token.expose_secret().to_owned()))
+        let Credential::Token(token) = at.token else { panic!("a token in a variable is a token") };
+        Some((at.kind, at.api, at.repository, at.git_url, token.expose_secret().to_owned()))
     }
 
     #[test]

@@ -82,8 +82,10 @@ pub fn webhook(source: &str, name: &str, body: &[u8]) -> Result<Vec<Payload>, Pa
             vec![Payload { event, default_branch: None, head, base }]
         }
         other => match other.strip_prefix("hook:") {
+            // The hook's own name, unless the operator gave its event another one.
             Some(called) if !called.is_empty() => {
-                let webhook = Some(Hook { event: called.to_owned(), payload });
+                let event = if name.is_empty() { called } else { name };
+                let webhook = Some(Hook { event: event.to_owned(), payload });
                 let event = Event { kind: EventKind::Webhook, webhook, ..Event::default() };
                 vec![Payload { event, ..Payload::default() }]
             }

@@ -1,6 +1,7 @@
 //! The operator's `serve.yml`: what its shape does not say, and its checked form.
 
 use super::super::schema::document::{Document, Node};
+use super::super::schema::library::nearest;
 use super::super::schema::serve::{AppId, ForgeWord, RepositoryDoc, ServeDoc, SweepDoc};
 use super::super::schema::{DocKind, HostSecret, Size, Span, Url, codes, values};
 use super::checker::Checker;
@@ -8,8 +9,8 @@ use super::{Known, normal};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::forge::ForgeKind;
 use crate::model::serve::{Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve};
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Reads a `serve.yml`. `None` where there is an error among the problems.
 pub fn serve(path: &str, text: &str) -> (Option<Serve>, Vec<Diagnostic>) {
@@ -58,7 +59,10 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
         let found = names.iter().filter(|(forge, name)| means(text, forge, name)).count();
         if found == 0 {
             let known: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
-            checker.unknown(codes::UNKNOWN_REPOSITORY, "repository", text, node.at, &known, "");
+            let near = nearest(text, known.iter().copied());
+            let problem = checker.error(codes::UNKNOWN_REPOSITORY, node.at, format!("unknown repository `{text}`"));
+            problem.label = near.map(|near| format!("did you mean `{near}`?"));
+            problem.help = Some("name one that stands under `repositories`".into());
         } else if found > 1 {
             let message = format!("two repositories are called `{text}`");
             checker.error(codes::UNKNOWN_REPOSITORY, node.at, message).help =
@@ -167,7 +171,8 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         grace_ms: span(doc.grace.as_ref(), 60_000)?,
         commands: Commands {
             phrase: commands.phrase.clone().unwrap_or_else(|| "/codeforge".to_owned()),
-            allow_users: commands.allow_users.clone(),
+            aliases: commands.aliases.clone(),
+            mention: commands.mention.as_ref().map(|name| name.trim_start_matches('@').to_owned()),
         },
         sweep_ms: match &doc.sweep {
             Some(SweepDoc::Switch(false)) => None,
