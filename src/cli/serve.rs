@@ -132,8 +132,22 @@ impl Unread {
     }
 }
 
-/// Reads the settings and their secrets. A relative state folder is taken from the file's own folder.
+/// The state folder of the server whose settings are named, or lie in this folder. Its secrets are not looked at.
+///
+/// # Errors
+/// The settings cannot be read.
+pub(super) fn state_dir(cx: &Context<'_>) -> Result<PathBuf, CliError> {
+    let path = cx.world.cwd().join(cx.config.as_deref().unwrap_or(Path::new(USUAL)));
+    written(&path).map(|serve| serve.state).map_err(|unread| CliError::usage(unread.words()))
+}
+
+/// Reads the settings and their secrets.
 fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
+    Live::read(written(path)?, &|name| world.env(name)).map_err(Unread::Secrets)
+}
+
+/// Reads the settings. A relative state folder is taken from the file's own folder.
+fn written(path: &Path) -> Result<Serve, Unread> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         Unread::File(format!("{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"))
@@ -142,7 +156,7 @@ fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
     let mut serve = serve.ok_or(Unread::Problems(problems))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     serve.state = folder.join(&serve.state).components().collect::<PathBuf>();
-    Live::read(serve, &|name| world.env(name)).map_err(Unread::Secrets)
+    Ok(serve)
 }
 
 impl From<InboxError> for CliError {

@@ -157,7 +157,7 @@ impl<'a> Room<'a> {
             store: Some(&*self.journal),
             repository: &self.place.served,
             phrase: &self.serve.commands.phrase,
-            allow_users: &[],
+            allow_users: &self.serve.commands.allow_users,
             ours: self.ours,
             models: &self.models,
             now_ms: self.parts.now_ms(),
@@ -339,7 +339,7 @@ async fn about(
 fn heard(event: &Event, library: &Library, room: &Room<'_>) -> bool {
     let facts = Facts {
         phrase: &room.serve.commands.phrase,
-        allow_users: &[],
+        allow_users: &room.serve.commands.allow_users,
         ours: room.ours,
         changed: None,
         fork: is_fork(event),

@@ -195,10 +195,7 @@ impl<'a> Parts<'a> {
                 let (reading, at) = (Arc::clone(&clone), commit.clone());
                 let read = tokio::task::spawn_blocking(move || configuration::of(&*reading, &at)).await;
                 let read = read.map_err(|error| format!("an internal error: {error}"))?;
-                let mut library = read.map_err(|error| error.to_string())?;
-                let commands = &serve.commands;
-                library.also_heard(&commands.aliases, commands.mention.as_deref());
-                Arc::new(library)
+                Arc::new(read.map_err(|error| error.to_string())?)
             }
         };
         let trusted = Trusted { branch, commit, library, clone };
@@ -304,7 +301,10 @@ impl<'a> Parts<'a> {
             let mut seen = place.seen.lock().await;
             self.branch_of(&place, &mut seen).await?
         };
-        let vars = self.vars(&place)?;
+        let mut vars = self.vars(&place)?;
+        // The run asks the forge about whoever gave its command once more.
+        let allowed = serve.commands.allow_users.join(",");
+        vars.insert("CODEFORGE_ALLOW_USERS".to_owned(), allowed.into());
         Ok(Order {
             job: job.clone(),
             fence: lease.fence,
