@@ -10,13 +10,15 @@ use crate::text;
 
 /// Says yes or no to a job of `codeforge serve` that waits for it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The server's settings (serve.yml in this folder, or --config FILE) say where its database is. Who said \
+#[command(
+    after_help = "The server's settings (serve.yml in this folder, or --config FILE) say where its database is. Who said \
 so is noted: the account here.
 
 Examples:
   codeforge approve 7f3k9m2q                       # at the price that was named
   codeforge approve 7f3k --max-cost-usd 1.50       # or for less; an ID may be shortened
-  codeforge approve 7f3k --deny")]
+  codeforge approve 7f3k --deny"
+)]
 pub struct Args {
     /// The job, as its comment names it
     #[arg(value_name = "ID")]
@@ -34,7 +36,7 @@ pub struct Args {
 /// # Errors
 /// [`CliError`]: no such job, or it does not wait for a yes (2); the database (5).
 pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
-    let state = serve::state_dir(cx)?;
+    let state = serve::settings(cx)?.state;
     let queue = cx.world.serving(&state).await?.queue;
     let now_ms = cx.world.clock().now_ms();
     let which = Which { id: Some(args.id.to_lowercase()), most: 5, ..Which::default() };

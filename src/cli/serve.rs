@@ -132,25 +132,26 @@ impl Unread {
     }
 }
 
-/// The state folder of the server whose settings are named, or lie in this folder. Its secrets are not looked at.
+/// The server's settings without their secrets, for commands that look at its state.
 ///
 /// # Errors
-/// The settings cannot be read.
-pub(super) fn state_dir(cx: &Context<'_>) -> Result<PathBuf, CliError> {
+/// They cannot be read, or have errors: exit code 2.
+pub(super) fn settings(cx: &Context<'_>) -> Result<Serve, CliError> {
     let path = cx.world.cwd().join(cx.config.as_deref().unwrap_or(Path::new(USUAL)));
-    written(&path).map(|serve| serve.state).map_err(|unread| CliError::usage(unread.words()))
+    settled(&path).map_err(|unread| CliError::usage(unread.words()))
 }
 
-/// Reads the settings and their secrets.
+/// Reads the settings and their secrets. A relative state folder is taken from the file's own folder.
 fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
-    Live::read(written(path)?, &|name| world.env(name)).map_err(Unread::Secrets)
+    Live::read(settled(path)?, &|name| world.env(name)).map_err(Unread::Secrets)
 }
 
-/// Reads the settings. A relative state folder is taken from the file's own folder.
-fn written(path: &Path) -> Result<Serve, Unread> {
+fn settled(path: &Path) -> Result<Serve, Unread> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Unread::File(format!("{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"))
+        Unread::File(format!(
+            "{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"
+        ))
     })?;
     let (serve, problems) = workflow::serve(&shown, &text);
     let mut serve = serve.ok_or(Unread::Problems(problems))?;

@@ -27,8 +27,7 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
 }
 
 async fn one(parts: &Parts<'_>, served: &Served) -> Result<(), String> {
-    let which =
-        Which { repository: Some(served.clone()), states: vec![JobState::Asked], most: 1, ..Which::default() };
+    let which = Which { repository: Some(served.clone()), states: vec![JobState::Asked], most: 1, ..Which::default() };
     if parts.queue.jobs(&which).await.map_err(|error| error.to_string())?.is_empty() {
         return Ok(());
     }
