@@ -75,11 +75,7 @@ impl Shop {
         let server = ForgeServer::start(kind).await;
         server.commit_by("ann", "topic", "main", &[("src/a.txt", Some("one\n"))]);
         let change = server.open("ann", "topic", "");
-        let (write, read) = match kind {
-            ForgeKind::Gitlab => ("30", "20"),
-            _ => ("write", "read"),
-        };
-        for (name, role) in [("ann", write), ("mo", write), ("rita", read)] {
+        for (name, role) in [("ann", "write"), ("mo", "write"), ("rita", "read")] {
             server.memory().members.insert(name.into(), role.into());
         }
         let mut sources = workflow::builtin();
@@ -689,15 +685,14 @@ async fn why_something_was_refused_is_explained_from_the_journal() {
     for words in [
         "### ✅ CodeForge ask `JOB0` — done",
         "git push origin HEAD:main",
-        "policy",
-        ":",
+        "Policy `headless-safe-sandbox`",
         "| denied |",
         "Not known: what a model had in mind",
     ] {
         assert!(body.contains(words), "{words}: {body}");
     }
     let place = body.lines().find(|line| line.contains("git push")).unwrap();
-    assert!(place.contains(".yml:"), "the rule's file and line: {place}");
+    assert!(place.contains("headless-safe-sandbox, built in:7"), "the rule's file and line: {place}");
 }
 
 /// The operator's own word, on the server's machine.
