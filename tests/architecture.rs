@@ -28,9 +28,16 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
     );
     table.insert("report", vec!["model", "text", "template"]);
     table.insert(
-        "cli",
+        "server",
         vec![
             "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
+            "policy", "gate", "deliver", "scout", "cassette",
+        ],
+    );
+    table.insert(
+        "cli",
+        vec![
+            "server", "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
             "policy", "gate", "deliver", "scout", "cassette",
         ],
     );

@@ -93,7 +93,7 @@ impl<'a> Parts<'a> {
         runner: Arc<dyn Runner>,
         say: Say<'a>,
     ) -> Self {
-        let name = format!("{}/{:08x}", world.owner(), world.random() as u32);
+        let name = format!("{}/{:08x}", world.owner(), world.random() & 0xffff_ffff);
         Self { world, settings, inbox, queue, runner, name, say, wake: Notify::new(), known: Mutex::default() }
     }
 

@@ -14,9 +14,9 @@ pub mod model_server;
 pub mod payloads;
 pub mod recorded;
 pub mod releases;
-pub mod served;
 pub mod stage;
 pub mod tls;
+pub mod town;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use model_server::{Asked, ModelServer, Reply, Rule, Script, Wire};
