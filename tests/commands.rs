@@ -324,7 +324,7 @@ async fn row_11_nobody_without_the_right_gets_anything() {
         said.push(shop.say("rita", "/codeforge satus").await);
         shop.server
             .fail(Fault::status("GET", "/permission", 500).times(9))
-            .fail(Fault::status("GET", "/members", 500).times(9));
+            .fail(Fault::status("GET", "username=mo", 500).times(9));
         said.push(shop.say("mo", "/codeforge mend it").await);
         assert!(said.iter().all(|id| shop.reactions(*id).is_empty()), "{kind:?}");
         assert_eq!(shop.ours().await, Vec::<String>::new(), "{kind:?}");
