@@ -4,20 +4,26 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
+use codeforge::adapter::clock::SystemClock;
 use codeforge::adapter::fake::FakeClock;
 use codeforge::adapter::forge::{self, Settings};
-use codeforge::adapter::serve;
+use codeforge::adapter::git;
+use codeforge::adapter::{serve, sqlite};
 use codeforge::model::event::{Change, Comment, Event, EventKind, Side};
 use codeforge::model::forge::{Access, ForgeKind};
+use codeforge::model::id::RunId;
 use codeforge::model::job::{Job, JobEnd, JobState, Lease, NewJob, OnConflict, Priority, Served};
 use codeforge::port::forge::{Forge, Sticky, Thread};
 use codeforge::port::queue::{Added, Queue, Room, Which};
+use codeforge::port::store::{RunHead, Store};
 use codeforge::server::commands::Desk;
 use codeforge::server::progress::Progress;
 use codeforge::trigger::{self, Decision, Facts};
 use codeforge::workflow::{self, Source, schema::Library};
 use common::forge_server::{BOT, FakeComment, Fault, ForgeServer};
+use common::{ModelServer, Reply, Rule, TestRepo, codeforge, ok, spoken};
 use insta::assert_snapshot;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +33,7 @@ const CONFIG: &str = "models:
   small: { provider: ollama, model: qwen, price: { input_per_mtok: 1, output_per_mtok: 2 }, context_window: 10000, max_output: 1000 }
   big: { provider: openai, model: gpt-5, price: { input_per_mtok: 10, output_per_mtok: 20 } }
 scenarios: { default: small }
-gates: { tests: { run: make test } }
+gates: { tests: { run: make test }, lint: { run: make lint } }
 protected_paths: [\".github/**\"]
 comments:
   free_text: ask
@@ -60,7 +66,8 @@ struct Shop {
     served: Served,
     change: u64,
     now_ms: i64,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    journal: Arc<dyn Store>,
 }
 
 impl Shop {
@@ -68,11 +75,7 @@ impl Shop {
         let server = ForgeServer::start(kind).await;
         server.commit_by("ann", "topic", "main", &[("src/a.txt", Some("one\n"))]);
         let change = server.open("ann", "topic", "");
-        let (write, read) = match kind {
-            ForgeKind::Gitlab => ("30", "20"),
-            _ => ("write", "read"),
-        };
-        for (name, role) in [("ann", write), ("mo", write), ("rita", read)] {
+        for (name, role) in [("ann", "write"), ("mo", "write"), ("rita", "read")] {
             server.memory().members.insert(name.into(), role.into());
         }
         let mut sources = workflow::builtin();
@@ -89,8 +92,9 @@ impl Shop {
         let forge = forge::open(&server.at(), clock, Arc::new(|| 0), settings).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let queue: Arc<dyn Queue> = serve::open(folder.path()).await.unwrap();
+        let journal = sqlite::open(&folder.path().join("journal"), Arc::new(SystemClock)).await.unwrap();
         let served = Served { forge: kind, host: "forge.example".into(), name: "acme/widgets".into() };
-        Self { server, forge, queue, library, served, change, now_ms: NOW_MS, _folder: folder }
+        Self { server, forge, queue, library, served, change, now_ms: NOW_MS, folder, journal }
     }
 
     fn desk(&self) -> Desk<'_> {
@@ -98,7 +102,7 @@ impl Shop {
             library: &self.library,
             forge: &*self.forge,
             queue: &*self.queue,
-            store: None,
+            store: Some(&*self.journal),
             repository: &self.served,
             phrase: "/codeforge",
             allow_users: &[],
@@ -243,7 +247,16 @@ async fn a_command_is_seen_within_a_second_and_its_job_is_shown() {
         let said = shop.say("rita", "/codeforge ask why is it slow?").await;
         assert_eq!(shop.reactions(said), ["eyes"]);
         assert!(begun.elapsed().as_millis() < 1000, "{kind:?}: {:?}", begun.elapsed());
-        assert_snapshot!(one(&shop).await, @"");
+        let body = one(&shop).await;
+        insta::allow_duplicates! {
+        assert_snapshot!(body, @r#"
+        ⏳ **ask** queued · job `JOB0` on `HEAD` · asked by rita
+
+        `/codeforge cancel JOB0`
+
+        <!-- codeforge:above -->
+        "#);
+        }
         let statuses = shop.server.memory().statuses.clone();
         assert_eq!(statuses, [(shop.head(), "codeforge/ask".to_owned(), "pending".to_owned())], "{kind:?}");
     }
@@ -285,7 +298,13 @@ async fn settings_that_are_not_allowed_are_refused_with_a_word() {
 async fn an_unknown_command_gets_one_answer_with_the_nearest_name() {
     let shop = Shop::open(ForgeKind::Github).await;
     shop.say("ann", "/codeforge satus").await;
-    assert_snapshot!(one(&shop).await, @"");
+    assert_snapshot!(one(&shop).await, @r#"
+    ### CodeForge — no command `satus`
+
+    Did you mean `/codeforge status`?
+
+    `/codeforge help` lists what there is.
+    "#);
     shop.say("ann", "/codeforge implemnt it").await;
     assert!(one(&shop).await.contains("Did you mean `/codeforge implement`?"), "the same comment says it");
 }
@@ -305,7 +324,7 @@ async fn row_11_nobody_without_the_right_gets_anything() {
         said.push(shop.say("rita", "/codeforge satus").await);
         shop.server
             .fail(Fault::status("GET", "/permission", 500).times(9))
-            .fail(Fault::status("GET", "/members", 500).times(9));
+            .fail(Fault::status("GET", "username=mo", 500).times(9));
         said.push(shop.say("mo", "/codeforge mend it").await);
         assert!(said.iter().all(|id| shop.reactions(*id).is_empty()), "{kind:?}");
         assert_eq!(shop.ours().await, Vec::<String>::new(), "{kind:?}");
@@ -377,6 +396,8 @@ async fn row_48_our_answers_act_on_nobody() {
     shop.say("ann", "/codeforge mend fixes #1 @all [x](http://evil.example) <img src=//evil.example>").await;
     shop.say("ann", "/codeforge cancel @all").await;
     for body in shop.ours().await {
+        // In a span of code nothing acts.
+        let body = body.replace("`@all`", "");
         for word in ["@all", "](http", "<img", "fixes #1"] {
             assert!(!body.contains(word), "{word}: {body}");
         }
@@ -394,7 +415,27 @@ async fn row_45_a_price_is_named_and_somebody_else_says_yes() {
         assert_eq!(job.state, JobState::Asked);
         let approval = job.new.approval.clone().unwrap();
         assert_eq!((approval.commit, approval.access, approval.independent), (shop.head(), Access::Write, true));
-        assert_snapshot!(one(&shop).await, @"");
+        let body = one(&shop).await;
+        insta::allow_duplicates! {
+        assert_snapshot!(body, @r#"
+        ### ✋ CodeForge mend — at most $0.144, waits for a yes
+
+        **Price** — no earlier run to go by; the run stops at $0.144.
+
+        **Files** — at most 50, as `pull_request`; never `.github/**`, `.gitlab-ci.yml`, `.gitlab/**`, `.gitea/**`, `.forgejo/**`, `.circleci/**` and 21 more.
+
+        **Plan** on `HEAD`: the parser
+
+        | step | who | checks | at most |
+        |---|---|---|---|
+        | `plan` | architect, reads only | – | $0.048 |
+        | `work` | coder | `tests` | $0.096 |
+
+        `/codeforge approve JOB0` by somebody other than who asked, who may write here, until 2026-09-28 14:13 UTC (`max=USD` lowers the price) · `/codeforge deny JOB0` · A push makes this void.
+
+        <!-- codeforge:above -->
+        "#);
+        }
         shop.say("ann", "/codeforge approve").await;
         assert!(shop.ours().await[1].contains("CodeForge — pending"), "{kind:?}");
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: the one who asked does not count");
@@ -514,13 +555,47 @@ async fn a_job_that_ended_badly_runs_once_more_but_only_on_what_it_was_about() {
 async fn help_and_status_say_what_there_is_in_one_comment_each() {
     let shop = Shop::open(ForgeKind::Github).await;
     shop.say("rita", "/codeforge help").await;
-    assert_snapshot!(one(&shop).await, @"");
+    assert_snapshot!(one(&shop).await, @r#"
+    ### CodeForge — what you can ask for
+
+    | command | who | what it does |
+    |---|---|---|
+    | `/codeforge ask TEXT` or `/ask` | read | Answers a question. |
+    | `/codeforge dependency-update TEXT` | write | Update dependencies with the package manager, run the checks, and mend what breaks. |
+    | `/codeforge docs TEXT` | write | Bring the documentation in line with the code. |
+    | `/codeforge fix TEXT` | write | Plan a change, make it, test it, review it, and hand it over as a patch, in CI as a pull request. |
+    | `/codeforge implement TEXT` | write | Plan a change, make it with gates, and hand it over as a patch, in CI as a pull request; without a review. |
+    | `/codeforge lint-fix` | write | Run the repository's own fixers and formatters, check the result, hand it over. No model, no cost. |
+    | `/codeforge mend TEXT` | write | Repairs something. Names its price first, and waits for a yes. |
+    | `/codeforge review TEXT` | read | Review a change, or what is named; nothing is changed. |
+    | `/codeforge security-audit TEXT` | write | Look for what an attacker could use, in a change or in the whole repository; nothing is changed. |
+    | `/codeforge triage TEXT` | triage | Say of an issue what it is about, where in the code, how urgent, and what is missing. |
+    | `/codeforge help` | read | This. |
+    | `/codeforge status` or `/s` | read | How the jobs here stand, what they cost, what they made. |
+    | `/codeforge cancel [ID]` | write, or who asked | Ends a job, or all of them here. |
+    | `/codeforge retry [ID]` | as the workflow | Runs a job that ended once more. |
+    | `/codeforge approve [ID] [max=USD]` | write | Says yes to a price that was named. |
+    | `/codeforge deny [ID]` | write | Says no to it. |
+    | `/codeforge explain [ID] [TEXT]` | read | Why a run did what it did: rules, checks, limits. |
+
+    `@codeforge` and a question in your own words is the command `ask`. For one run a command may set `max_cost_usd=…`, `model=big`. A command is the first thing on a line of its own; in quotes, lists and code it is only words. `key=value` pairs stand before the text.
+
+    Example: `/codeforge ask what to do, in a sentence`
+    "#);
     shop.say("ann", "/codeforge mend the parser").await;
     shop.say("rita", "/s").await;
     shop.say("rita", "/codeforge status").await;
     let ours = shop.ours().await;
     assert_eq!(ours.len(), 3, "{ours:#?}");
-    assert_snapshot!(ours[2], @"");
+    assert_snapshot!(ours[2], @r#"
+    ### CodeForge — 1 job, 1 under way
+
+    | job | workflow | state | cost | asked by | result |
+    |---|---|---|---|---|---|
+    | `JOB0` | `mend` | ✋ waits for a yes | – | ann | – |
+
+    `/codeforge cancel [ID]` · `/codeforge retry [ID]` · `/codeforge explain [ID]`
+    "#);
 }
 
 #[tokio::test]
@@ -571,4 +646,75 @@ async fn a_workflows_comment_shows_how_its_job_stands() {
         let last = shop.server.memory().statuses.last().unwrap().clone();
         assert_eq!((last.1.as_str(), last.2.as_str()), ("codeforge/ask", "success"), "{kind:?}");
     }
+}
+
+/// A run whose agent was refused something; its journal is put into the server's under the job's id.
+async fn denied(shop: &Shop, job: &Job) {
+    let asking = WORKFLOWS[0].1.replace("architect", "coder");
+    let repo = TestRepo::with(&[("a.txt", "x\n"), (".codeforge/workflows/ask.yml", &asking)]);
+    let server = ModelServer::start(vec![
+        Rule::when().turn(0).reply(Reply::call("shell", json!({ "command": "git push origin HEAD:main" }))),
+        Rule::when().turn(1).reply(Reply::call("finish", json!({ "summary": "It is slow." }))),
+    ])
+    .await;
+    let mut command = repo.codeforge(&["run", "ask", "-i", "task=why?", "--sandbox", "none", "--deliver", "none"]);
+    command.env("CODEFORGE_LLM_BASE_URL", server.url()).env("CODEFORGE_MODEL", "scripted");
+    command.env("CODEFORGE_LLM_PRICE_INPUT", "1").env("CODEFORGE_LLM_PRICE_OUTPUT", "2");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(server.unmatched().is_empty(), "{}\n{:#?}", spoken(&output), server.unmatched());
+    let repository = git::open(repo.path()).unwrap();
+    let store = sqlite::open(repository.state_dir(), Arc::new(SystemClock)).await.unwrap();
+    let (head, summary) = store.runs(1).await.unwrap().remove(0);
+    let rows = store.rows(&head.id).await.unwrap();
+    let head = RunHead { id: RunId(job.id.clone()), ..head };
+    let fence = shop.journal.create(&head, &rows, "test").await.unwrap();
+    shop.journal.release(&head.id, fence).await.unwrap();
+    assert!(summary.ending.is_some());
+}
+
+#[tokio::test]
+async fn why_something_was_refused_is_explained_from_the_journal() {
+    let shop = Shop::open(ForgeKind::Github).await;
+    shop.say("rita", "/codeforge ask why is it slow?").await;
+    let (job, lease) = shop.begin().await;
+    denied(&shop, &job).await;
+    let end = JobEnd::Done { conclusion: "success".into(), cost_usd: None, url: None, note: None };
+    shop.queue.end(&lease, &end, shop.now_ms).await.unwrap();
+    shop.say("rita", "/codeforge explain why did you not push?").await;
+    let body = shop.ours().await.remove(1);
+    for words in [
+        "### ✅ CodeForge ask `JOB0` — done",
+        "git push origin HEAD:main",
+        "Policy `headless-safe-sandbox`",
+        "| denied |",
+        "Not known: what a model had in mind",
+    ] {
+        assert!(body.contains(words), "{words}: {body}");
+    }
+    let place = body.lines().find(|line| line.contains("git push")).unwrap();
+    assert!(place.contains("headless-safe-sandbox, built in:7"), "the rule's file and line: {place}");
+}
+
+/// The operator's own word, on the server's machine.
+#[tokio::test]
+async fn the_operator_says_yes_on_the_servers_machine() {
+    let shop = Shop::open(ForgeKind::Github).await;
+    shop.say("ann", "/codeforge mend the parser").await;
+    let job = shop.only().await;
+    let folder = shop.folder.path();
+    let settings =
+        "state: .\nrepositories:\n  - { forge: github, name: acme/widgets, token: env://T, secrets: [env://S] }\n";
+    std::fs::write(folder.join("serve.yml"), settings).unwrap();
+    let approve = |arguments: &[&str]| {
+        let mut command = codeforge();
+        command.current_dir(folder).args(["--config", "serve.yml", "approve"]).args(arguments);
+        command
+    };
+    let dear = approve(&[&job.id, "--max-cost-usd", "9"]).output().unwrap();
+    assert_eq!(dear.status.code(), Some(2), "{}", spoken(&dear));
+    assert!(ok(&mut approve(&[&job.id[..5], "--max-cost-usd", "0.05"])).contains("runs for at most $0.050"));
+    let approved = shop.only().await.approved().unwrap();
+    assert!(approved.by.ends_with(" (operator)") && approved.max_cost_usd.as_deref() == Some("0.0500"), "{approved:?}");
+    let again = approve(&[&job.id, "--deny"]).output().unwrap();
+    assert!(spoken(&again).contains("does not wait for a yes: queued"), "{}", spoken(&again));
 }

@@ -4,6 +4,7 @@
 //! `#[derive(clap::Args)] pub struct Args`. It prints data with [`Context::data`] and everything meant for people
 //! with [`Context::say`].
 
+pub mod approve;
 pub mod artifacts;
 pub mod backends;
 pub mod ci;
@@ -134,6 +135,8 @@ pub enum Command {
     Policies(policies::Args),
     /// Listen for webhooks and schedules, and run what they ask for
     Serve(serve::Args),
+    /// Say yes or no to a job of the server that waits for it
+    Approve(approve::Args),
     /// A server's jobs: list, show, dead, requeue, cancel, deliveries
     Queue(queue::Args),
     /// Time tables: list, next
@@ -171,6 +174,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
             policies::run(args, cx, &library.policies.into_iter().collect(), &protected)
         }
         Command::Serve(args) => serve::run(args, cx, stop).await,
+        Command::Approve(args) => approve::run(args, cx).await,
         Command::Queue(args) => queue::run(args, cx).await,
         Command::Schedule(args) => schedule::run(args, cx).await,
         Command::Schema(args) => schema::run(args, cx).await,

@@ -137,6 +137,9 @@ pub trait World: Send + Sync {
     /// Who this process is, for leases: host, process, and when it began.
     fn owner(&self) -> String;
 
+    /// The account of the operating system that this process runs as: its name, or `uid N`.
+    fn user(&self) -> String;
+
     /// Values in the environment that must never leave: keys, tokens.
     fn secrets(&self) -> Vec<String>;
 }

@@ -304,7 +304,10 @@ impl<'a> Parts<'a> {
             let mut seen = place.seen.lock().await;
             self.branch_of(&place, &mut seen).await?
         };
-        let vars = self.vars(&place)?;
+        let mut vars = self.vars(&place)?;
+        // The run asks the forge about whoever gave its command once more.
+        let allowed = serve.commands.allow_users.join(",");
+        vars.insert("CODEFORGE_ALLOW_USERS".to_owned(), allowed.into());
         Ok(Order {
             job: job.clone(),
             fence: lease.fence,

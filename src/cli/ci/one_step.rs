@@ -445,8 +445,7 @@ async fn of_job(ci: &Ci, engine: &Engine, cx: &Context<'_>) -> Result<(RunId, bo
         if engine.replay(&id, &rows).map_err(running::engine_error)?.ending != Some(Ending::Unavailable) {
             return Ok((id, true));
         }
-        let bits = u64::from_str_radix(&short_hash(id.as_str().as_bytes(), 16), 16).unwrap_or_default();
-        id = RunId::from_bits(bits);
+        id = id.next();
     }
 }
 

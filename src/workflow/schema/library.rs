@@ -69,19 +69,6 @@ impl Library {
         configured
     }
 
-    /// Adds what the operator of a server lets comments begin with: short words (with or without their slash) and the
-    /// account that is spoken to in free text. The configuration's own words come first.
-    pub fn also_heard(&mut self, aliases: &BTreeMap<String, String>, mention: Option<&str>) {
-        let comments = self.config.comments.get_or_insert_default();
-        for (short, command) in aliases {
-            let short = super::Name(short.trim_start_matches('/').to_lowercase());
-            comments.aliases.entry(short).or_insert_with(|| super::Name(command.clone()));
-        }
-        if let (None, Some(mention)) = (&comments.mention, mention) {
-            comments.mention = Some(format!("@{mention}"));
-        }
-    }
-
     /// The name of the policy that a workflow runs under: its own choice, else the configuration's, else the preset's.
     pub fn policy_name<'a>(&'a self, workflow: &'a Loaded<WorkflowDoc>) -> &'a str {
         match &workflow.doc.policy {
