@@ -690,6 +690,9 @@ impl Code for Github {
             author: email(wire.commit.author),
             message: wire.commit.message,
             parents: wire.parents.into_iter().map(|parent| parent.sha).collect(),
+            account: None,
+            tree: None,
+            verified: false,
         })
     }
 

@@ -687,6 +687,9 @@ impl Code for Gitlab {
             author: wire.author_email,
             message: wire.message,
             parents: wire.parent_ids,
+            account: None,
+            tree: None,
+            verified: false,
         })
     }
 
