@@ -31,6 +31,9 @@ GET /repos/{owner}/{repo}/rules/branches/{branch}
 GET /repos/{owner}/{repo}/commits/{ref}
 GET /repos/{owner}/{repo}/contents/{path}
 POST /repos/{owner}/{repo}/statuses/{sha}
+GET /repos/{owner}/{repo}/commits
+PATCH /repos/{owner}/{repo}/issues/{issue_number}
+GET /repos/{owner}/{repo}/milestones
 """
 
 GITLAB = """
@@ -57,10 +60,14 @@ GET /api/v4/projects/{id}/repository/branches/{branch}
 GET /api/v4/projects/{id}/repository/commits/{sha}
 GET /api/v4/projects/{id}/repository/files/{file_path}/raw
 POST /api/v4/projects/{id}/statuses/{sha}
+GET /api/v4/projects/{id}/repository/commits
 """
 
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.
-ASKED = {"direction", "head", "order_by", "page", "per_page", "ref", "sort", "source_branch", "state", "username"}
+ASKED = {
+    "created_after", "direction", "head", "order_by", "page", "per_page", "ref", "ref_name", "sha", "sort",
+    "source_branch", "state", "title", "username",
+}
 
 KEPT = {"type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "required", "nullable"}
 

@@ -8,7 +8,7 @@ mod common;
 use codeforge::adapter::fake::FakeClock;
 use codeforge::adapter::forge::{self, Settings};
 use codeforge::adapter::git::{self, Force};
-use codeforge::engine::publish::{Publication, PublishError, publish};
+use codeforge::engine::publish::{Publication, PublishError, Signing, publish};
 use codeforge::model::delivery::{Delivery, Published};
 use codeforge::model::event::{Change, Event, EventKind, Issue, Side};
 use codeforge::model::exec::ExecMode;
@@ -16,9 +16,9 @@ use codeforge::model::finding::{Finding, Level, Standing};
 use codeforge::model::forge::{Access, CheckState, ForgeKind, Right};
 use codeforge::model::id::{RunId, StepId};
 use codeforge::model::journal::Base;
-use codeforge::model::plan::DeliverKind;
+use codeforge::model::plan::{DeliverKind, ForgeSpec};
 use codeforge::port::forge::{
-    Forge, ForgeAt, ForgeError, LineSide, NewReview, Protection, Remark, Status, Sticky, Thread,
+    Check, Forge, ForgeAt, ForgeError, LineSide, NewReview, Protection, Remark, Sticky, Thread,
 };
 use codeforge::port::repository::{OpenWorkspace, Repository, Workspace};
 use common::forge_server::{BOT, Fault, ForgeServer, TOKEN, holds, judge};
@@ -47,6 +47,8 @@ struct Story {
     secrets: Vec<String>,
     labels: Vec<String>,
     reviewers: Vec<String>,
+    asked: ForgeSpec,
+    signing: Signing,
 }
 
 fn adapter(at: &ForgeAt) -> (Arc<dyn Forge>, Arc<FakeClock>) {
@@ -79,7 +81,7 @@ impl Story {
         let event = Event { kind: EventKind::Manual, ..Event::default() };
         let (findings, secrets) = (Vec::new(), vec![TOKEN.to_owned()]);
         let (labels, reviewers) = (vec!["codeforge".to_owned()], vec!["ann".to_owned()]);
-        Self { server, repo, repository, base, workspace, forge, event, findings, secrets, labels, reviewers }
+        Self { server, repo, repository, base, workspace, forge, event, findings, secrets, labels, reviewers, asked: ForgeSpec::default(), signing: Signing::default() }
     }
 
     /// A run that began at the head of a change.
@@ -139,6 +141,9 @@ impl Story {
             memory: None,
             key: KEY,
             draft: true,
+            passed: false,
+            asked: &self.asked,
+            signing: &self.signing,
             labels: &self.labels,
             reviewers: &self.reviewers,
             target: None,
@@ -164,6 +169,7 @@ fn finding(file: &str, line: Option<u64>, fingerprint: &str) -> Finding {
         level: Level::High,
         file: file.into(),
         line,
+        end_line: None,
         rule: Some("CWE-89".into()),
         what: "It is wrong, says @ann.".into(),
         suggestion: None,
@@ -354,6 +360,7 @@ async fn lost_answers(kind: ForgeKind) {
     let remark = Remark {
         key: "k/1".into(),
         path: "src/a.txt".into(),
+        start_line: None,
         line: 2,
         side: LineSide::New,
         body: "here".into(),
@@ -511,6 +518,7 @@ async fn remarks(kind: ForgeKind) {
     let remark = |key: &str, path: &str, line, side| Remark {
         key: key.into(),
         path: path.into(),
+        start_line: None,
         line,
         side,
         body: "b".into(),
@@ -853,11 +861,11 @@ async fn fetched(kind: ForgeKind) {
     let missing = server.commit_by("ann", "topic", "main", &[("b.txt", Some("b\n"))]);
     let repository = git::open_with(repo.path(), Force::Copy).unwrap();
     let (forge, _) = adapter(&server.at());
-    let pack = forge.fetch(std::slice::from_ref(&missing), &[repo.head()], 0).await.unwrap();
+    let pack = forge.remote().fetch(std::slice::from_ref(&missing), &[repo.head()], 0).await.unwrap();
     repository.take_pack(&pack).unwrap();
     assert_eq!(repo.git(&["show", &format!("{missing}:b.txt")]), "b");
     let gone = "1".repeat(40);
-    assert!(forge.fetch(&[gone], &[], 1).await.is_err());
+    assert!(forge.remote().fetch(&[gone], &[], 1).await.is_err());
 }
 
 async fn the_rest(kind: ForgeKind) {
@@ -870,14 +878,22 @@ async fn the_rest(kind: ForgeKind) {
     assert_eq!(forge.protection("topic").await.unwrap(), Protection::Open);
     assert_eq!(forge.protection("nowhere").await.unwrap(), Protection::Missing);
     let tip = server.tip("topic").unwrap();
-    let refs = forge.refs("refs/heads/to").await.unwrap();
+    let refs = forge.remote().refs("refs/heads/to").await.unwrap();
     assert_eq!(refs, [("refs/heads/topic".to_owned(), tip.clone())]);
     let file = String::from_utf8(forge.file_at(&tip, "new/näme.txt").await.unwrap().unwrap()).unwrap();
     assert!(file.starts_with("line 1\n") && file.contains("\nline fifteen and a half\n"), "{file}");
     assert_eq!(forge.file_at(&tip, "gone.txt").await.unwrap(), None);
-    let status = Status { commit: &tip, name: "codeforge", state: CheckState::Failure, words: "no", url: None };
-    forge.set_status(&status).await.unwrap();
-    forge.set_status(&status).await.unwrap();
+    let status = Check {
+        commit: &tip,
+        name: "codeforge",
+        state: CheckState::Failure,
+        words: "no",
+        url: None,
+        summary: None,
+        annotations: &[],
+    };
+    forge.set_check(&status).await.unwrap();
+    forge.set_check(&status).await.unwrap();
     let number = story.event.change.as_ref().unwrap().number;
     let comment = server.comment_by("ann", &format!("change {number}"), "/codeforge fix");
     forge.react(Thread::Change(number), comment, "eyes").await.unwrap();

@@ -7,7 +7,7 @@ use crate::model::account::Ending;
 use crate::model::chat::ModelFault;
 use crate::model::diagnostic::Severity;
 use crate::model::exec::DriverKind;
-use crate::model::forge::{ForgeKind, Right};
+use crate::model::forge::Right;
 use crate::port::checkout::{Checkout, Depth, Fetch, Want};
 use crate::port::forge::ForgeAt;
 use crate::port::repository::Repository;
@@ -194,10 +194,14 @@ async fn fetched(
     at: Option<&ForgeAt>,
     cx: &Context<'_>,
 ) -> Result<(), String> {
-    let login = at.map(|at| {
-        let name = if at.kind == ForgeKind::Gitlab { "oauth2" } else { "x-access-token" };
-        (name.to_owned(), at.token.clone())
-    });
+    let login = match at.map(|at| cx.world.forge(at)) {
+        Some(forge) => {
+            let forge = forge.map_err(|error| error.to_string())?;
+            let login = forge.remote().login().await.map_err(|error| error.to_string())?;
+            login.map(|login| (login.user, login.token))
+        }
+        None => None,
+    };
     let order = Fetch {
         url: at.map(|at| at.git_url.clone()),
         login,

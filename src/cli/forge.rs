@@ -196,12 +196,12 @@ pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
     let same = |variable: &str| env(variable).and_then(|url| host_of(&url)).is_some_and(|host| host == origin.host);
     let own_github = origin.host == "github.com" || same("GITHUB_SERVER_URL");
     let own_gitlab = origin.host == "gitlab.com" || same("CI_SERVER_URL") || same("GITLAB_HOST");
-    let kind = match env("CODEFORGE_FORGE").as_deref() {
-        Some("github") => ForgeKind::Github,
-        Some("gitlab") => ForgeKind::Gitlab,
-        Some(other) => {
-            return Err(CliError::usage(format!("CODEFORGE_FORGE={other}: github or gitlab is wanted")));
-        }
+    let own_gitea = ["codeberg.org", "gitea.com"].contains(&origin.host.as_str()) || same("GITEA_SERVER_URL");
+    let kind = match env("CODEFORGE_FORGE") {
+        Some(name) => ForgeKind::named(&name).ok_or_else(|| {
+            CliError::usage(format!("CODEFORGE_FORGE={name}: github, gitlab, gitea or local is wanted"))
+        })?,
+        None if own_gitea => ForgeKind::Gitea,
         None if own_github => ForgeKind::Github,
         None if own_gitlab => ForgeKind::Gitlab,
         None => return Ok(None),
@@ -210,6 +210,7 @@ pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
     let theirs = match kind {
         ForgeKind::Github if own_github => env("GITHUB_TOKEN").or_else(|| env("GH_TOKEN")),
         ForgeKind::Gitlab if own_gitlab => env("GITLAB_TOKEN"),
+        ForgeKind::Gitea if own_gitea => env("GITEA_TOKEN").or_else(|| env("FORGEJO_TOKEN")),
         _ => None,
     };
     let Some(token) = env("CODEFORGE_FORGE_TOKEN").or(theirs) else { return Ok(None) };
@@ -218,13 +219,15 @@ pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         ForgeKind::Github if origin.host == "github.com" => "https://api.github.com".to_owned(),
         ForgeKind::Github => format!("{server}/api/v3"),
         ForgeKind::Gitlab => format!("{server}/api/v4"),
+        ForgeKind::Gitea => format!("{server}/api/v1"),
+        ForgeKind::Local => String::new(),
     });
     Ok(Some(ForgeAt {
         kind,
         api,
         git_url: format!("{server}/{}.git", origin.path),
         repository: origin.path,
-        token: SecretString::from(token),
+        token: SecretString::from(token).into(),
         marker_key: env("CODEFORGE_MARKER_KEY").map(SecretString::from),
     }))
 }

@@ -28,11 +28,13 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a forge.
-    pub fn of(kind: ForgeKind) -> Self {
+    /// The dialect of a forge; `None`: it asks nobody for a review.
+    pub fn of(kind: ForgeKind) -> Option<Self> {
         match kind {
-            ForgeKind::Github => Self::Github,
-            ForgeKind::Gitlab => Self::Gitlab,
+            ForgeKind::Github => Some(Self::Github),
+            ForgeKind::Gitlab => Some(Self::Gitlab),
+            ForgeKind::Gitea => Some(Self::Gitea),
+            ForgeKind::Local => None,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::model::forge::Right;
 use crate::model::id::TreeId;
 use crate::model::journal::Base;
 use crate::model::plan::{Convention, DeliverKind, ForgeSpec};
-use crate::port::forge::{Assignment, ChangeInfo, ChangeState, Forge, ForgeError, NewChange, Protection, Sticky, Thread};
+use crate::port::forge::{ChangeInfo, ChangeState, Forge, ForgeError, NewChange, Protection, Sticky, Thread};
 use crate::port::repository::{Repository, RepositoryError};
 use crate::text::{self, Hosts};
 use put::Pushed;
@@ -306,7 +306,7 @@ impl Work<'_> {
             (None, Some(change)) if !change.is_fork() && change.head.sha == p.base.commit => change.head.branch.clone(),
             (None, _) => default,
         };
-        if target == branch {
+        if target == *branch {
             return Err(PublishError::Misuse(format!("nothing was pushed: `{branch}` cannot be proposed to itself")));
         }
         self.room_for(branch).await?;
@@ -332,11 +332,12 @@ impl Work<'_> {
             draft: p.draft && !ready,
             labels: p.labels.to_vec(),
             reviewers,
+            assignees: p.asked.assignees.clone(),
+            milestone: p.asked.milestone.clone(),
         };
         let (info, mut told) = self.forge.open_change(&new).await?;
         told.insert(0, said_of_branch(branch, fresh));
         told.extend(self.told.iter().cloned().chain(unasked));
-        self.settled(&info, &mut told).await;
         if info.change.body.trim() != body.trim() {
             if text::is_marked(&info.change.body, p.key, branch, None) {
                 self.forge.update_body(info.change.number, &body).await?;
@@ -362,19 +363,6 @@ impl Work<'_> {
             number: Some(info.change.number),
             told,
         })
-    }
-
-    /// Gives the change to whom it belongs. That it could not be is told.
-    async fn settled(&self, info: &ChangeInfo, told: &mut Vec<String>) {
-        let asked = self.publication.asked;
-        if asked.assignees.is_empty() && asked.milestone.is_none() {
-            return;
-        }
-        let to = Assignment { assignees: &asked.assignees, milestone: asked.milestone.as_deref() };
-        match self.forge.assign(info.change.number, &to).await {
-            Ok(more) => told.extend(more),
-            Err(error) => told.push(format!("assignees and milestone were not set: {error}")),
-        }
     }
 
     /// Refuses another open change where there are as many as there may be. One that is there may always be updated.
@@ -406,10 +394,8 @@ impl Work<'_> {
         if !p.asked.codeowners {
             return Ok((reviewers, Vec::new()));
         }
-        let full = format!("refs/heads/{target}");
-        let tip = self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
-        let Some(tip) = tip else { return Ok((reviewers, vec![format!("there is no branch `{target}`")])) };
-        let dialect = deliver::Dialect::of(self.forge.kind());
+        let Some(tip) = self.forge.tip(target).await? else { return Ok((reviewers, vec![format!("there is no branch `{target}`")])) };
+        let Some(dialect) = deliver::Dialect::of(self.forge.kind()) else { return Ok((reviewers, Vec::new())) };
         for place in dialect.places() {
             let Some(file) = self.forge.file_at(&tip, place).await? else { continue };
             if file.len() > deliver::CODEOWNERS_LARGEST {

@@ -10,6 +10,10 @@ pub enum ForgeKind {
     Github,
     /// GitLab, in the cloud or on a server of one's own.
     Gitlab,
+    /// Gitea or Forgejo.
+    Gitea,
+    /// A bare repository on disk, and a Markdown file for each change.
+    Local,
 }
 
 impl ForgeKind {
@@ -18,15 +22,29 @@ impl ForgeKind {
         match self {
             Self::Github => "GitHub",
             Self::Gitlab => "GitLab",
+            Self::Gitea => "Gitea",
+            Self::Local => "local",
         }
     }
 
     /// What it calls a change: `pull request` or `merge request`.
     pub fn change_word(self) -> &'static str {
         match self {
-            Self::Github => "pull request",
+            Self::Github | Self::Gitea => "pull request",
             Self::Gitlab => "merge request",
+            Self::Local => "change",
         }
+    }
+
+    /// The one of a name, as settings spell it: `github`, `gitlab`, `gitea` or `forgejo`, `local`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name.to_lowercase().as_str() {
+            "github" => Self::Github,
+            "gitlab" => Self::Gitlab,
+            "gitea" | "forgejo" => Self::Gitea,
+            "local" => Self::Local,
+            _ => return None,
+        })
     }
 }
 

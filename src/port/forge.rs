@@ -5,10 +5,12 @@
 //! before it is made again.
 
 use crate::model::event::Change;
+use crate::model::finding::Level;
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use async_trait::async_trait;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a forge is, and as whom it is spoken to.
@@ -20,27 +22,103 @@ pub struct ForgeAt {
     pub api: String,
     /// `owner/name`, or GitLab's whole path.
     pub repository: String,
-    /// The token: sent in a header, to this address and to `git_url`, and nowhere else.
-    pub token: SecretString,
-    /// Where it is fetched from and pushed to: `https://HOST/owner/name.git`, without a name or a password in it.
+    /// Who we are there. A token is sent in a header, to this address and to `git_url`, and nowhere else.
+    pub token: Credential,
+    /// Where it is fetched from and pushed to: `https://HOST/owner/name.git`, without a name or a password in it. A
+    /// local forge: the bare repository's folder.
     pub git_url: String,
     /// The key that our markers are signed with, where there is one.
     pub marker_key: Option<SecretString>,
 }
 
-/// What a forge can do.
+/// What a token comes from. The adapter asks for one before each request, so that all of them are alike.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// None is needed: a repository on disk.
+    None,
+    /// A token: personal, of a project, of a CI job.
+    Token(SecretString),
+    /// A file that holds the token, read again when it was refused: somebody else keeps it fresh.
+    File(PathBuf),
+    /// A GitHub App: its tokens are minted just in time, for the one repository, and live an hour.
+    App(AppKey),
+}
+
+impl From<SecretString> for Credential {
+    fn from(token: SecretString) -> Self {
+        Self::Token(token)
+    }
+}
+
+impl From<String> for Credential {
+    fn from(token: String) -> Self {
+        Self::Token(token.into())
+    }
+}
+
+/// A GitHub App, as an operator sets it up.
+#[derive(Debug, Clone)]
+pub struct AppKey {
+    /// Its id or client id.
+    pub id: String,
+    /// Its private key: PEM, as GitHub hands it out.
+    pub key: SecretString,
+    /// The installation; `None`: looked up by the repository.
+    pub installation: Option<u64>,
+    /// The permissions that its tokens are to have, by GitHub's names (`contents` → `write`); empty: those of
+    /// [`AppKey::permissions`].
+    pub permissions: BTreeMap<String, String>,
+}
+
+impl AppKey {
+    /// What a delivery and its reports need, and no more.
+    pub fn permissions(&self) -> BTreeMap<String, String> {
+        if !self.permissions.is_empty() {
+            return self.permissions.clone();
+        }
+        ["checks", "contents", "issues", "pull_requests", "statuses"]
+            .into_iter()
+            .map(|name| (name.to_owned(), "write".to_owned()))
+            .chain([("metadata".to_owned(), "read".to_owned())])
+            .collect()
+    }
+}
+
+/// What a forge can do, with the token at hand. What is `false` is answered with [`ForgeError::Unsupported`], or left
+/// out and told where it is a part of something larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
+    /// Changes can be opened and brought up to date.
+    pub changes: bool,
+    /// Comments can be written and brought up to date.
+    pub comments: bool,
     /// Changes can begin as drafts.
     pub drafts: bool,
+    /// Remarks can stand at lines.
+    pub inline: bool,
+    /// Remarks can span several lines. Without it they stand at the last one.
+    pub ranges: bool,
     /// Remarks at a line can carry a text to put there.
     pub suggestions: bool,
     /// Threads of a review can be resolved.
     pub resolve: bool,
     /// Reactions to comments.
     pub reactions: bool,
+    /// A commit can be said to stand somehow.
+    pub statuses: bool,
+    /// What is said of a commit has a text and annotations at lines; then [`Code::set_check`] makes those instead of
+    /// statuses.
+    pub checks: bool,
+    /// Labels can be set and taken.
+    pub labels: bool,
+    /// Accounts can be asked for a review.
+    pub reviewers: bool,
+    /// The forge says what an account may do.
+    pub access: bool,
     /// Rules of branches can be asked for.
     pub rules: bool,
+    /// Issues have threads of comments.
+    pub issues: bool,
     /// The largest comment, in characters.
     pub comment_chars: usize,
 }
@@ -54,6 +132,8 @@ pub struct ChangeInfo {
     pub state: ChangeState,
     /// Who may read how it came about: the accounts asked for a review.
     pub reviewers: Vec<String>,
+    /// When it last changed, in milliseconds since 1970; `None`: the forge does not say.
+    pub updated_ms: Option<i64>,
 }
 
 /// How a change stands.
@@ -99,6 +179,10 @@ pub struct NewChange {
     pub labels: Vec<String>,
     /// Reviewers.
     pub reviewers: Vec<String>,
+    /// Whom it is assigned to.
+    pub assignees: Vec<String>,
+    /// The milestone's title.
+    pub milestone: Option<String>,
 }
 
 /// What comments stand under.
@@ -121,15 +205,17 @@ pub struct CommentInfo {
     pub author: Option<String>,
     /// Its address for people.
     pub url: Option<String>,
+    /// When it was written, in milliseconds since 1970; `None`: the forge does not say.
+    pub created_ms: Option<i64>,
+    /// When its text last changed.
+    pub updated_ms: Option<i64>,
 }
 
-/// Who a change is given to, and to what it belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Assignment<'a> {
-    /// Accounts.
-    pub assignees: &'a [String],
-    /// A milestone's title.
-    pub milestone: Option<&'a str>,
+impl CommentInfo {
+    /// Whether its text was changed after it was written.
+    pub fn edited(&self) -> bool {
+        matches!((self.created_ms, self.updated_ms), (Some(created), Some(updated)) if updated > created)
+    }
 }
 
 /// A commit that the forge is to make, and to sign as the account of the token.
@@ -189,16 +275,28 @@ pub struct Remark {
     pub key: String,
     /// The file, by its path on the head's side (for a removed file: its path).
     pub path: String,
-    /// The line, from 1; of several the last.
+    /// The first line, from 1, where it spans several; on the same side.
+    pub start_line: Option<u64>,
+    /// The line, from 1; of several: the last.
     pub line: u64,
-    /// The first line, where it is about several.
-    pub start: Option<u64>,
     /// On which side.
     pub side: LineSide,
     /// What is said.
     pub body: String,
-    /// The text to put in the line's place, where it is on the new side.
+    /// The text to put in the place of the line, or of all of them, where they are on the new side.
     pub replacement: Option<String>,
+}
+
+impl Remark {
+    /// The first line, where the remark spans more than one.
+    pub fn first_line(&self) -> Option<u64> {
+        self.start_line.filter(|start| *start < self.line)
+    }
+
+    /// How many lines before the last one it spans.
+    pub fn lines_before(&self) -> u64 {
+        self.first_line().map_or(0, |start| self.line - start)
+    }
 }
 
 /// A review to make.
@@ -261,9 +359,9 @@ pub struct CommitInfo {
     pub verified: bool,
 }
 
-/// A status at a commit.
+/// What is said of a commit: a check where the forge has them and the token may, else a status; never both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status<'a> {
+pub struct Check<'a> {
     /// The commit.
     pub commit: &'a str,
     /// Its name: one for each.
@@ -274,6 +372,47 @@ pub struct Status<'a> {
     pub words: &'a str,
     /// Where more is to be read.
     pub url: Option<&'a str>,
+    /// A text in Markdown; checks only.
+    pub summary: Option<&'a str>,
+    /// Words at lines; checks only. Each is shown once, however often the check is said.
+    pub annotations: &'a [Annotation],
+}
+
+/// Words at lines of a commit's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotation {
+    /// The file.
+    pub path: String,
+    /// The first line, from 1.
+    pub start_line: u64,
+    /// The last line.
+    pub end_line: u64,
+    /// How much it matters.
+    pub level: Level,
+    /// What is said.
+    pub message: String,
+    /// A heading, where there is one.
+    pub title: Option<String>,
+}
+
+/// What a check became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// A check of its own page, with its annotations.
+    Check,
+    /// A commit status.
+    Status,
+}
+
+/// A name and a token for git.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The name that goes with it.
+    pub user: String,
+    /// The token, good for now.
+    pub token: SecretString,
+    /// Until when it is good, in milliseconds since 1970; `None`: not known.
+    pub until_ms: Option<i64>,
 }
 
 /// Who may do what.
@@ -330,6 +469,12 @@ pub trait Changes {
     /// [`ForgeError`].
     async fn open_branches(&self, prefix: &str) -> Result<Vec<String>, ForgeError>;
 
+    /// The open changes that were touched at or after a time (milliseconds since 1970), the one touched last first.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError>;
+
     /// Opens a change, or finds the open one of the same branch. What could not be set (labels, reviewers, draft) is
     /// told beside it.
     ///
@@ -358,15 +503,6 @@ pub trait Changes {
         Err(cannot(&format!("say which changes of `{prefix}` were opened in the last {seconds} s")))
     }
 
-    /// Gives a change to somebody and to a milestone, where it has none yet. What could not be done is told.
-    ///
-    /// # Errors
-    /// [`ForgeError`].
-    async fn assign(&self, number: u64, to: &Assignment<'_>) -> Result<Vec<String>, ForgeError> {
-        let _ = to;
-        Err(cannot(&format!("give change {number} to somebody")))
-    }
-
     /// Makes a draft ready for review.
     ///
     /// # Errors
@@ -384,6 +520,13 @@ pub trait Comments {
     /// # Errors
     /// [`ForgeError`].
     async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError>;
+
+    /// Comments of all threads that were written or changed at or after a time (milliseconds since 1970), the oldest
+    /// first.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn comments_since(&self, since_ms: i64) -> Result<Vec<(Thread, CommentInfo)>, ForgeError>;
 
     /// Makes the comment of a key, or brings it up to date. One that only looks like ours (another author, a wrong
     /// signature) is not touched.
@@ -425,6 +568,12 @@ pub trait Code {
     /// [`ForgeError`].
     async fn default_branch(&self) -> Result<String, ForgeError>;
 
+    /// The commit that a branch is at; `None`: there is no such branch.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn tip(&self, branch: &str) -> Result<Option<String>, ForgeError>;
+
     /// Whether a branch may be pushed to. Rules that cannot be read are an error, not a yes.
     ///
     /// # Errors
@@ -443,11 +592,12 @@ pub trait Code {
     /// [`ForgeError`].
     async fn file_at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>, ForgeError>;
 
-    /// Says how a commit stands.
+    /// Says how a commit stands: with a check where [`Capabilities::checks`] and the token may, else with a status. One
+    /// call for the beginning (`Pending`) and for the end; never both kinds for one name.
     ///
     /// # Errors
     /// [`ForgeError`].
-    async fn set_status(&self, status: &Status<'_>) -> Result<(), ForgeError>;
+    async fn set_check(&self, check: &Check<'_>) -> Result<Said, ForgeError>;
 
     /// The subjects of a branch's last commits, newest first, at most `most` (100).
     ///
@@ -501,7 +651,7 @@ pub enum RuleAbout {
 
 /// Git over HTTPS, the token in a header of our own process: no child, no URL and no configuration holds it.
 #[async_trait]
-pub trait Remote {
+pub trait Remote: Send + Sync {
     /// The refs that begin with `prefix` (`refs/heads/codeforge/`), and what they point to.
     ///
     /// # Errors
@@ -521,10 +671,20 @@ pub trait Remote {
     /// # Errors
     /// [`ForgeError`].
     async fn fetch(&self, wants: &[String], haves: &[String], depth: u32) -> Result<Vec<u8>, ForgeError>;
+
+    /// The name and the token as they are now, for a git or a run of ours that is another process; `None`: none is
+    /// needed.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn login(&self) -> Result<Option<Login>, ForgeError>;
 }
 
 /// A forge.
-pub trait Forge: Rights + Changes + Comments + Reviews + Code + Remote + Send + Sync {
+pub trait Forge: Rights + Changes + Comments + Reviews + Code + Send + Sync {
+    /// The repository itself.
+    fn remote(&self) -> &dyn Remote;
+
     /// Which.
     fn kind(&self) -> ForgeKind;
 

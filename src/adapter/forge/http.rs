@@ -1,13 +1,14 @@
 //! Requests to a forge: one writer at a time, spaced; limits honoured; attempts bounded; pages to the end.
 
+use super::token::{Fresh, Header, TokenSource};
 use super::{Jitter, Settings};
 use crate::adapter::llm::http as shared;
 use crate::adapter::llm::retry::{Backoff, retry_after, spread};
 use crate::adapter::tls;
 use crate::port::clock::Clock;
 use crate::port::forge::ForgeError;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Url};
+use reqwest::header::{ACCEPT, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::future::Future;
@@ -33,6 +34,13 @@ pub(super) struct Ask<'a> {
     pub(super) kind: Kind,
 }
 
+impl<'a> Ask<'a> {
+    /// Reads what is at an address.
+    pub(super) fn read(url: Url, doing: &'a str) -> Self {
+        Self { method: Method::GET, url, body: None, doing, needs: None, accept: None, kind: Kind::Read }
+    }
+}
+
 /// What making it twice would do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -45,6 +53,7 @@ pub(super) enum Kind {
 }
 
 /// An answer that came whole.
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -77,17 +86,21 @@ impl From<ForgeError> for Failed {
 pub(super) struct Http {
     client: Client,
     headers: HeaderMap,
+    tokens: (Arc<dyn TokenSource>, Header),
     clock: Arc<dyn Clock>,
     jitter: Jitter,
     settings: Settings,
     /// When the last write ended; held while one is made.
     written: Mutex<Option<i64>>,
+    /// What was read last: an answer that is still the same costs nothing of the forge's limit.
+    seen: std::sync::Mutex<Seen>,
 }
 
 impl Http {
     pub(super) fn new(
         at: &Url,
         headers: HeaderMap,
+        tokens: (Arc<dyn TokenSource>, Header),
         clock: Arc<dyn Clock>,
         jitter: Jitter,
         settings: Settings,
@@ -115,7 +128,8 @@ impl Http {
         };
         let client = shared::client(&shared_settings, at.scheme() == "https")
             .map_err(|message| ForgeError::Unavailable { doing: doing(), message })?;
-        Ok(Self { client, headers, clock, jitter, settings, written: Mutex::new(None) })
+        let (written, seen) = (Mutex::new(None), std::sync::Mutex::new(Seen::default()));
+        Ok(Self { client, headers, tokens, clock, jitter, settings, written, seen })
     }
 
     /// Makes a request; at a passing failure again, as far as that cannot do anything twice.
@@ -179,15 +193,56 @@ impl Http {
 
     /// One attempt. The error says whether the request may have been carried out.
     async fn once(&self, ask: &Ask<'_>) -> Result<Answer, (ForgeError, bool)> {
-        let request = self.client.request(ask.method.clone(), ask.url.clone());
-        let mut request = request.headers(self.headers.clone()).timeout(self.settings.total);
-        if let Some(accept) = ask.accept {
-            request = request.header(ACCEPT, accept);
+        let name = (ask.url.to_string(), ask.accept);
+        let known = (ask.kind == Kind::Read && ask.method == Method::GET).then(|| self.seen().get(&name)).flatten();
+        let build = |token: &Fresh| {
+            let (header, value) = (self.tokens.1)(token.text())?;
+            let request = self.client.request(ask.method.clone(), ask.url.clone());
+            let mut request = request.headers(self.headers.clone()).header(header, value).timeout(self.settings.total);
+            if let Some(accept) = ask.accept {
+                request = request.header(ACCEPT, accept);
+            }
+            if let Some((tag, _)) = &known {
+                request = request.header(IF_NONE_MATCH, tag);
+            }
+            if let Some(body) = &ask.body {
+                request = request.json(body);
+            }
+            Ok(request)
+        };
+        let answer = self.authorized(&build, ask.doing).await?;
+        match (&known, answer.status) {
+            (Some((_, before)), 304) => return Ok(before.clone()),
+            (_, 200) if ask.kind == Kind::Read && ask.method == Method::GET => self.seen().put(name, &answer),
+            _ => {}
         }
-        if let Some(body) = &ask.body {
-            request = request.json(body);
+        Ok(answer)
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sends a request with a token. Where the forge refuses the token and there is a newer one, once more: what was
+    /// refused was not done.
+    pub(super) async fn authorized(
+        &self,
+        build: &(dyn Fn(&Fresh) -> Result<RequestBuilder, ForgeError> + Send + Sync),
+        doing: &str,
+    ) -> Result<Answer, (ForgeError, bool)> {
+        let sure = |error| (error, false);
+        let token = self.token().await.map_err(sure)?;
+        let answer = self.send(build(&token).map_err(sure)?, doing).await?;
+        if answer.status != 401 || !self.tokens.0.renew(&token).await {
+            return Ok(answer);
         }
-        self.send(request, ask.doing).await
+        let token = self.token().await.map_err(sure)?;
+        self.send(build(&token).map_err(sure)?, doing).await
+    }
+
+    /// The token, good for now.
+    pub(super) async fn token(&self) -> Result<Fresh, ForgeError> {
+        self.tokens.0.token().await
     }
 
     /// Sends a request and takes its answer in, whole. The error says whether it may have been carried out.
@@ -229,6 +284,11 @@ impl Http {
         self.clock.sleep(backoff.wait(failed, (self.jitter)())).await;
     }
 
+    /// Milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// The client, for git's own requests.
     pub(super) fn client(&self) -> &Client {
         &self.client
@@ -259,12 +319,26 @@ impl Http {
 
     /// All pages of a list.
     pub(super) async fn all<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<Vec<T>, ForgeError> {
+        self.while_all(ask, |_| true).await
+    }
+
+    /// What comes first of a list, up to the first item that is not wanted.
+    pub(super) async fn while_all<T: DeserializeOwned>(
+        &self,
+        ask: Ask<'_>,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, ForgeError> {
         let mut all = Vec::new();
         let mut ask = ask;
         for _ in 0..MOST_PAGES {
             let answer = self.ask(&ask).await.map_err(Failed::into_inner)?;
             let page: Vec<T> = read(ask.doing, &answer.body)?;
-            all.extend(page);
+            for item in page {
+                if !wanted(&item) {
+                    return Ok(all);
+                }
+                all.push(item);
+            }
             let Some(next) = next_page(&answer.headers, &ask.url) else { return Ok(all) };
             ask.url = next;
         }
@@ -302,20 +376,30 @@ impl Http {
     }
 }
 
-/// A header that no log shows.
-pub(super) fn secret_header(value: &str) -> Result<HeaderValue, ForgeError> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| {
-        ForgeError::Unsupported("the forge's token holds characters that no token has; look at its variable".into())
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
+/// Answers with their tags, the newest last.
+#[derive(Default)]
+struct Seen(std::collections::VecDeque<(Name, String, Answer)>);
 
-/// Headers with the token in `Authorization: Bearer`.
-pub(super) fn bearer(token: &str) -> Result<HeaderMap, ForgeError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, secret_header(&format!("Bearer {token}"))?);
-    Ok(headers)
+type Name = (String, Option<&'static str>);
+
+impl Seen {
+    /// So many answers are kept, none larger than this.
+    const MOST: usize = 64;
+    const LARGEST: usize = 1 << 20;
+
+    fn get(&self, name: &Name) -> Option<(String, Answer)> {
+        self.0.iter().find(|(known, ..)| known == name).map(|(_, tag, answer)| (tag.clone(), answer.clone()))
+    }
+
+    fn put(&mut self, name: Name, answer: &Answer) {
+        self.0.retain(|(known, ..)| *known != name);
+        let tag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+        let Some(tag) = tag.filter(|_| answer.body.len() <= Self::LARGEST) else { return };
+        self.0.push_back((name, tag.to_owned(), answer.clone()));
+        if self.0.len() > Self::MOST {
+            self.0.pop_front();
+        }
+    }
 }
 
 /// Adds a plain header.

@@ -1,15 +1,15 @@
 //! Which lines a change's difference shows: remarks can stand there and nowhere else.
 
-use crate::port::forge::LineSide;
+use crate::port::forge::{LineSide, Remark};
 use std::collections::BTreeMap;
 
 /// The lines of one file's hunks.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// Lines as they are: the line before, where it is the same one.
-    new: BTreeMap<u64, Option<u64>>,
-    /// Lines as they were: the line now, where it is the same one.
-    old: BTreeMap<u64, Option<u64>>,
+    /// Lines as they are.
+    new: BTreeMap<u64, Place>,
+    /// Lines as they were.
+    old: BTreeMap<u64, Place>,
 }
 
 /// A line's place on both sides; one of them at least is there.
@@ -17,9 +17,50 @@ pub(super) struct Lines {
 pub(super) struct Place {
     pub(super) old: Option<u64>,
     pub(super) new: Option<u64>,
+    /// Where both sides stand at it, old and new: a side that does not have it stands at the line that comes next there.
+    pub(super) at: (u64, u64),
+}
+
+/// A remark's place: its last line, and the first one where it spans several and the difference shows it as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) first: Option<Place>,
+    pub(super) last: Place,
+}
+
+impl Span {
+    /// The remark as it can be made: where its first line is not shown, it stands at the last one, without the text to
+    /// put there, which would go in the place of too few lines.
+    pub(super) fn told(&self, remark: &Remark) -> Remark {
+        let mut told = remark.clone();
+        if self.first.is_none() && remark.first_line().is_some() {
+            (told.start_line, told.replacement) = (None, None);
+        }
+        told
+    }
+}
+
+/// Remarks as they can be made, and the keys of those that cannot be.
+pub(super) fn sorted(remarks: &[Remark], shown: impl Fn(&Remark) -> Option<Remark>) -> (Vec<Remark>, Vec<String>) {
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for remark in remarks {
+        match shown(remark) {
+            Some(told) => inside.push(told),
+            None => outside.push(remark.key.clone()),
+        }
+    }
+    (inside, outside)
 }
 
 impl Lines {
+    /// Where a remark is shown. All of its lines must be of one hunk, or it stands at its last line.
+    pub(super) fn span(&self, remark: &Remark) -> Option<Span> {
+        let last = self.place(remark.side, remark.line)?;
+        let shown = |start: &u64| (*start..remark.line).all(|line| self.place(remark.side, line).is_some());
+        let first = remark.first_line().filter(shown).and_then(|start| self.place(remark.side, start));
+        Some(Span { first, last })
+    }
+
     /// Reads hunks.
     pub(super) fn of(patch: &str) -> Self {
         let mut lines = Self::default();
@@ -35,19 +76,20 @@ impl Lines {
             }
             match line.as_bytes().first() {
                 Some(b'+') => {
-                    lines.new.insert(new, None);
+                    lines.new.insert(new, Place { old: None, new: Some(new), at: (old, new) });
                     new += 1;
                     new_left = new_left.saturating_sub(1);
                 }
                 Some(b'-') => {
-                    lines.old.insert(old, None);
+                    lines.old.insert(old, Place { old: Some(old), new: None, at: (old, new) });
                     old += 1;
                     old_left = old_left.saturating_sub(1);
                 }
                 Some(b'\\') => {}
                 _ => {
-                    lines.new.insert(new, Some(old));
-                    lines.old.insert(old, Some(new));
+                    let both = Place { old: Some(old), new: Some(new), at: (old, new) };
+                    lines.new.insert(new, both);
+                    lines.old.insert(old, both);
                     (old, new) = (old + 1, new + 1);
                     (old_left, new_left) = (old_left.saturating_sub(1), new_left.saturating_sub(1));
                 }
@@ -59,8 +101,8 @@ impl Lines {
     /// Where a line is shown.
     pub(super) fn place(&self, side: LineSide, line: u64) -> Option<Place> {
         match side {
-            LineSide::New => self.new.get(&line).map(|old| Place { old: *old, new: Some(line) }),
-            LineSide::Old => self.old.get(&line).map(|new| Place { old: Some(line), new: *new }),
+            LineSide::New => self.new.get(&line).copied(),
+            LineSide::Old => self.old.get(&line).copied(),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Forges over HTTP: GitHub's and GitLab's APIs, and git's own protocol.
+//! Forges: the APIs of GitHub, GitLab and Gitea, git's own protocol, and a bare repository on disk.
 //!
-//! What both share is here: requests with their limits (`http`), which lines a difference shows (`lines`), git over
-//! HTTPS (`remote`). A forge's own words stay in its file.
+//! What they share is here: requests with their limits (`http`), tokens (`token`, `app`), which lines a difference shows
+//! (`lines`), git over HTTPS (`remote`). A forge's own words stay in its folder.
 
+mod app;
 mod github;
 mod gitlab;
 mod http;
 mod lines;
 mod remote;
+mod token;
 
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
@@ -79,12 +81,12 @@ pub fn open(
     jitter: Jitter,
     settings: Settings,
 ) -> Result<Arc<dyn Forge>, ForgeError> {
-    if at.token.expose_secret().trim().is_empty() {
-        return Err(ForgeError::Unsupported("the forge's token is empty; set CODEFORGE_FORGE_TOKEN".into()));
-    }
     Ok(match at.kind {
         ForgeKind::Github => Arc::new(github::Github::new(at, clock, jitter, settings)?),
         ForgeKind::Gitlab => Arc::new(gitlab::Gitlab::new(at, clock, jitter, settings)?),
+        ForgeKind::Gitea | ForgeKind::Local => {
+            return Err(ForgeError::Unsupported(format!("{} is not spoken to yet", at.kind.as_str())));
+        }
     })
 }
 
@@ -158,6 +160,26 @@ impl Marks {
                 .into(),
         ))
     }
+}
+
+/// Whether two texts are the same to a forge, which writes line ends in its own way.
+fn same_text(a: &str, b: &str) -> bool {
+    a.replace("\r\n", "\n").trim_end() == b.replace("\r\n", "\n").trim_end()
+}
+
+fn missing_milestone(title: &str) -> ForgeError {
+    let hint = format!("there is no open milestone `{}`", text::clean(title));
+    ForgeError::NotFound { doing: "setting the milestone".into(), hint }
+}
+
+/// A time as forges write it, in milliseconds since 1970.
+fn time_ms(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
+}
+
+/// Milliseconds since 1970 as a query has it: whole seconds, rounded down.
+fn time_text(ms: i64) -> String {
+    jiff::Timestamp::from_second(ms.div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// Reads an address.

@@ -4,12 +4,13 @@
 //! push cannot overwrite what came meanwhile. Reading is protocol version 2, pushing is version 0 (there is no other).
 
 use super::Settings;
-use super::http::{Http, bare};
+use super::http::{Answer, Http, bare};
+use super::token::Fresh;
 use crate::model::forge::Right;
-use crate::port::forge::ForgeError;
+use crate::port::forge::{ForgeError, Login, Remote};
+use async_trait::async_trait;
+use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{RequestBuilder, Url};
-use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ const SHOWN: usize = 600;
 pub(super) struct GitRemote {
     http: Arc<Http>,
     url: Url,
+    /// The name that goes with the token.
     user: &'static str,
-    token: SecretString,
     total: Duration,
     attempts: u32,
     /// What a push takes, as the workflow file or the token's page spells it.
@@ -42,7 +43,6 @@ impl GitRemote {
         http: Arc<Http>,
         url: Url,
         user: &'static str,
-        token: &SecretString,
         settings: &Settings,
         needs: &'static str,
     ) -> Result<Self, ForgeError> {
@@ -59,8 +59,7 @@ impl GitRemote {
                     .into(),
             ));
         }
-        let token = SecretString::from(token.expose_secret().trim().to_owned());
-        Ok(Self { http, url, user, token, total: settings.git_total, attempts: settings.attempts, needs })
+        Ok(Self { http, url, user, total: settings.git_total, attempts: settings.attempts, needs })
     }
 
     fn at(&self, path: &str) -> Url {
@@ -69,30 +68,33 @@ impl GitRemote {
         url
     }
 
-    fn post(&self, service: &Service, body: Vec<u8>) -> RequestBuilder {
+    async fn post(&self, service: &Service, body: &[u8], doing: &str) -> Result<Answer, (ForgeError, bool)> {
         let name = match service {
             Service::Upload => "git-upload-pack",
             Service::Receive => "git-receive-pack",
         };
-        let request =
-            self.http.client().post(self.at(name)).header(CONTENT_TYPE, format!("application/x-{name}-request"));
-        let request = match service {
-            Service::Upload => request.header("git-protocol", "version=2"),
-            Service::Receive => request,
+        let build = |token: &Fresh| {
+            let request =
+                self.http.client().post(self.at(name)).header(CONTENT_TYPE, format!("application/x-{name}-request"));
+            let request = match service {
+                Service::Upload => request.header("git-protocol", "version=2"),
+                Service::Receive => request,
+            };
+            // `basic_auth` marks the header as secret: no log shows it.
+            Ok(request
+                .header(ACCEPT, format!("application/x-{name}-result"))
+                .basic_auth(self.user, Some(token.text()))
+                .timeout(self.total)
+                .body(body.to_vec()))
         };
-        // `basic_auth` marks the header as secret: no log shows it.
-        request
-            .header(ACCEPT, format!("application/x-{name}-result"))
-            .basic_auth(self.user, Some(self.token.expose_secret()))
-            .timeout(self.total)
-            .body(body)
+        self.http.authorized(&build, doing).await
     }
 
     /// Sends a request that does nothing but read, again where that failed in passing.
     async fn read(&self, body: &[u8], doing: &str) -> Result<Vec<u8>, ForgeError> {
         let mut failed = 0;
         loop {
-            let error = match self.http.send(self.post(&Service::Upload, body.to_vec()), doing).await {
+            let error = match self.post(&Service::Upload, body, doing).await {
                 Ok(answer) if answer.status == 200 => return Ok(answer.body),
                 Ok(answer) => self.refused(answer.status, &answer.body, doing),
                 Err((error, _)) => error,
@@ -120,7 +122,31 @@ impl GitRemote {
         }
     }
 
-    pub(super) async fn refs(&self, prefix: &str) -> Result<Vec<(String, String)>, ForgeError> {
+    async fn at_ref(&self, name: &str) -> Result<Option<String>, ForgeError> {
+        // A prefix also finds what only begins with it.
+        Ok(self.refs(name).await?.into_iter().find(|(found, _)| found == name).map(|(_, id)| id))
+    }
+
+    /// Whether the token may push, asked without pushing: the server says so before anything is sent.
+    pub(super) async fn may_push(&self) -> Result<Right, ForgeError> {
+        let mut url = self.at("info/refs");
+        url.set_query(Some("service=git-receive-pack"));
+        let build = |token: &Fresh| {
+            Ok(self.http.client().get(url.clone()).basic_auth(self.user, Some(token.text())).timeout(self.total))
+        };
+        let doing = "asking whether the token may push";
+        let answer = self.http.authorized(&build, doing).await.map_err(|(error, _)| error)?;
+        Ok(match answer.status {
+            200 => Right::Yes,
+            401 | 403 | 404 => Right::No(self.needs.to_owned()),
+            _ => Right::Unknown,
+        })
+    }
+}
+
+#[async_trait]
+impl Remote for GitRemote {
+    async fn refs(&self, prefix: &str) -> Result<Vec<(String, String)>, ForgeError> {
         let mut body = packet("command=ls-refs\n");
         body.extend(packet("object-format=sha1"));
         body.extend_from_slice(b"0001");
@@ -145,26 +171,7 @@ impl GitRemote {
         Ok(refs)
     }
 
-    async fn at_ref(&self, name: &str) -> Result<Option<String>, ForgeError> {
-        // A prefix also finds what only begins with it.
-        Ok(self.refs(name).await?.into_iter().find(|(found, _)| found == name).map(|(_, id)| id))
-    }
-
-    /// Whether the token may push, asked without pushing: the server says so before anything is sent.
-    pub(super) async fn may_push(&self) -> Result<Right, ForgeError> {
-        let mut url = self.at("info/refs");
-        url.set_query(Some("service=git-receive-pack"));
-        let request =
-            self.http.client().get(url).basic_auth(self.user, Some(self.token.expose_secret())).timeout(self.total);
-        let answer = self.http.send(request, "asking whether the token may push").await.map_err(|(error, _)| error)?;
-        Ok(match answer.status {
-            200 => Right::Yes,
-            401 | 403 | 404 => Right::No(self.needs.to_owned()),
-            _ => Right::Unknown,
-        })
-    }
-
-    pub(super) async fn push(&self, name: &str, old: Option<&str>, new: &str, pack: Vec<u8>) -> Result<(), ForgeError> {
+    async fn push(&self, name: &str, old: Option<&str>, new: &str, pack: Vec<u8>) -> Result<(), ForgeError> {
         let doing = format!("pushing to `{name}`");
         let is_id = |id: &str| id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && id != NOTHING;
         if !name.starts_with("refs/heads/") || name.contains(['\0', '\n', ' ']) || !is_id(new) || !old.is_none_or(is_id)
@@ -180,7 +187,7 @@ impl GitRemote {
         body.extend(pack);
         let mut failed = 0;
         loop {
-            let sent = self.http.send(self.post(&Service::Receive, body.clone()), &doing).await;
+            let sent = self.post(&Service::Receive, &body, &doing).await;
             let (error, lost) = match sent {
                 Ok(answer) if answer.status == 200 => match report(&answer.body, name, &doing)? {
                     Ok(()) => return Ok(()),
@@ -209,7 +216,7 @@ impl GitRemote {
         }
     }
 
-    pub(super) async fn fetch(&self, wants: &[String], haves: &[String], depth: u32) -> Result<Vec<u8>, ForgeError> {
+    async fn fetch(&self, wants: &[String], haves: &[String], depth: u32) -> Result<Vec<u8>, ForgeError> {
         let doing = "fetching commits";
         let mut body = packet("command=fetch\n");
         body.extend(packet("object-format=sha1"));
@@ -242,6 +249,11 @@ impl GitRemote {
             }
         }
         if pack.is_empty() { Err(contract(doing, "the server sent no pack")) } else { Ok(pack) }
+    }
+
+    async fn login(&self) -> Result<Option<Login>, ForgeError> {
+        let Fresh { token, until_ms } = self.http.token().await?;
+        Ok(Some(Login { user: self.user.to_owned(), token, until_ms }))
     }
 }
 

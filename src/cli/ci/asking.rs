@@ -47,7 +47,7 @@ pub fn forge(
         kind,
         api,
         repository,
-        token,
+        token: token.into(),
         git_url: format!("{}.git", url.trim_end_matches(".git")),
         marker_key: cx.world.env("CODEFORGE_MARKER_KEY").filter(|key| !key.is_empty()).map(Into::into),
     };

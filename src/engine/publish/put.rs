@@ -59,7 +59,7 @@ impl Work<'_> {
         match self.forge.commit(parent).await {
             Ok(_) => Ok(vec![parent.to_owned()]),
             Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => {
-                Ok(self.forge.refs("refs/heads/").await?.into_iter().map(|(_, id)| id).collect())
+                Ok(self.forge.remote().refs("refs/heads/").await?.into_iter().map(|(_, id)| id).collect())
             }
             Err(error) => Err(error.into()),
         }
@@ -95,7 +95,7 @@ impl Work<'_> {
         let known = self.known(&self.parent()?).await?;
         let packed = commit.to_owned();
         let pack = self.blocking(move |repository| repository.pack(&packed, &known)).await?;
-        match self.forge.push(&format!("refs/heads/{branch}"), old, commit, pack).await {
+        match self.forge.remote().push(&format!("refs/heads/{branch}"), old, commit, pack).await {
             Err(ForgeError::Moved { message, .. }) => Err(PublishError::Moved(format!(
                 "nothing was pushed: `{branch}` changed in this moment ({message}); run again"
             ))),
@@ -105,7 +105,7 @@ impl Work<'_> {
 
     async fn tip(&self, branch: &str) -> Result<Option<String>, PublishError> {
         let full = format!("refs/heads/{branch}");
-        Ok(self.forge.refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id))
+        Ok(self.forge.remote().refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id))
     }
 
     /// Pushes our own branch.

@@ -74,8 +74,8 @@ pub(super) fn remark(key: &str, finding: &Finding, hosts: &Hosts) -> Option<Rema
     Some(Remark {
         key: remark_key(key, finding),
         path: finding.file.clone(),
+        start_line: finding.end_line.and(finding.line),
         line: finding.end_line.or(finding.line)?,
-        start: finding.end_line.and(finding.line),
         side: LineSide::New,
         body: text::neutral(&body, hosts),
         replacement,

@@ -16,8 +16,12 @@ static GITHUB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("..
 static GITLAB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitlab.json")));
 
 /// What GitLab documents in prose only.
-const IN_PROSE: [&str; 3] =
-    ["/api/v4/projects/{id}", "/api/v4/projects/{id}/members/all/{user}", "/api/v4/personal_access_tokens/self"];
+const IN_PROSE: [&str; 4] = [
+    "/api/v4/projects/{id}",
+    "/api/v4/projects/{id}/members/all/{user}",
+    "/api/v4/personal_access_tokens/self",
+    "/api/v4/projects/{id}/milestones",
+];
 
 fn read(text: &str) -> Vec<Operation> {
     let operations: Vec<Value> = serde_json::from_str(text).unwrap();
@@ -53,6 +57,7 @@ pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Valu
         ForgeKind::Github if path == "/graphql" => return None,
         ForgeKind::Github => &GITHUB,
         ForgeKind::Gitlab => &GITLAB,
+        ForgeKind::Gitea | ForgeKind::Local => return None,
     };
     // The most literal template: `comments` is not an issue's number.
     let found = operations

@@ -67,12 +67,26 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 if call.body.get("description").is_some() {
                     change.body = call.text("description");
                 }
+                if call.body.get("title").is_some() {
+                    change.title = call.text("title");
+                    change.draft = change.title.starts_with("Draft: ");
+                }
                 let list = |name: &str| strings(&call.body[name]);
                 let gone = list("remove_labels");
                 change.labels.extend(list("add_labels"));
                 change.labels.retain(|label| !gone.contains(label));
             }
             one(inner, number, |inner, change| (200, merge(inner, change)))
+        }
+        ("GET", ["repository", "commits"]) => {
+            let subjects = inner.subjects(call.asked("ref_name").unwrap_or("main"));
+            (200, subjects.into_iter().map(|title| json!({ "id": "x", "title": title })).collect())
+        }
+        ("GET", ["milestones"]) => {
+            let memory = inner.memory();
+            let title = call.asked("title").unwrap_or_default();
+            let found = memory.milestones.iter().filter(|(_, there)| there == title);
+            (200, found.map(|(id, title)| json!({ "id": id, "title": title })).collect())
         }
         ("GET", ["merge_requests", number, "diffs"]) => one(inner, number, |inner, change| {
             let files = inner.diff(change).into_iter().map(|file| {
@@ -229,6 +243,9 @@ fn open(inner: &Inner, call: &Call) -> Said {
     let ids: Vec<u64> = serde_json::from_value(call.body["reviewer_ids"].clone()).unwrap_or_default();
     let reviewers =
         memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect();
+    let ids: Vec<u64> = serde_json::from_value(call.body["assignee_ids"].clone()).unwrap_or_default();
+    let assignees =
+        memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect();
     let number = memory.id();
     let change = FakeChange {
         number,
@@ -241,6 +258,8 @@ fn open(inner: &Inner, call: &Call) -> Said {
         state: "open",
         labels: strings(&call.body["labels"]),
         reviewers,
+        assignees,
+        milestone: call.body["milestone_id"].as_u64(),
         fork: false,
     };
     memory.changes.push(change.clone());

@@ -120,6 +120,8 @@ pub struct FakeChange {
     pub draft: bool,
     pub labels: Vec<String>,
     pub reviewers: Vec<String>,
+    pub assignees: Vec<String>,
+    pub milestone: Option<u64>,
     /// Its head is in another repository.
     pub fork: bool,
 }
@@ -163,8 +165,18 @@ pub struct Memory {
     pub labels: BTreeMap<String, Vec<String>>,
     /// Drafts are refused.
     pub no_drafts: bool,
+    /// Milestones: number and title.
+    pub milestones: Vec<(u64, String)>,
+    /// As whom the token acts, where it is not [`BOT`].
+    pub acts_as: Option<String>,
     /// Items a page at most.
     pub page: usize,
+    /// After so many writes the server says nothing more: whoever waits is to be killed.
+    pub stop_at: Option<usize>,
+    /// Writes so far: what changed something, and pushes.
+    pub written: usize,
+    /// The last write was one too many.
+    pub stopped: bool,
     faults: Vec<Fault>,
     asked: Vec<Asked>,
     /// Requests that the forge's published description does not allow.
@@ -198,6 +210,16 @@ impl Inner {
     fn git(&self, arguments: &[&str]) -> Option<String> {
         let output = git().arg("-C").arg(self.bare()).args(arguments).output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn account(&self) -> String {
+        self.memory().acts_as.clone().unwrap_or_else(|| BOT.to_owned())
+    }
+
+    /// Subjects of a branch's last commits.
+    fn subjects(&self, branch: &str) -> Vec<String> {
+        let log = self.git(&["log", "-50", "--format=%s", &format!("refs/heads/{branch}")]).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
     }
 
     fn tip(&self, branch: &str) -> Option<String> {
@@ -244,6 +266,8 @@ impl ForgeServer {
         match self.kind {
             ForgeKind::Github => self.url.clone(),
             ForgeKind::Gitlab => format!("{}/api/v4", self.url),
+            ForgeKind::Gitea => format!("{}/api/v1", self.url),
+            ForgeKind::Local => String::new(),
         }
     }
 
@@ -355,6 +379,8 @@ impl ForgeServer {
             draft: false,
             labels: Vec::new(),
             reviewers: Vec::new(),
+            assignees: Vec::new(),
+            milestone: None,
             fork: false,
         });
         number
@@ -413,6 +439,7 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let method = parts.method.as_str().to_owned();
     let git = path.starts_with("/acme/widgets.git");
+    let mutates = body.windows(8).any(|part| part == b"mutation");
     if !git {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let (method, path, query) = (method.clone(), path.clone(), query.clone());
@@ -443,6 +470,20 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     } else {
         api(&inner, &parts.method, &path, &query, &parts.headers, &body)
     };
+    let writes = match (git, method.as_str()) {
+        (true, _) => path.ends_with("git-receive-pack") && method == "POST",
+        (false, "GET") => false,
+        (false, _) => !path.ends_with("graphql") || mutates,
+    };
+    let stop = {
+        let mut memory = inner.memory();
+        memory.written += usize::from(writes);
+        memory.stopped |= writes && memory.stop_at == Some(memory.written);
+        memory.stopped
+    };
+    if stop {
+        std::future::pending::<()>().await;
+    }
     if let Some(Kind::Slow(time)) = &fault {
         tokio::time::sleep(*time).await;
     }
@@ -475,6 +516,7 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let (status, value) = match inner.kind {
         ForgeKind::Github => github::handle(inner, &call),
         ForgeKind::Gitlab => gitlab::handle(inner, &call),
+        ForgeKind::Gitea | ForgeKind::Local => not_found(),
     };
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);

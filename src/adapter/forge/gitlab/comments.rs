@@ -1,0 +1,95 @@
+//! Notes: GitLab's comments.
+
+use super::wire::{Note, Numbered};
+use super::{Gitlab, at, reading};
+use crate::adapter::forge::http::{Failed, Kind, read};
+use crate::adapter::forge::{time_ms, time_text};
+use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use async_trait::async_trait;
+use reqwest::Method;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+#[async_trait]
+impl Comments for Gitlab {
+    async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError> {
+        let (word, number) = at(thread);
+        let query = [("sort", "asc"), ("order_by", "created_at"), ("per_page", "100")];
+        let notes: Vec<Note> =
+            self.http.all(reading(self.url(&[word, &number, "notes"], &query)?, "reading the comments")).await?;
+        let people = notes.into_iter().filter(|note| !note.system);
+        Ok(people.map(|note| self.comment(thread, note)).collect())
+    }
+
+    /// GitLab has no list of all notes: those of what moved are read.
+    async fn comments_since(&self, since_ms: i64) -> Result<Vec<(Thread, CommentInfo)>, ForgeError> {
+        let since = time_text(since_ms);
+        let query = [("updated_after", since.as_str()), ("order_by", "updated_at"), ("per_page", "100")];
+        let doing = "reading the latest comments";
+        let mut threads = Vec::new();
+        for (word, of) in
+            [("merge_requests", Thread::Change as fn(u64) -> Thread), ("issues", Thread::Issue as fn(u64) -> Thread)]
+        {
+            let moved: Vec<Numbered> = self.http.all(reading(self.url(&[word], &query)?, doing)).await?;
+            threads.extend(moved.into_iter().map(|it| of(it.iid)));
+        }
+        let mut found = Vec::new();
+        for thread in threads {
+            let (word, number) = at(thread);
+            let query = [("sort", "desc"), ("order_by", "updated_at"), ("per_page", "100")];
+            let ask = reading(self.url(&[word, &number, "notes"], &query)?, doing);
+            let late = |note: &Note| note.updated_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since_ms);
+            let notes: Vec<Note> = self.http.while_all(ask, late).await?;
+            let people = notes.into_iter().filter(|note| !note.system);
+            found.extend(people.map(|note| (thread, self.comment(thread, note))));
+        }
+        found.sort_by_key(|(_, comment)| (comment.updated_ms, comment.id));
+        Ok(found)
+    }
+
+    async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
+        let body = self.marks.sticky(sticky);
+        let (word, number) = at(sticky.thread);
+        let doing = "writing the comment";
+        let make = || async {
+            let parts = [word, number.as_str(), "notes"];
+            let answer = self.write(Method::POST, &parts, json!({ "body": body }), doing, Kind::Once).await?;
+            Ok(self.comment(sticky.thread, read::<Note>(doing, &answer.body).map_err(Failed::Lost)?))
+        };
+        let (comment, created) = self.http.once_only(|| self.sticky(sticky), make).await?;
+        if created || comment.body.trim_end() == body.trim_end() {
+            return Ok(Stuck { comment, created, updated: false });
+        }
+        let parts = [word, number.as_str(), "notes", &comment.id.to_string()];
+        let asked = self.write(Method::PUT, &parts, json!({ "body": body }), doing, Kind::Again).await;
+        asked.map_err(Failed::into_inner)?;
+        Ok(Stuck { comment: CommentInfo { body, ..comment }, created: false, updated: true })
+    }
+
+    async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
+        let own = self.own().await?;
+        self.marks.can_know(own)?;
+        Ok(self.marks.memories(own, thread, keys, &self.comments(thread).await?))
+    }
+
+    async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {
+        let (word, number) = at(thread);
+        let name = match with {
+            "+1" => "thumbsup",
+            "-1" => "thumbsdown",
+            other => other,
+        };
+        let parts = [word, number.as_str(), "notes", &comment.to_string(), "award_emoji"];
+        let done =
+            self.write(Method::POST, &parts, json!({ "name": name }), "reacting to a comment", Kind::Again).await;
+        match done.map_err(Failed::into_inner) {
+            // It is there already.
+            Err(ForgeError::NotFound { .. })
+                if self.comments(thread).await?.iter().any(|there| there.id == comment) =>
+            {
+                Ok(())
+            }
+            done => done.map(|_| ()),
+        }
+    }
+}
