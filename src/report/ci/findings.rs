@@ -42,6 +42,15 @@ pub fn findings<'a>(outputs: impl IntoIterator<Item = (&'a StepId, &'a Value)>, 
     found
 }
 
+/// Findings that came from elsewhere, under fingerprints that are made here: what was said of them does not count.
+pub fn marked(mut found: Vec<Finding>, tree: &Tree<'_>) -> Vec<Finding> {
+    found.truncate(MOST);
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    mark(&mut found, tree);
+    found.sort_by(|a, b| (&a.file, a.line, b.level).cmp(&(&b.file, b.line, a.level)));
+    found
+}
+
 /// What the steps of a run handed over, for [`findings`].
 pub fn outputs(account: &Account) -> impl Iterator<Item = (&StepId, &Value)> {
     account.steps.iter().filter_map(|step| Some((&step.id, step.output.as_ref()?)))
