@@ -530,7 +530,8 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
     let (_kept, file) = look(&stage, rule.reply(found(&["src/a.txt", "src/b.txt"]))).await;
     let (_clone, ran) = stage.job("deliver", true, Some(&file), "");
     ran.ends(0, "success");
-    assert_eq!((stage.forge.memory().remarks.len(), stage.forge.memory().comments.len()), (2, 1));
+    assert_eq!(stage.forge.memory().remarks.len(), 2);
+    assert_eq!(stage.forge.memory().comments.len(), 1);
 
     let first = std::mem::take(&mut stage.head);
     stage.head = stage.forge.commit_by("ann", "topic", "topic", &[("src/a.txt", Some("fixed\n"))]);

@@ -147,7 +147,8 @@ async fn killed_after_every_write(kind: ForgeKind, signed: bool) {
     let whole = desk(kind).await;
     let output = start(&order(&whole, signed)).wait_with_output().unwrap();
     assert!(output.status.success(), "{kind:?}: {}", common::spoken(&output));
-    let (writes, wanted) = (whole.server.memory().written, standing(&whole));
+    let writes = whole.server.memory().written;
+    let wanted = standing(&whole);
     assert!(writes >= 4, "{kind:?}: a branch, a change, a comment, a status");
     let ones = |name: &str| wanted[name].as_array().unwrap().len();
     assert_eq!((ones("changes"), ones("comments"), ones("statuses"), &wanted["commits"]), (1, 1, 1, &json!("1")));

@@ -10,7 +10,7 @@ use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::forge::ForgeKind;
 use crate::model::plan::DeliverKind;
-use crate::port::forge::{ForgeAt, ForgeError};
+use crate::port::forge::{ForgeAt, ForgeError, PushRule, RuleAbout};
 use crate::port::repository::{Repository, Signer};
 use crate::port::world::World;
 use crate::report::ci as reports;
@@ -122,6 +122,25 @@ pub(super) fn signing(world: &dyn World) -> Result<Signing, CliError> {
         Some(_) => return Err(wrong("CODEFORGE_SIGNING_FALLBACK", "refuse or unsigned")),
     };
     Ok(Signing { how, or_not })
+}
+
+/// Whether a rule keeps our pushes away for certain, and what to do about it.
+pub(super) fn meets(rule: &PushRule, signing: &Signing) -> (bool, Option<String>) {
+    match rule.about {
+        RuleAbout::Signature if !matches!(signing.how, How::Not) => (false, None),
+        RuleAbout::Signature => (
+            true,
+            Some("let commits be signed: CODEFORGE_SIGNING=forge on GitHub, or ssh with a key that the bot's account has (docs/delivery.md)".to_owned()),
+        ),
+        RuleAbout::Branch => (
+            true,
+            Some("exempt the token's account from the rule, or take another prefix (CODEFORGE_BRANCH_PREFIX)".to_owned()),
+        ),
+        RuleAbout::Form => (
+            false,
+            Some("look whether our titles, addresses and files keep it: `delivery.convention`, `forge.bot`".to_owned()),
+        ),
+    }
 }
 
 /// What a reference leads to. What stands there instead may be the secret itself: it is not shown.

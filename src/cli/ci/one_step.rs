@@ -293,6 +293,7 @@ async fn one(
         ..plan::Request::default()
     };
     let (mut plan, event, seen) = planned(ci, start, head, request, cx).await?;
+    asking::room(ci, &plan, parts.is_none(), cx).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
     }
