@@ -8,7 +8,7 @@ mod common;
 use codeforge::adapter::fake::FakeClock;
 use codeforge::adapter::forge::{self, Settings};
 use codeforge::adapter::git::{self, Force};
-use codeforge::engine::publish::{Publication, PublishError, publish};
+use codeforge::engine::publish::{Publication, PublishError, Signing, publish};
 use codeforge::model::delivery::{Delivery, Published};
 use codeforge::model::event::{Change, Event, EventKind, Issue, Side};
 use codeforge::model::exec::ExecMode;
@@ -16,7 +16,7 @@ use codeforge::model::finding::{Finding, Level, Standing};
 use codeforge::model::forge::{Access, CheckState, ForgeKind, Right};
 use codeforge::model::id::{RunId, StepId};
 use codeforge::model::journal::Base;
-use codeforge::model::plan::DeliverKind;
+use codeforge::model::plan::{DeliverKind, ForgeSpec};
 use codeforge::port::forge::{
     Check, Forge, ForgeAt, ForgeError, LineSide, NewReview, Protection, Remark, Sticky, Thread,
 };
@@ -47,6 +47,8 @@ struct Story {
     secrets: Vec<String>,
     labels: Vec<String>,
     reviewers: Vec<String>,
+    asked: ForgeSpec,
+    signing: Signing,
 }
 
 fn adapter(at: &ForgeAt) -> (Arc<dyn Forge>, Arc<FakeClock>) {
@@ -79,7 +81,21 @@ impl Story {
         let event = Event { kind: EventKind::Manual, ..Event::default() };
         let (findings, secrets) = (Vec::new(), vec![TOKEN.to_owned()]);
         let (labels, reviewers) = (vec!["codeforge".to_owned()], vec!["ann".to_owned()]);
-        Self { server, repo, repository, base, workspace, forge, event, findings, secrets, labels, reviewers }
+        Self {
+            server,
+            repo,
+            repository,
+            base,
+            workspace,
+            forge,
+            event,
+            findings,
+            secrets,
+            labels,
+            reviewers,
+            asked: ForgeSpec::default(),
+            signing: Signing::default(),
+        }
     }
 
     /// A run that began at the head of a change.
@@ -139,6 +155,9 @@ impl Story {
             memory: None,
             key: KEY,
             draft: true,
+            passed: false,
+            asked: &self.asked,
+            signing: &self.signing,
             labels: &self.labels,
             reviewers: &self.reviewers,
             target: None,
@@ -164,6 +183,7 @@ fn finding(file: &str, line: Option<u64>, fingerprint: &str) -> Finding {
         level: Level::High,
         file: file.into(),
         line,
+        end_line: None,
         rule: Some("CWE-89".into()),
         what: "It is wrong, says @ann.".into(),
         suggestion: None,

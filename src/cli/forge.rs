@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::error::CliError;
+use crate::engine::publish::{How, Signing};
 use crate::engine::{Outgoing, Outlet, Told, Wording, Words};
 use crate::model::account::{Ending, StepStatus};
 use crate::model::delivery::Delivered;
@@ -10,7 +11,7 @@ use crate::model::finding::Finding;
 use crate::model::forge::ForgeKind;
 use crate::model::plan::DeliverKind;
 use crate::port::forge::{ForgeAt, ForgeError};
-use crate::port::repository::Repository;
+use crate::port::repository::{Repository, Signer};
 use crate::port::world::World;
 use crate::report::ci as reports;
 use crate::text;
@@ -36,6 +37,7 @@ pub(super) async fn outlet(repository: &dyn Repository, cx: &Context<'_>) -> Res
         hosts: Vec::new(),
         push_branches: false,
         wording: Some(wording(repository, cx)),
+        signing: signing(cx.world)?,
     })))
 }
 
@@ -91,6 +93,53 @@ pub(super) fn redacted(findings: Vec<Finding>, secrets: &[&str]) -> Vec<Finding>
         ..finding
     };
     findings.into_iter().map(clean_all).collect()
+}
+
+/// How commits are signed, as the environment of who delivers says it: a repository's files never do.
+///
+/// `CODEFORGE_SIGNING`: `none`, `forge`, `ssh` or `gpg`; `CODEFORGE_SIGNING_KEY`: for `ssh` a reference to the private key
+/// (`env://NAME`, `file:///path`), for `gpg` the key's id; `CODEFORGE_SIGNING_FALLBACK`: `refuse` or `unsigned`.
+///
+/// # Errors
+/// It is set up wrong.
+pub(super) fn signing(world: &dyn World) -> Result<Signing, CliError> {
+    let wrong = |name: &str, takes: &str| CliError::usage(format!("{name} takes {takes}"));
+    let key = || {
+        given(world, "CODEFORGE_SIGNING_KEY").ok_or_else(|| {
+            CliError::usage("commits are to be signed, and CODEFORGE_SIGNING_KEY does not say with which key")
+        })
+    };
+    let how = match given(world, "CODEFORGE_SIGNING").as_deref() {
+        None | Some("none") => How::Not,
+        Some("forge") => How::Forge,
+        Some("ssh") => How::By(Signer::Ssh(referred(world, &key()?)?)),
+        Some("gpg") => How::By(Signer::Gpg { key: key()?, home: given(world, "GNUPGHOME").map(Into::into) }),
+        Some(_) => return Err(wrong("CODEFORGE_SIGNING", "none, forge, ssh or gpg")),
+    };
+    let or_not = match given(world, "CODEFORGE_SIGNING_FALLBACK").as_deref() {
+        None | Some("refuse") => false,
+        Some("unsigned") => true,
+        Some(_) => return Err(wrong("CODEFORGE_SIGNING_FALLBACK", "refuse or unsigned")),
+    };
+    Ok(Signing { how, or_not })
+}
+
+/// What a reference leads to. What stands there instead may be the secret itself: it is not shown.
+fn referred(world: &dyn World, reference: &str) -> Result<SecretString, CliError> {
+    let name = "CODEFORGE_SIGNING_KEY";
+    if let Some(variable) = reference.strip_prefix("env://") {
+        let value = given(world, variable);
+        return value
+            .map(SecretString::from)
+            .ok_or_else(|| CliError::usage(format!("{name}: the variable {variable} is not set")));
+    }
+    if let Some(file) = reference.strip_prefix("file://") {
+        let text = std::fs::read_to_string(file);
+        return text.map(SecretString::from).map_err(|error| CliError::usage(format!("{name}: {file}: {error}")));
+    }
+    Err(CliError::usage(format!(
+        "{name} is a reference to the key, env://NAME or file:///path, and not the key itself"
+    )))
 }
 
 fn given(world: &dyn World, name: &str) -> Option<String> {

@@ -11,6 +11,7 @@ pub mod artifacts;
 pub mod forge_server;
 pub mod hub;
 pub mod model_server;
+pub mod published;
 pub mod recorded;
 pub mod releases;
 pub mod stage;

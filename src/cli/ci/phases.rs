@@ -405,6 +405,7 @@ async fn to_forge(
         findings: words.found,
         facts: words.facts,
         seen: words.seen,
+        passed: order.passed(),
     };
     let published = publish::send(ci, &sending, engine, cx).await?;
     let (branch, commit, changes) = (published.branch.clone(), published.commit.clone(), ready.changes);

@@ -19,9 +19,8 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let open = call.asked("state") != Some("all");
             let head = call.asked("head");
             let memory = inner.memory();
-            let of = |change: &&FakeChange| {
-                (!open || change.state == "open") && head.is_none_or(|head| change.head == head)
-            };
+            let of =
+                |change: &&FakeChange| (!open || change.state == "open") && head.is_none_or(|head| change.head == head);
             let found: Vec<FakeChange> = memory.changes.iter().rev().filter(of).cloned().collect();
             drop(memory);
             (200, found.iter().map(|change| pull(inner, change)).collect())
@@ -29,7 +28,15 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("POST", ["pulls"]) => open(inner, call),
         ("GET", ["pulls", number]) => one(inner, number, |change| (200, pull(inner, change))),
         ("PATCH", ["pulls", number]) => {
-            with(&mut inner.memory(), number, |change| change.body = call.text("body"));
+            with(&mut inner.memory(), number, |change| {
+                if call.body.get("title").is_some() {
+                    change.title = call.text("title");
+                    change.draft = change.title.starts_with("WIP:");
+                }
+                if call.body.get("body").is_some() {
+                    change.body = call.text("body");
+                }
+            });
             one(inner, number, |change| (201, pull(inner, change)))
         }
         ("GET", ["pulls", number, "files"]) => one(inner, number, |change| {
@@ -57,10 +64,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("GET", ["pulls", number, "reviews"]) => {
             let memory = inner.memory();
             let of = memory.remarks.iter().filter(|remark| remark.change.to_string() == *number);
-            (
-                200,
-                of.map(|it| json!({ "id": it.id, "user": { "login": it.author }, "comments_count": 1 })).collect(),
-            )
+            (200, of.map(|it| json!({ "id": it.id, "user": { "login": it.author }, "comments_count": 1 })).collect())
         }
         ("GET", ["pulls", _, "reviews", id, "comments"]) => {
             let memory = inner.memory();
@@ -134,8 +138,8 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             (204, Value::Null)
         }
         ("GET", ["milestones"]) => {
-            let all = inner.memory().milestones.clone();
-            (200, all.iter().zip(1..).map(|(title, id)| json!({ "id": id, "title": title })).collect())
+            let memory = inner.memory();
+            (200, memory.milestones.iter().map(|(id, title)| json!({ "id": id, "title": title })).collect())
         }
         ("GET", ["collaborators", user, "permission"]) => match inner.memory().members.get(*user).map(String::as_str) {
             Some("triage") => (200, json!({ "permission": "read", "role_name": "read" })),
@@ -151,10 +155,18 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 let protected = rule || memory.protected.iter().any(|there| there == branch);
                 let name = if protected { *branch } else { "" };
                 let commit = json!({ "id": sha });
-                (200, json!({ "name": branch, "commit": commit, "protected": protected, "effective_branch_protection_name": name }))
+                (
+                    200,
+                    json!({ "name": branch, "commit": commit, "protected": protected, "effective_branch_protection_name": name }),
+                )
             }
             None => not_found(),
         },
+        ("GET", ["commits"]) => {
+            let branch = format!("refs/heads/{}", call.asked("sha").unwrap_or("main"));
+            let log = inner.git(&["log", "--format=%s", &branch]).unwrap_or_default();
+            (200, log.lines().map(|title| json!({ "commit": { "message": format!("{title}\n\nMore.") } })).collect())
+        }
         ("GET", ["git", "commits", id]) => super::github::commit(inner, id),
         ("POST", ["statuses", sha]) => {
             let state = call.text("state");
@@ -207,7 +219,7 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
         "html_url": format!("https://forge.example/acme/widgets/pulls/{}", change.number), "draft": change.draft,
         "labels": change.labels.iter().map(|name| json!({ "id": 1, "name": name })).collect::<Vec<_>>(),
         "state": if change.state == "open" { "open" } else { "closed" }, "merged": change.state == "merged",
-        "updated_at": inner.memory().touched(change.number),
+        "created_at": inner.memory().made(change.number), "updated_at": inner.memory().touched(change.number),
         "head": { "ref": change.head, "sha": tip(&change.head), "repo": head },
         "base": { "ref": change.base, "sha": tip(&change.base), "repo": repo },
         "requested_reviewers": change.reviewers.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),

@@ -170,8 +170,6 @@ pub struct Memory {
     pub protected: Vec<String>,
     pub rules: BTreeMap<String, Vec<String>>,
     pub labels: BTreeMap<String, Vec<String>>,
-    /// Milestones that are open, by title; their numbers are their places.
-    pub milestones: Vec<String>,
     /// The App that the forge knows, and the tokens that it minted.
     pub app: Option<FakeApp>,
     pub checks: Vec<FakeCheck>,
@@ -181,8 +179,18 @@ pub struct Memory {
     pub unchanged: usize,
     /// Drafts are refused.
     pub no_drafts: bool,
+    /// Milestones: number and title.
+    pub milestones: Vec<(u64, String)>,
+    /// As whom the token acts, where it is not [`BOT`].
+    pub acts_as: Option<String>,
     /// Items a page at most.
     pub page: usize,
+    /// After so many writes the server says nothing more: whoever waits is to be killed.
+    pub stop_at: Option<usize>,
+    /// Writes so far: what changed something, and pushes.
+    pub written: usize,
+    /// The last write was one too many.
+    pub stopped: bool,
     faults: Vec<Fault>,
     asked: Vec<Asked>,
     /// Requests that the forge's published description does not allow.
@@ -216,6 +224,16 @@ impl Inner {
     fn git(&self, arguments: &[&str]) -> Option<String> {
         let output = git().arg("-C").arg(self.bare()).args(arguments).output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn account(&self) -> String {
+        self.memory().acts_as.clone().unwrap_or_else(|| BOT.to_owned())
+    }
+
+    /// Subjects of a branch's last commits.
+    fn subjects(&self, branch: &str) -> Vec<String> {
+        let log = self.git(&["log", "-50", "--format=%s", &format!("refs/heads/{branch}")]).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
     }
 
     fn tip(&self, branch: &str) -> Option<String> {
@@ -459,6 +477,7 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let method = parts.method.as_str().to_owned();
     let git = path.starts_with("/acme/widgets.git");
+    let mutates = body.windows(8).any(|part| part == b"mutation");
     if !git {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let (method, path, query) = (method.clone(), path.clone(), query.clone());
@@ -490,6 +509,20 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
         api(&inner, &parts.method, &path, &query, &parts.headers, &body)
     };
     let response = tagged(&inner, &parts, response).await;
+    let writes = match (git, method.as_str()) {
+        (true, _) => path.ends_with("git-receive-pack") && method == "POST",
+        (false, "GET") => false,
+        (false, _) => !path.ends_with("graphql") || mutates,
+    };
+    let stop = {
+        let mut memory = inner.memory();
+        memory.written += usize::from(writes);
+        memory.stopped |= writes && memory.stop_at == Some(memory.written);
+        memory.stopped
+    };
+    if stop {
+        std::future::pending::<()>().await;
+    }
     if let Some(Kind::Slow(time)) = &fault {
         tokio::time::sleep(*time).await;
     }
@@ -508,7 +541,8 @@ async fn tagged(inner: &Inner, request: &axum::http::request::Parts, response: R
     }
     let (mut parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, 256 << 20).await.unwrap();
-    let tag = format!("\"{:x}\"", body.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+    let tag =
+        format!("\"{:x}\"", body.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
     if request.headers.get("if-none-match").is_some_and(|given| given == &tag) {
         inner.memory().unchanged += 1;
         return Response::builder().status(304).header("etag", tag).body(Body::empty()).unwrap();

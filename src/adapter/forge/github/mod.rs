@@ -14,8 +14,7 @@ use super::{Jitter, Marks, Settings, parse};
 use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights,
-    Sticky, Thread,
+    Capabilities, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky, Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
@@ -201,6 +200,19 @@ impl Rights for Github {
             ("read", _) => Access::Read,
             _ => Access::None,
         }
+    }
+
+    async fn starts_checks(&self) -> Result<Right, ForgeError> {
+        // What a job's own token does starts no workflow, so that none starts itself.
+        Ok(match self.own().await? {
+            Some("github-actions[bot]") => Right::No(
+                "What is pushed with a job's own `GITHUB_TOKEN` starts no workflow. Close and reopen the pull request to \
+                 start them, or give the deliver job the token of a GitHub App (`actions/create-github-app-token`)."
+                    .to_owned(),
+            ),
+            Some(_) => Right::Yes,
+            None => Right::Unknown,
+        })
     }
 
     async fn own_account(&self) -> Result<Option<String>, ForgeError> {

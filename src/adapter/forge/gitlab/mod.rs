@@ -14,8 +14,8 @@ use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, ChangeInfo, ChangeState, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights,
-    Sticky, Thread,
+    Capabilities, ChangeInfo, ChangeState, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky,
+    Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -268,6 +268,15 @@ impl Rights for Gitlab {
             10 => Access::Read,
             _ => Access::None,
         }
+    }
+
+    async fn starts_checks(&self) -> Result<Right, ForgeError> {
+        if !self.job {
+            return Ok(Right::Yes);
+        }
+        let what = "What is pushed with a job's own token starts no pipeline. Start one by hand, or give the deliver job a \
+                    project access token with the scope `api`.";
+        Ok(Right::No(what.to_owned()))
     }
 
     async fn own_account(&self) -> Result<Option<String>, ForgeError> {

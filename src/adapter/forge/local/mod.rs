@@ -6,7 +6,7 @@ mod remote;
 
 use super::lines::{Lines, patches, sorted, suggestion};
 use super::marks::Marks;
-use super::{missing, same_text};
+use super::{missing, same_text, time_ms, time_text};
 use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
@@ -106,9 +106,8 @@ impl Local {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|error| broken("reading the changes", error))?,
         };
-        let number = |entry: std::io::Result<fs::DirEntry>| {
-            entry.ok()?.file_name().to_str()?.strip_suffix(".md")?.parse().ok()
-        };
+        let number =
+            |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.strip_suffix(".md")?.parse().ok();
         let mut numbers: Vec<u64> = entries.filter_map(number).collect();
         numbers.sort_unstable();
         Ok(numbers)
@@ -156,7 +155,8 @@ impl Local {
 
     /// All changes, newest first.
     fn infos(&self) -> Result<Vec<ChangeInfo>, ForgeError> {
-        let git = Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
+        let git =
+            Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
         self.numbers()?.into_iter().rev().map(|number| self.info(&git, number)).collect()
     }
 
@@ -218,7 +218,8 @@ impl Rights for Local {
 #[async_trait]
 impl Changes for Local {
     async fn change(&self, number: u64) -> Result<ChangeInfo, ForgeError> {
-        let git = Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
+        let git =
+            Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
         self.info(&git, number)
     }
 
@@ -273,6 +274,7 @@ impl Changes for Local {
                         ("State", "open"),
                         ("Draft", draft),
                         ("Author", US),
+                        ("Opened", &time_text(self.clock.now_ms())),
                         ("Labels", &new.labels.join(", ")),
                         ("Reviewers", &new.reviewers.join(", ")),
                         ("Assignees", &new.assignees.join(", ")),
@@ -291,6 +293,24 @@ impl Changes for Local {
         let lacks: Vec<String> = missing(&new.labels, &found.change.labels).into_iter().cloned().collect();
         self.label(Thread::Change(found.change.number), &lacks, &[]).await?;
         Ok((found, Vec::new()))
+    }
+
+    async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
+        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let since = self.clock.now_ms().saturating_sub(ago);
+        let mut found = Vec::new();
+        for number in self.numbers()? {
+            let page = self.page(number)?;
+            let late = time_ms(page.fact("Opened")).is_none_or(|at| at >= since);
+            if late && page.fact("Branch").starts_with(prefix) {
+                found.push(page.fact("Branch").to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
+        self.edit(number, |page| page.set("Draft", ""))
     }
 
     async fn update_body(&self, number: u64, body: &str) -> Result<(), ForgeError> {
@@ -422,7 +442,12 @@ impl Code for Local {
         let head = self
             .git(doing, |git| {
                 let head = git.find_reference("HEAD")?;
-                Ok(head.symbolic_target().ok().flatten().and_then(|name| name.strip_prefix("refs/heads/")).map(str::to_owned))
+                Ok(head
+                    .symbolic_target()
+                    .ok()
+                    .flatten()
+                    .and_then(|name| name.strip_prefix("refs/heads/"))
+                    .map(str::to_owned))
             })
             .await?;
         head.ok_or_else(|| ForgeError::NotFound { doing: doing.into(), hint: "its HEAD is no branch".into() })
@@ -448,6 +473,9 @@ impl Code for Local {
                 author: text(commit.author().email_bytes()),
                 message: text(commit.message_bytes()),
                 parents: commit.parent_ids().map(|id| id.to_string()).collect(),
+                account: None,
+                tree: Some(commit.tree_id().to_string()),
+                verified: false,
             })
         })
         .await
@@ -462,6 +490,20 @@ impl Code for Local {
                 Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
                 Err(error) => Err(error),
             }
+        })
+        .await
+    }
+
+    async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
+        let full = format!("refs/heads/{branch}");
+        self.git(&format!("reading the last commits of `{branch}`"), move |git| {
+            let mut walk = git.revwalk()?;
+            walk.push_ref(&full)?;
+            walk.take(most)
+                .map(|id| {
+                    Ok(String::from_utf8_lossy(git.find_commit(id?)?.summary_bytes().unwrap_or_default()).into_owned())
+                })
+                .collect()
         })
         .await
     }
