@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""contracts.py github|gitlab SPEC.json: cuts a forge's published API description down to the requests that we make.
+"""contracts.py github|gitlab|gitea SPEC.json: cuts a forge's published API description down to the requests that we make.
 
 What stays: of each operation its parameters and its body, names and types only (no prose, no examples, no answers).
 GitHub's description is in the npm package @octokit/openapi; GitLab's is `doc/api/openapi/openapi_v3.yaml` of its
-repository, as JSON. Writes tests/contracts/NAME.json.
+repository, as JSON; Gitea's is Forgejo's `templates/swagger/v1_json.tmpl` (Swagger 2.0), its blanks filled in. Writes tests/contracts/NAME.json.
 """
 import json
 import pathlib
@@ -31,9 +31,15 @@ GET /repos/{owner}/{repo}/rules/branches/{branch}
 GET /repos/{owner}/{repo}/commits/{ref}
 GET /repos/{owner}/{repo}/contents/{path}
 POST /repos/{owner}/{repo}/statuses/{sha}
-GET /repos/{owner}/{repo}/commits
 PATCH /repos/{owner}/{repo}/issues/{issue_number}
 GET /repos/{owner}/{repo}/milestones
+GET /repos/{owner}/{repo}/issues/comments
+GET /repos/{owner}/{repo}/commits/{ref}/check-runs
+POST /repos/{owner}/{repo}/check-runs
+PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}
+GET /repos/{owner}/{repo}/installation
+POST /app/installations/{installation_id}/access_tokens
+GET /repos/{owner}/{repo}/commits
 """
 
 GITLAB = """
@@ -56,6 +62,7 @@ POST /api/v4/projects/{id}/merge_requests/{merge_request_iid}/notes/{note_id}/aw
 GET /api/v4/projects/{id}/merge_requests/{noteable_id}/discussions
 POST /api/v4/projects/{id}/merge_requests/{noteable_id}/discussions
 PUT /api/v4/projects/{id}/merge_requests/{noteable_id}/discussions/{discussion_id}
+GET /api/v4/projects/{id}/issues
 GET /api/v4/projects/{id}/repository/branches/{branch}
 GET /api/v4/projects/{id}/repository/commits/{sha}
 GET /api/v4/projects/{id}/repository/files/{file_path}/raw
@@ -63,10 +70,42 @@ POST /api/v4/projects/{id}/statuses/{sha}
 GET /api/v4/projects/{id}/repository/commits
 """
 
+GITEA = """
+GET /user
+GET /repos/{owner}/{repo}
+GET /repos/{owner}/{repo}/pulls
+POST /repos/{owner}/{repo}/pulls
+GET /repos/{owner}/{repo}/pulls/{index}
+PATCH /repos/{owner}/{repo}/pulls/{index}
+GET /repos/{owner}/{repo}/pulls/{index}.{diffType}
+GET /repos/{owner}/{repo}/pulls/{index}/files
+POST /repos/{owner}/{repo}/pulls/{index}/requested_reviewers
+GET /repos/{owner}/{repo}/pulls/{index}/reviews
+POST /repos/{owner}/{repo}/pulls/{index}/reviews
+GET /repos/{owner}/{repo}/pulls/{index}/reviews/{id}/comments
+GET /repos/{owner}/{repo}/issues/comments
+GET /repos/{owner}/{repo}/issues/{index}/comments
+POST /repos/{owner}/{repo}/issues/{index}/comments
+PATCH /repos/{owner}/{repo}/issues/comments/{id}
+POST /repos/{owner}/{repo}/issues/comments/{id}/reactions
+POST /repos/{owner}/{repo}/issues/{index}/labels
+DELETE /repos/{owner}/{repo}/issues/{index}/labels/{identifier}
+GET /repos/{owner}/{repo}/labels
+POST /repos/{owner}/{repo}/labels
+GET /repos/{owner}/{repo}/milestones
+GET /repos/{owner}/{repo}/collaborators/{collaborator}/permission
+GET /repos/{owner}/{repo}/branches/{branch}
+GET /repos/{owner}/{repo}/commits
+GET /repos/{owner}/{repo}/git/commits/{sha}
+GET /repos/{owner}/{repo}/raw/{filepath}
+POST /repos/{owner}/{repo}/statuses/{sha}
+"""
+
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.
 ASKED = {
-    "created_after", "direction", "head", "order_by", "page", "per_page", "ref", "ref_name", "sha", "sort",
-    "source_branch", "state", "title", "username",
+    "check_name", "created_after", "direction", "files", "filter", "head", "limit", "name", "order_by", "page", "per_page",
+    "ref", "ref_name", "sha", "since", "sort", "source_branch", "stat", "state", "title", "updated_after", "username",
+    "verification",
 }
 
 KEPT = {"type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "required", "nullable"}
@@ -76,7 +115,8 @@ def schema(spec, given, deep=0):
     """A schema with its references put in their place, and nothing but what checks a value."""
     if "$ref" in given:
         name = given["$ref"].rsplit("/", 1)[1]
-        return schema(spec, spec["components"]["schemas"][name], deep + 1)
+        known = spec["definitions"] if "swagger" in spec else spec["components"]["schemas"]
+        return schema(spec, known[name], deep + 1)
     out = {key: value for key, value in given.items() if key in KEPT}
     # A number in quotes is what some descriptions mean by a pattern of digits; formats are not checked.
     out.pop("format", None)
@@ -99,7 +139,7 @@ def main():
     kind, source = sys.argv[1], sys.argv[2]
     spec = json.load(open(source))
     operations = []
-    for line in {"github": GITHUB, "gitlab": GITLAB}[kind].split("\n"):
+    for line in {"github": GITHUB, "gitlab": GITLAB, "gitea": GITEA}[kind].split("\n"):
         if not line:
             continue
         method, path = line.split(" ")
@@ -111,10 +151,13 @@ def main():
                 parameter = spec["components"]["parameters"][parameter["$ref"].rsplit("/", 1)[1]]
             if parameter["in"] == "query" and parameter["name"] in ASKED:
                 query[parameter["name"]] = {
-                    "schema": schema(spec, parameter["schema"]),
+                    "schema": schema(spec, parameter.get("schema", parameter)),
                     "required": parameter.get("required", False),
                 }
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if "swagger" in spec:
+            body = next((one for one in operation.get("parameters", []) if one["in"] == "body"), None)
+            path = spec["basePath"] + path
         operations.append(
             {"method": method, "path": path, "query": query, "body": schema(spec, body["schema"]) if body else None}
         )

@@ -81,7 +81,21 @@ impl Story {
         let event = Event { kind: EventKind::Manual, ..Event::default() };
         let (findings, secrets) = (Vec::new(), vec![TOKEN.to_owned()]);
         let (labels, reviewers) = (vec!["codeforge".to_owned()], vec!["ann".to_owned()]);
-        Self { server, repo, repository, base, workspace, forge, event, findings, secrets, labels, reviewers, asked: ForgeSpec::default(), signing: Signing::default() }
+        Self {
+            server,
+            repo,
+            repository,
+            base,
+            workspace,
+            forge,
+            event,
+            findings,
+            secrets,
+            labels,
+            reviewers,
+            asked: ForgeSpec::default(),
+            signing: Signing::default(),
+        }
     }
 
     /// A run that began at the head of a change.

@@ -15,7 +15,7 @@ use common::forge_server::ForgeServer;
 use common::published::{BRANCH, Desk, KEY};
 use common::{clean, ok};
 
-const KINDS: [ForgeKind; 2] = [ForgeKind::Github, ForgeKind::Gitlab];
+const KINDS: [ForgeKind; 3] = [ForgeKind::Github, ForgeKind::Gitlab, ForgeKind::Gitea];
 
 fn refused(error: PublishError, word: &str) {
     let PublishError::Refused(why) = &error else { panic!("{error:?}") };
@@ -26,7 +26,9 @@ fn refused(error: PublishError, word: &str) {
 async fn conventional(kind: ForgeKind) -> ForgeServer {
     let server = ForgeServer::start(kind).await;
     let repo = server.clone_of();
-    for subject in ["fix(src): one", "feat(src): two", "chore: three", "fix(src): four", "docs(docs): five", "fix(src): six"] {
+    for subject in
+        ["fix(src): one", "feat(src): two", "chore: three", "fix(src): four", "docs(docs): five", "fix(src): six"]
+    {
         repo.git(&["commit", "--quiet", "--allow-empty", "--message", subject]);
     }
     repo.git(&["push", "--quiet", server.bare().to_str().unwrap(), "HEAD:refs/heads/main"]);
@@ -67,7 +69,8 @@ async fn code_owners_of_the_base_are_asked_and_who_acts_is_not() {
     for kind in KINDS {
         let server = ForgeServer::with(
             kind,
-            &[("CODEOWNERS", "* @ann @bob @codeforge-bot\n/docs/ @writer\n"), ("src/a.txt", "one\n")],
+            // Everything in the words of Gitea, too, whose patterns are regular expressions.
+            &[("CODEOWNERS", "src/.* @ann @bob @codeforge-bot\nsrc/* @ann @bob @codeforge-bot\n"), ("src/a.txt", "one\n")],
         )
         .await;
         for name in ["ann", "bob", "eve", "writer"] {
@@ -75,7 +78,7 @@ async fn code_owners_of_the_base_are_asked_and_who_acts_is_not() {
         }
         let mut desk = Desk::at(server, "main");
         // What the change says of owners does not count: it is the change's.
-        desk.write("CODEOWNERS", "* @eve\n").write("src/a.txt", "x\n");
+        desk.write("CODEOWNERS", "* @eve\nsrc/.* @eve\n").write("src/a.txt", "x\n");
         desk.asked.codeowners = true;
         desk.event.actor = Some("bob".into());
         let made = desk.propose().await;
@@ -184,7 +187,16 @@ async fn git_accepts_our_gpg_signature() {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     // As old as keys are, beside commits: older than they.
-    gpg(&["--faked-system-time=1700000000!", "--passphrase", "", "--quick-generate-key", "bot@example.com", "ed25519", "sign", "never"]);
+    gpg(&[
+        "--faked-system-time=1700000000!",
+        "--passphrase",
+        "",
+        "--quick-generate-key",
+        "bot@example.com",
+        "ed25519",
+        "sign",
+        "never",
+    ]);
     let mut desk = Desk::of(ForgeKind::Github).await;
     let signer = Signer::Gpg { key: "bot@example.com".into(), home: Some(home.path().to_owned()) };
     desk.signing = Signing { how: How::By(signer), or_not: false };
@@ -267,13 +279,18 @@ async fn a_review_says_the_worst_at_its_lines_and_sums_up_the_rest() {
         server.commit_by("ann", "topic", "main", &[("src/a.txt", Some(&text))]);
         let number = server.open("ann", "topic", "Please.");
         let mut desk = Desk::about(server, number);
-        desk.findings = (1..=20).map(|line| finding(line, if line % 2 == 0 { Level::High } else { Level::Low })).collect();
+        desk.findings =
+            (1..=20).map(|line| finding(line, if line % 2 == 0 { Level::High } else { Level::Low })).collect();
         desk.findings[1].end_line = Some(4);
         desk.asked.review = ReviewSpec { max_remarks: Some(3), min_level: Some(Level::Medium) };
         let made = desk.publish(DeliverKind::Review).await.unwrap();
         let remarks = desk.server.memory().remarks.clone();
         assert_eq!(remarks.len(), 3, "{:?}", made.told);
-        assert!(made.told.iter().any(|line| line.starts_with("17 findings are in the comment only")), "{:?}", made.told);
+        assert!(
+            made.told.iter().any(|line| line.starts_with("17 findings are in the comment only")),
+            "{:?}",
+            made.told
+        );
         let comment = desk.server.memory().comments[0].body.clone();
         assert!(comment.contains("Line 1.") && comment.contains("Line 20."), "{comment}");
         // Several lines are one remark, at the last of them.

@@ -62,7 +62,8 @@ impl WebServer {
             backend = backend.display(),
         );
         std::fs::write(folder.path().join("lighttpd.conf"), conf).unwrap();
-        let program = ["/usr/sbin/lighttpd", "/usr/local/sbin/lighttpd"].into_iter().find(|path| Path::new(path).exists());
+        let program =
+            ["/usr/sbin/lighttpd", "/usr/local/sbin/lighttpd"].into_iter().find(|path| Path::new(path).exists());
         let mut command = clean(program.expect("lighttpd is there: scripts/setup installs it"));
         command.arg("-D").arg("-f").arg(folder.path().join("lighttpd.conf"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -182,3 +182,8 @@ async fn killed_after_every_write_on_github_where_it_signs() {
 async fn killed_after_every_write_on_gitlab() {
     killed_after_every_write(ForgeKind::Gitlab, false).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_every_write_on_gitea() {
+    killed_after_every_write(ForgeKind::Gitea, false).await;
+}

@@ -114,7 +114,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     let library = running::load(&root, cx)?;
     let origin = cx.world.checkout(&root).ok().and_then(|checkout| checkout.origin());
     let env = |name: &str| cx.world.env(name).map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
-    let at = match origin.as_deref().map(|url| forge::forge_at(url, &env)) {
+    let at = match origin.as_deref().map(|url| forge::forge_at(url, forge::configured(&library), &env)) {
         Some(Ok(at)) => at,
         Some(Err(error)) => {
             report.add(State::Wrong, "forge", error.message, error.hints);
@@ -380,7 +380,7 @@ async fn token(
     let Some(at) = at else {
         return skip(
             report,
-            "not checked: none is set for this forge (CODEFORGE_FORGE_TOKEN, GITHUB_TOKEN, GITLAB_TOKEN); only deliveries to a forge need one",
+            "not checked: none is set for this forge (CODEFORGE_FORGE_TOKEN, CODEFORGE_APP_ID, GITHUB_TOKEN, GITLAB_TOKEN, GITEA_TOKEN); only deliveries to a forge need one",
         );
     };
     if offline {
@@ -405,6 +405,7 @@ async fn token(
         ("push branches", &rights.push, "deliveries `branch`, `pull_request` and `push-to-branch` would fail"),
         ("write pull requests", &rights.open_changes, "delivery `pull_request` would fail"),
         ("comment", &rights.comment, "deliveries `comment` and `review` would fail"),
+        ("ask what people may do", &rights.ask_access, "nobody could start anything with a comment"),
     ];
     let can: Vec<&str> = all.iter().filter(|(_, right, _)| **right == Right::Yes).map(|(what, ..)| *what).collect();
     let unknown: Vec<&str> =
@@ -560,7 +561,7 @@ async fn clock(library: &Library, at: Option<&ForgeAt>, offline: bool, cx: &Cont
 }
 
 /// Variables that change what a run does.
-const VARIABLES: [&str; 27] = [
+const VARIABLES: [&str; 31] = [
     "CODEFORGE_MODEL",
     "CODEFORGE_LLM_BASE_URL",
     "CODEFORGE_LLM_API_KEY",
@@ -577,6 +578,10 @@ const VARIABLES: [&str; 27] = [
     "GITHUB_TOKEN",
     "GH_TOKEN",
     "GITLAB_TOKEN",
+    "GITEA_TOKEN",
+    "CODEFORGE_FORGE_TOKEN_FILE",
+    "CODEFORGE_APP_ID",
+    "CODEFORGE_APP_KEY",
     "CODEFORGE_SANDBOX",
     "CODEFORGE_POLICY",
     "CODEFORGE_MAX_COST_USD",

@@ -195,8 +195,14 @@ mod tests {
 
     #[test]
     fn a_history_tells_its_convention() {
-        let conventional =
-            subjects(&["fix(parser): a", "feat(cli): B", "Merge pull request #1", "fix(parser)!: c", "typo", "docs: d"]);
+        let conventional = subjects(&[
+            "fix(parser): a",
+            "feat(cli): B",
+            "Merge pull request #1",
+            "fix(parser)!: c",
+            "typo",
+            "docs: d",
+        ]);
         let Style::Conventional { types, scopes, capital } = detect(&conventional) else { panic!("not found") };
         assert_eq!((types.first().map(String::as_str), capital), (Some("fix"), false));
         assert_eq!(scopes, ["parser", "cli"]);

@@ -82,8 +82,7 @@ mod tests {
             finding(Level::High, Some(6), Standing::Resolved),
         ];
         let lines = |found: &[&Finding]| found.iter().map(|it| it.line).collect::<Vec<_>>();
-        let (said, rest) =
-            remarked(&findings, &ReviewSpec { max_remarks: Some(2), min_level: Some(Level::Medium) });
+        let (said, rest) = remarked(&findings, &ReviewSpec { max_remarks: Some(2), min_level: Some(Level::Medium) });
         assert_eq!((lines(&said), lines(&rest)), (vec![Some(5), Some(4)], vec![Some(1), None, Some(3)]));
         assert_eq!(remarked(&findings, &ReviewSpec::default()).0.len(), 4);
         assert_eq!(remarked(&findings, &ReviewSpec { max_remarks: Some(0), min_level: None }).0.len(), 0);

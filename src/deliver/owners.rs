@@ -124,9 +124,11 @@ pub fn owners(file: &str, dialect: Dialect, paths: &[String]) -> Vec<Owner> {
 fn of<'a>(section: &'a Section, dialect: Dialect, path: &str) -> Vec<&'a Owner> {
     let rules = &section.rules;
     match dialect {
-        Dialect::Gitea => {
-            rules.iter().filter(|rule| rule.pattern.matches(path) != rule.negative).flat_map(|rule| &rule.owners).collect()
-        }
+        Dialect::Gitea => rules
+            .iter()
+            .filter(|rule| rule.pattern.matches(path) != rule.negative)
+            .flat_map(|rule| &rule.owners)
+            .collect(),
         Dialect::Gitlab if rules.iter().any(|rule| rule.negative && rule.pattern.matches(path)) => Vec::new(),
         Dialect::Github | Dialect::Gitlab => rules
             .iter()

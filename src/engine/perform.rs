@@ -44,7 +44,9 @@ pub(super) struct Trouble {
 impl From<RepositoryError> for Trouble {
     fn from(error: RepositoryError) -> Self {
         let fault = match &error {
-            RepositoryError::NotARepository(_) | RepositoryError::Missing(_) | RepositoryError::Unsigned(_) => Fault::User,
+            RepositoryError::NotARepository(_) | RepositoryError::Missing(_) | RepositoryError::Unsigned(_) => {
+                Fault::User
+            }
             RepositoryError::Refused(_) => Fault::Denied,
             RepositoryError::ChangedUnderneath(_) => Fault::Unknown,
             RepositoryError::Broken { .. } => Fault::Environment,

@@ -394,7 +394,9 @@ impl Work<'_> {
         if !p.asked.codeowners {
             return Ok((reviewers, Vec::new()));
         }
-        let Some(tip) = self.forge.tip(target).await? else { return Ok((reviewers, vec![format!("there is no branch `{target}`")])) };
+        let Some(tip) = self.forge.tip(target).await? else {
+            return Ok((reviewers, vec![format!("there is no branch `{target}`")]));
+        };
         let Some(dialect) = deliver::Dialect::of(self.forge.kind()) else { return Ok((reviewers, Vec::new())) };
         for place in dialect.places() {
             let Some(file) = self.forge.file_at(&tip, place).await? else { continue };
@@ -423,7 +425,8 @@ impl Work<'_> {
     /// The title as the repository writes its titles.
     async fn title_by_convention(&mut self) -> Result<(), PublishError> {
         let p = self.publication;
-        let committed = matches!(p.delivery.kind, DeliverKind::PullRequest | DeliverKind::Branch | DeliverKind::PushToBranch);
+        let committed =
+            matches!(p.delivery.kind, DeliverKind::PullRequest | DeliverKind::Branch | DeliverKind::PushToBranch);
         if !committed || self.is_empty() || p.asked.convention == Convention::AsWritten {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! A job of a CI system, in the words of none: what `codeforge ci` knows before it loads anything.
 
 use super::event::Event;
+use super::forge::ForgeKind;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ impl Home {
 pub struct CiJob {
     /// Where it runs.
     pub home: Home,
+    /// The forge, where the home is not its own: Gitea's jobs speak GitHub's language.
+    pub forge: Option<ForgeKind>,
     /// What happened. Its texts are untrusted; what it says of forks is believed only where it says *fork*.
     pub event: Event,
     /// The forge's API (`https://api.github.com`, `https://gitlab.example.com/api/v4`).
@@ -74,6 +77,7 @@ impl CiJob {
     pub fn new(home: Home) -> Self {
         Self {
             home,
+            forge: None,
             event: Event::default(),
             api_url: None,
             server_url: None,

@@ -101,6 +101,16 @@ pub struct TokenRights {
     pub open_changes: Right,
     /// Comment on changes.
     pub comment: Right,
+    /// Ask what accounts may do: commands in comments hang on it.
+    pub ask_access: Right,
+}
+
+impl TokenRights {
+    /// None of them; `needs`: what to grant.
+    pub fn none(account: Option<String>, needs: &str) -> Self {
+        let no = || Right::No(needs.to_owned());
+        Self { account, read: no(), push: no(), open_changes: no(), comment: no(), ask_access: no() }
+    }
 }
 
 /// How a commit is said to stand.

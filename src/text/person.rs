@@ -28,7 +28,8 @@ pub fn is_person(text: &str) -> bool {
     let Some((name, rest)) = text.split_once(" <") else { return false };
     let Some(address) = rest.strip_suffix('>') else { return false };
     let plain = |c: char| !c.is_control() && !"<>\"@:#".contains(c);
-    let sound = !name.trim().is_empty() && name.trim() == name && name.chars().count() <= 100 && name.chars().all(plain);
+    let sound =
+        !name.trim().is_empty() && name.trim() == name && name.chars().count() <= 100 && name.chars().all(plain);
     sound && super::invisible(name) == name && is_mail(address)
 }
 

@@ -107,6 +107,39 @@ impl Lines {
     }
 }
 
+/// The hunks of each file of a whole difference, in its order; `None`: it has none (binary, a rename alone).
+pub(super) fn patches(whole: &str) -> Vec<Option<String>> {
+    let mut files: Vec<Option<String>> = Vec::new();
+    let (mut old_left, mut new_left) = (0u64, 0u64);
+    for line in whole.split('\n') {
+        let inside = old_left > 0 || new_left > 0;
+        let head = if inside { None } else { hunk(line) };
+        if let Some(((_, old), (_, new))) = head {
+            (old_left, new_left) = (old, new);
+        } else if inside {
+            match line.as_bytes().first() {
+                Some(b'+') => new_left = new_left.saturating_sub(1),
+                Some(b'-') => old_left = old_left.saturating_sub(1),
+                Some(b'\\') => {}
+                _ => (old_left, new_left) = (old_left.saturating_sub(1), new_left.saturating_sub(1)),
+            }
+        } else if line.starts_with("diff --git ") {
+            files.push(None);
+            continue;
+        } else if !line.starts_with('\\') {
+            continue;
+        }
+        if let Some(file) = files.last_mut() {
+            let text = file.get_or_insert_default();
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(line);
+        }
+    }
+    files
+}
+
 /// `@@ -1,2 +3,4 @@`: where the sides begin, and how many lines of each there are.
 fn hunk(line: &str) -> Option<((u64, u64), (u64, u64))> {
     let mut words = line.strip_prefix("@@ -")?.split(' ');

@@ -4,19 +4,21 @@
 //! (`lines`), git over HTTPS (`remote`). A forge's own words stay in its folder.
 
 mod app;
+mod gitea;
 mod github;
 mod gitlab;
 mod http;
 mod lines;
+mod local;
+mod marks;
 mod remote;
 mod token;
 
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
-use crate::port::forge::{CommentInfo, Forge, ForgeAt, ForgeError, Sticky, Thread};
+use crate::port::forge::{ChangeInfo, ChangeState, Changes, Forge, ForgeAt, ForgeError};
 use crate::text;
-use secrecy::ExposeSecret;
-use std::collections::BTreeMap;
+use marks::Marks;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,82 +86,20 @@ pub fn open(
     Ok(match at.kind {
         ForgeKind::Github => Arc::new(github::Github::new(at, clock, jitter, settings)?),
         ForgeKind::Gitlab => Arc::new(gitlab::Gitlab::new(at, clock, jitter, settings)?),
-        ForgeKind::Gitea | ForgeKind::Local => {
-            return Err(ForgeError::Unsupported(format!("{} is not spoken to yet", at.kind.as_str())));
-        }
+        ForgeKind::Gitea => Arc::new(gitea::Gitea::new(at, clock, jitter, settings)?),
+        ForgeKind::Local => Arc::new(local::Local::new(at, clock)?),
     })
 }
 
-/// Our marks in one repository.
-struct Marks {
-    repository: String,
-    secret: Option<String>,
+/// The open change of a branch.
+async fn open_of(forge: &(dyn Changes + Sync), branch: &str) -> Result<Option<ChangeInfo>, ForgeError> {
+    let changes = forge.changes_of_branch(branch).await?;
+    Ok(changes.into_iter().find(|info| info.state == ChangeState::Open))
 }
 
-impl Marks {
-    fn new(at: &ForgeAt) -> Self {
-        let secret = at.marker_key.as_ref().map(|key| key.expose_secret().to_owned());
-        Self { repository: at.repository.clone(), secret: secret.filter(|secret| !secret.is_empty()) }
-    }
-
-    fn place(&self, thread: Thread) -> String {
-        match thread {
-            Thread::Change(number) => format!("{} change {number}", self.repository),
-            Thread::Issue(number) => format!("{} issue {number}", self.repository),
-        }
-    }
-
-    /// A text under its mark.
-    fn under(&self, thread: Thread, key: &str, body: &str) -> String {
-        format!("{}\n{body}", text::marker(key, &self.place(thread), self.secret.as_deref()))
-    }
-
-    /// A comment that there is one of.
-    fn sticky(&self, sticky: &Sticky<'_>) -> String {
-        let Some(memory) = sticky.memory else { return self.under(sticky.thread, sticky.key, sticky.body) };
-        let memory = text::remembering(memory, sticky.key, &self.place(sticky.thread), self.secret.as_deref());
-        self.under(sticky.thread, sticky.key, &format!("{memory}\n\n{}", sticky.body))
-    }
-
-    /// What comments of ours remember, by key.
-    fn memories(
-        &self,
-        own: Option<&str>,
-        thread: Thread,
-        keys: &[&str],
-        comments: &[CommentInfo],
-    ) -> BTreeMap<String, String> {
-        let place = self.place(thread);
-        let of = |key: &&str| {
-            let ours = |it: &&CommentInfo| self.is((own, it.author.as_deref()), thread, key, &it.body);
-            let comment = comments.iter().find(ours)?;
-            let memory = text::remembered(&comment.body, key, &place, self.secret.as_deref())?;
-            Some(((*key).to_owned(), memory.to_owned()))
-        };
-        keys.iter().filter_map(of).collect()
-    }
-
-    /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.
-    fn is(&self, by: (Option<&str>, Option<&str>), thread: Thread, key: &str, body: &str) -> bool {
-        let ours = match by {
-            (Some(own), Some(author)) => own.eq_ignore_ascii_case(author),
-            (Some(_), None) => false,
-            (None, _) => self.secret.is_some(),
-        };
-        ours && text::is_marked(body, key, &self.place(thread), self.secret.as_deref())
-    }
-
-    /// What is to be found again must be known again: without that, every run would make another one.
-    fn can_know(&self, own: Option<&str>) -> Result<(), ForgeError> {
-        if own.is_some() || self.secret.is_some() {
-            return Ok(());
-        }
-        Err(ForgeError::Unsupported(
-            "the forge does not say whose the token is, so our comments could not be told from others'; set \
-             CODEFORGE_MARKER_KEY to a long random text, by which they are signed"
-                .into(),
-        ))
-    }
+/// Who is wanted and not there yet.
+fn missing<'a>(wanted: &'a [String], there: &[String]) -> Vec<&'a String> {
+    wanted.iter().filter(|name| !there.iter().any(|there| there.eq_ignore_ascii_case(name))).collect()
 }
 
 /// Whether two texts are the same to a forge, which writes line ends in its own way.

@@ -40,7 +40,7 @@ use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
-use crate::port::repository::{HeadChange, Signer, OpenWorkspace, Repository, RepositoryError, Workspace};
+use crate::port::repository::{HeadChange, OpenWorkspace, Repository, RepositoryError, Signer, Workspace};
 use beneath::Sig;
 use git2::{ErrorCode, Oid, RepositoryOpenFlags};
 use ignores::Rules;

@@ -9,7 +9,7 @@ use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
-use crate::port::repository::{HeadChange, Signer, OpenWorkspace, Repository, RepositoryError, Workspace};
+use crate::port::repository::{HeadChange, OpenWorkspace, Repository, RepositoryError, Signer, Workspace};
 use git2::Oid;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -10,7 +10,7 @@ use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::plan::DeliverKind;
 use crate::model::recording::{BaseFile, FileContent, RecordedBase};
-use crate::port::repository::{HeadChange, Signer, OpenWorkspace, Repository, RepositoryError, Workspace};
+use crate::port::repository::{HeadChange, OpenWorkspace, Repository, RepositoryError, Signer, Workspace};
 use git2::{ObjectType, Oid};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;

@@ -28,12 +28,12 @@ pub fn forge(
 ) -> Result<Option<Arc<dyn Forge>>, CliError> {
     let Some(token) = settings.token.clone() else { return Ok(None) };
     let kind = match job.home {
-        Home::Github => ForgeKind::Github,
+        Home::Github => job.forge.unwrap_or(ForgeKind::Github),
         Home::Gitlab => ForgeKind::Gitlab,
         Home::Container => {
             let Some(origin) = checkout.origin() else { return Ok(None) };
             let given = |name: &str| cx.world.env(name).filter(|value| !value.trim().is_empty());
-            return match remote::forge_at(&origin, &given)? {
+            return match remote::forge_at(&origin, None, &given)? {
                 Some(at) => Ok(Some(cx.world.forge(&at)?)),
                 None => Ok(None),
             };

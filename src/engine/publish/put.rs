@@ -47,11 +47,7 @@ impl Work<'_> {
         let body = text::neutral_plain(p.delivery.body.trim());
         let gap = if body.is_empty() { "" } else { "\n\n" };
         let trailers = words::trailers(&p.delivery.author, p.asked, p.key);
-        Delivery {
-            title: self.title.clone(),
-            body: format!("{body}{gap}{trailers}"),
-            ..p.delivery.clone()
-        }
+        Delivery { title: self.title.clone(), body: format!("{body}{gap}{trailers}"), ..p.delivery.clone() }
     }
 
     /// Commits that the remote has, so that nothing is sent that is there.
@@ -183,7 +179,8 @@ impl Work<'_> {
         match why {
             None => Ok(Some(change)),
             Some(why) if self.publication.signing.or_not => {
-                self.told.push(format!("the commit is not signed: {} cannot make it: {why}", self.forge.kind().as_str()));
+                self.told
+                    .push(format!("the commit is not signed: {} cannot make it: {why}", self.forge.kind().as_str()));
                 Ok(None)
             }
             Some(why) => Err(PublishError::Refused(format!(
@@ -252,8 +249,7 @@ impl Work<'_> {
         }
         let there = self.forge.commit(tip).await?;
         let address = &p.delivery.author.1;
-        let by_us =
-            there.committer.eq_ignore_ascii_case(address) && there.author.eq_ignore_ascii_case(address);
+        let by_us = there.committer.eq_ignore_ascii_case(address) && there.author.eq_ignore_ascii_case(address);
         // The forge's own commits are by the account of the token, and it vouches for them.
         let account = |own: Option<String>| own.is_some() && own == there.account;
         let ours = words::has_key(&there.message, p.key)

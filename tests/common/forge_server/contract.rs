@@ -13,14 +13,15 @@ struct Operation {
 }
 
 static GITHUB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/github.json")));
+static GITEA: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitea.json")));
 static GITLAB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitlab.json")));
 
 /// What GitLab documents in prose only.
 const IN_PROSE: [&str; 4] = [
     "/api/v4/projects/{id}",
     "/api/v4/projects/{id}/members/all/{user}",
-    "/api/v4/personal_access_tokens/self",
     "/api/v4/projects/{id}/milestones",
+    "/api/v4/personal_access_tokens/self",
 ];
 
 fn read(text: &str) -> Vec<Operation> {
@@ -43,9 +44,9 @@ fn parts(path: &str) -> Vec<String> {
     path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether a path is one of a template; `{path}` stands for all that follows.
+/// Whether a path is one of a template; `{path}` and `{filepath}` stand for all that follows.
 fn fits(template: &[String], path: &[String]) -> bool {
-    let open = template.last().is_some_and(|last| last == "{path}");
+    let open = template.last().is_some_and(|last| last == "{path}" || last == "{filepath}");
     (template.len() == path.len() || open && path.len() >= template.len())
         && template.iter().zip(path).all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
 }
@@ -57,7 +58,8 @@ pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Valu
         ForgeKind::Github if path == "/graphql" => return None,
         ForgeKind::Github => &GITHUB,
         ForgeKind::Gitlab => &GITLAB,
-        ForgeKind::Gitea | ForgeKind::Local => return None,
+        ForgeKind::Gitea => &GITEA,
+        ForgeKind::Local => return None,
     };
     // The most literal template: `comments` is not an issue's number.
     let found = operations
@@ -66,7 +68,7 @@ pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Valu
         .max_by_key(|operation| operation.path.iter().filter(|part| !part.starts_with('{')).count());
     let Some(operation) = found else {
         let in_prose = method == "GET" && IN_PROSE.iter().any(|template| fits(&parts(template), &given));
-        return (!in_prose || kind == ForgeKind::Github).then(|| format!("{method} {path}: no such operation"));
+        return (!in_prose || kind != ForgeKind::Gitlab).then(|| format!("{method} {path}: no such operation"));
     };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -83,6 +85,8 @@ pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Valu
     }
     match (&operation.body, body) {
         (None, Value::Null) => None,
+        // What may come with it, need not.
+        (Some(_), Value::Null) if method == "DELETE" => None,
         (None, body) => Some(format!("{method} {path}: takes no body, and got {body}")),
         (Some(schema), body) => {
             let errors: Vec<String> = schema.iter_errors(body).map(|error| error.to_string()).collect();

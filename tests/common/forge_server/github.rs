@@ -1,6 +1,7 @@
 //! GitHub's side of the fake: the routes and rules that adapters meet.
 
-use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, shown};
+use super::app::{change_run, check_run, check_runs};
+use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, shown, since};
 use serde_json::{Value, json};
 
 pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
@@ -52,11 +53,19 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             )
         }
         ("POST", ["pulls", number, "reviews"]) => one(inner, number, |inner, change| review(inner, change, call)),
+        ("GET", ["issues", "comments"]) => {
+            let memory = inner.memory();
+            let late = memory.comments.iter().filter(|comment| since(call, "since", &memory.touched(comment.id)));
+            (200, late.map(|it| comment(&memory, it)).collect())
+        }
         ("GET", ["issues", number, "comments"]) => {
             let memory = inner.memory();
             let of = memory.comments.iter().filter(|comment| comment.thread.ends_with(&format!(" {number}")));
-            (200, of.map(comment).collect())
+            (200, of.map(|it| comment(&memory, it)).collect())
         }
+        ("GET", ["commits", sha, "check-runs"]) => check_runs(&inner.memory(), call, sha),
+        ("POST", ["check-runs"]) => check_run(&mut inner.memory(), call),
+        ("PATCH", ["check-runs", id]) => change_run(&mut inner.memory(), call, id),
         ("POST", ["issues", number, "comments"]) => {
             let mut memory = inner.memory();
             let is_change = memory.changes.iter().any(|change| change.number.to_string() == *number);
@@ -64,14 +73,16 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let id = memory.id();
             let made = FakeComment { id, thread, author: BOT.into(), body: call.text("body"), reactions: vec![] };
             memory.comments.push(made.clone());
-            (201, comment(&made))
+            (201, comment(&memory, &made))
         }
         ("PATCH", ["issues", "comments", id]) => {
             let mut memory = inner.memory();
             match memory.comments.iter_mut().find(|comment| comment.id.to_string() == *id) {
                 Some(found) => {
                     found.body = call.text("body");
-                    (200, comment(found))
+                    let found = found.clone();
+                    memory.edited.push(found.id);
+                    (200, comment(&memory, &found))
                 }
                 None => not_found(),
             }
@@ -152,9 +163,14 @@ fn one(inner: &Inner, number: &str, say: impl FnOnce(&Inner, &FakeChange) -> Sai
     found.map_or_else(not_found, |change| say(inner, &change))
 }
 
-fn comment(comment: &FakeComment) -> Value {
-    let url = format!("https://forge.example/c/{}", comment.id);
-    json!({ "id": comment.id, "body": comment.body, "user": { "login": comment.author }, "html_url": url })
+fn comment(memory: &Memory, comment: &FakeComment) -> Value {
+    let (kind, number) = comment.thread.split_once(' ').unwrap();
+    let kind = if kind == "change" { "pull" } else { "issues" };
+    let url = format!("https://forge.example/acme/widgets/{kind}/{number}#issuecomment-{}", comment.id);
+    json!({
+        "id": comment.id, "body": comment.body, "user": { "login": comment.author }, "html_url": url,
+        "created_at": memory.made(comment.id), "updated_at": memory.touched(comment.id),
+    })
 }
 
 fn pull(inner: &Inner, change: &FakeChange) -> Value {
@@ -167,6 +183,7 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
         "html_url": format!("https://forge.example/acme/widgets/pull/{}", change.number), "draft": change.draft,
         "labels": change.labels.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "state": if change.state == "open" { "open" } else { "closed" },
+        "updated_at": inner.memory().touched(change.number),
         "merged_at": (change.state == "merged").then_some("2026-01-01T00:00:00Z"),
         "head": { "ref": change.head, "sha": inner.tip(&change.head).unwrap_or_else(|| gone.clone()), "repo": head },
         "base": { "ref": change.base, "sha": inner.tip(&change.base).unwrap_or(gone), "repo": repo },
@@ -241,14 +258,20 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
                 .into_iter()
                 .find(|(old, new)| if right { *new == Some(line) } else { *old == Some(line) })
         });
+        let start = remark.get("start_line").map(|start| start.as_u64().unwrap());
+        if start.is_some_and(|start| start >= line)
+            || remark.get("start_side").is_some_and(|side| *side != remark["side"])
+        {
+            return (422, json!({ "message": "Unprocessable Entity", "errors": ["start_line must precede the line"] }));
+        }
         let Some((old, new)) = place else {
             return (422, json!({ "message": "Unprocessable Entity", "errors": ["Line could not be resolved"] }));
         };
         let lines = if right { (None, new) } else { (old, None) };
-        made.push((path.to_owned(), lines, remark["body"].as_str().unwrap_or_default().to_owned()));
+        made.push((path.to_owned(), start, lines, remark["body"].as_str().unwrap_or_default().to_owned()));
     }
     let mut memory = inner.memory();
-    for (path, lines, body) in made {
+    for (path, start, lines, body) in made {
         let id = memory.id();
         memory.remarks.push(FakeRemark {
             id,
@@ -256,6 +279,7 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
             author: BOT.into(),
             body,
             path,
+            start,
             lines,
             resolved: false,
         });
@@ -263,7 +287,7 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
     (200, json!({ "id": 1 }))
 }
 
-fn commit(inner: &Inner, id: &str) -> Said {
+pub(super) fn commit(inner: &Inner, id: &str) -> Said {
     let Some(text) = inner.git(&["log", "-1", "--format=%H%n%P%n%ae%n%ce%n%T%n%B", id]) else {
         return (422, json!({ "message": format!("No commit found for SHA: {id}") }));
     };
@@ -331,7 +355,8 @@ fn graphql(inner: &Inner, call: &Call) -> Said {
 
 /// A commit that the forge makes itself, where the branch is at the expected one.
 fn create_commit(inner: &Inner, input: &Value) -> Said {
-    let refused = |message: &str| (200, json!({ "data": null, "errors": [{ "type": "STALE_DATA", "message": message }] }));
+    let refused =
+        |message: &str| (200, json!({ "data": null, "errors": [{ "type": "STALE_DATA", "message": message }] }));
     let branch = input["branch"]["branchName"].as_str().unwrap_or_default();
     let expected = input["expectedHeadOid"].as_str().unwrap_or_default();
     if inner.tip(branch).as_deref() != Some(expected) {

@@ -1,6 +1,6 @@
 //! GitLab's side of the fake: the routes and rules that adapters meet.
 
-use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Said, shown};
+use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, shown, since};
 use serde_json::{Value, json};
 
 fn not_found() -> Said {
@@ -57,9 +57,27 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 .filter(|change| !opened || change.state == "open")
                 .cloned()
                 .collect();
+            let memory = inner.memory();
+            let commented = |change: &FakeChange| {
+                let thread = thread("merge_requests", &change.number.to_string());
+                let of = memory.comments.iter().filter(|comment| comment.thread == thread);
+                let latest = of.map(|comment| memory.touched(comment.id)).max();
+                latest.unwrap_or_default().max(memory.touched(change.number))
+            };
+            let found: Vec<FakeChange> =
+                found.into_iter().filter(|change| since(call, "updated_after", &commented(change))).collect();
+            drop(memory);
             (200, found.iter().map(|change| merge(inner, change)).collect())
         }
         ("POST", ["merge_requests"]) => open(inner, call),
+        ("GET", ["issues"]) => {
+            let memory = inner.memory();
+            let late =
+                memory.comments.iter().filter(|comment| since(call, "updated_after", &memory.touched(comment.id)));
+            let numbers: std::collections::BTreeSet<u64> =
+                late.filter_map(|comment| comment.thread.strip_prefix("issue ")?.parse().ok()).collect();
+            (200, numbers.into_iter().map(|number| json!({ "iid": number })).collect())
+        }
         ("GET", ["merge_requests", number]) => one(inner, number, |inner, change| (200, merge(inner, change))),
         ("PUT", ["merge_requests", number]) => {
             if let Some(change) = inner.memory().changes.iter_mut().find(|change| change.number.to_string() == *number)
@@ -100,7 +118,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("GET", [kind @ ("merge_requests" | "issues"), number, "notes"]) => {
             let memory = inner.memory();
             let thread = thread(kind, number);
-            (200, memory.comments.iter().filter(|comment| comment.thread == thread).map(note).collect())
+            let mut of: Vec<&FakeComment> = memory.comments.iter().filter(|comment| comment.thread == thread).collect();
+            if call.asked("sort") == Some("desc") {
+                of.sort_by_key(|comment| std::cmp::Reverse(memory.touched(comment.id)));
+            }
+            (200, of.into_iter().map(|it| note(&memory, it)).collect())
         }
         ("POST", [kind @ ("merge_requests" | "issues"), number, "notes"]) => {
             let mut memory = inner.memory();
@@ -113,14 +135,16 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 reactions: vec![],
             };
             memory.comments.push(made.clone());
-            (201, note(&made))
+            (201, note(&memory, &made))
         }
         ("PUT", ["merge_requests" | "issues", _, "notes", id]) => {
             let mut memory = inner.memory();
             match memory.comments.iter_mut().find(|comment| comment.id.to_string() == *id) {
                 Some(found) => {
                     found.body = call.text("body");
-                    (200, note(found))
+                    let found = found.clone();
+                    memory.edited.push(found.id);
+                    (200, note(&memory, &found))
                 }
                 None => not_found(),
             }
@@ -211,8 +235,11 @@ fn one(inner: &Inner, number: &str, say: impl FnOnce(&Inner, &FakeChange) -> Sai
     found.map_or_else(not_found, |change| say(inner, &change))
 }
 
-fn note(comment: &FakeComment) -> Value {
-    json!({ "id": comment.id, "body": comment.body, "author": user(&comment.author), "system": false, "resolvable": false })
+fn note(memory: &Memory, comment: &FakeComment) -> Value {
+    json!({
+        "id": comment.id, "body": comment.body, "author": user(&comment.author), "system": false, "resolvable": false,
+        "created_at": memory.made(comment.id), "updated_at": memory.touched(comment.id),
+    })
 }
 
 fn merge(inner: &Inner, change: &FakeChange) -> Value {
@@ -224,7 +251,7 @@ fn merge(inner: &Inner, change: &FakeChange) -> Value {
     json!({
         "iid": change.number, "title": change.title, "description": change.body, "author": user(&change.author),
         "web_url": format!("https://forge.example/acme/widgets/-/merge_requests/{}", change.number), "draft": change.draft,
-        "labels": change.labels, "state": if change.state == "open" { "opened" } else { change.state },
+        "updated_at": inner.memory().touched(change.number), "labels": change.labels, "state": if change.state == "open" { "opened" } else { change.state },
         "source_branch": change.head, "target_branch": change.base, "source_project_id": if change.fork { 2 } else { 1 },
         "target_project_id": 1, "sha": head, "diff_refs": refs,
         "reviewers": change.reviewers.iter().map(|name| user(name)).collect::<Vec<_>>(),
@@ -241,11 +268,11 @@ fn open(inner: &Inner, call: &Call) -> Said {
         return (409, json!({ "message": ["Another open merge request already exists for this source branch: !1"] }));
     }
     let ids: Vec<u64> = serde_json::from_value(call.body["reviewer_ids"].clone()).unwrap_or_default();
-    let reviewers =
-        memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect();
-    let ids: Vec<u64> = serde_json::from_value(call.body["assignee_ids"].clone()).unwrap_or_default();
-    let assignees =
-        memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect();
+    let named = |ids: &[u64]| -> Vec<String> {
+        memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect()
+    };
+    let reviewers = named(&ids);
+    let assignees = named(&serde_json::from_value::<Vec<u64>>(call.body["assignee_ids"].clone()).unwrap_or_default());
     let number = memory.id();
     let change = FakeChange {
         number,
@@ -284,6 +311,21 @@ fn discuss(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
     if lines == (None, None) || !shown(&file.patch).contains(&lines) {
         return wrong("can't be blank, must be a valid line code");
     }
+    // Of several lines each end is named by its code: the file's, and where both sides stand at it.
+    let mut start = None;
+    if let Some(range) = position.get("line_range") {
+        let places = counted(&file.patch);
+        for (end, wanted) in [("start", None), ("end", Some(lines))] {
+            let end = &range[end];
+            let named = (end["old_line"].as_u64(), end["new_line"].as_u64());
+            let Some((_, at)) = places.iter().find(|(place, _)| *place == named) else { return wrong("no such line") };
+            let code = format!("{}_{}_{}", sha1(&file.new), at.0, at.1);
+            if end["line_code"] != json!(code) || wanted.is_some_and(|wanted| wanted != named) {
+                return wrong(&format!("line_code is {code}"));
+            }
+            start = start.or(named.1.or(named.0));
+        }
+    }
     let mut memory = inner.memory();
     let id = memory.id();
     let (body, path) = (call.text("body"), file.new.clone());
@@ -293,6 +335,7 @@ fn discuss(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
         author: BOT.into(),
         body,
         path,
+        start,
         lines,
         resolved: false,
     });
@@ -312,4 +355,22 @@ fn commit(inner: &Inner, id: &str) -> Said {
             "message": message.trim_end(),
         }),
     )
+}
+
+/// Lines, and where both sides stand at each.
+fn counted(patch: &str) -> Vec<((Option<u64>, Option<u64>), (u64, u64))> {
+    let (mut next, mut counted) = ((0, 0), Vec::new());
+    for (old, new) in shown(patch) {
+        // A gap between hunks moves both sides alike: either number says by how much.
+        let gap = old.map_or(0, |old| old.saturating_sub(next.0)).max(new.map_or(0, |new| new.saturating_sub(next.1)));
+        let at = (old.unwrap_or(next.0 + gap), new.unwrap_or(next.1 + gap));
+        counted.push(((old, new), at));
+        next = (at.0 + u64::from(old.is_some()), at.1 + u64::from(new.is_some()));
+    }
+    counted
+}
+
+fn sha1(text: &str) -> String {
+    use sha1::Digest;
+    sha1::Sha1::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! A forge that remembers: GitHub's or GitLab's API over real HTTP, in front of a real bare repository that git is
+//! A forge that remembers: the API of GitHub, GitLab or Gitea over real HTTP, in front of a real bare repository that git is
 //! served from by `git http-backend`. What a test wants to go wrong is asked for with [`ForgeServer::fail`].
 //!
 //! ```ignore
@@ -8,11 +8,15 @@
 //! assert_eq!(forge.changes().len(), 1);
 //! ```
 
+mod app;
 mod contract;
+mod gitea;
 mod github;
 mod gitlab;
 mod repository;
 
+#[allow(unused_imports, reason = "every test file uses a part of it")]
+pub use app::{FakeApp, FakeCheck};
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use contract::judge;
 
@@ -121,6 +125,7 @@ pub struct FakeChange {
     pub labels: Vec<String>,
     pub reviewers: Vec<String>,
     pub assignees: Vec<String>,
+    /// The milestone's number.
     pub milestone: Option<u64>,
     /// Its head is in another repository.
     pub fork: bool,
@@ -145,6 +150,8 @@ pub struct FakeRemark {
     pub author: String,
     pub body: String,
     pub path: String,
+    /// The first line, where it spans several.
+    pub start: Option<u64>,
     /// Old and new line, as the forge has them.
     pub lines: (Option<u64>, Option<u64>),
     pub resolved: bool,
@@ -163,6 +170,13 @@ pub struct Memory {
     pub protected: Vec<String>,
     pub rules: BTreeMap<String, Vec<String>>,
     pub labels: BTreeMap<String, Vec<String>>,
+    /// The App that the forge knows, and the tokens that it minted.
+    pub app: Option<FakeApp>,
+    pub checks: Vec<FakeCheck>,
+    /// Comments that were edited an hour after they were written.
+    pub edited: Vec<u64>,
+    /// Answers that were still the same.
+    pub unchanged: usize,
     /// Drafts are refused.
     pub no_drafts: bool,
     /// Milestones: number and title.
@@ -231,6 +245,16 @@ impl Memory {
     /// Nothing goes wrong any more.
     pub fn clear_faults(&mut self) {
         self.faults.clear();
+    }
+
+    /// When a thing of this number was made: a second after the one before. RFC 3339.
+    pub fn made(&self, id: u64) -> String {
+        time(MADE_S + id)
+    }
+
+    /// When it last changed.
+    fn touched(&self, id: u64) -> String {
+        time(MADE_S + id + if self.edited.contains(&id) { 3600 } else { 0 })
     }
 
     fn id(&mut self) -> u64 {
@@ -406,6 +430,18 @@ impl Drop for ForgeServer {
     }
 }
 
+/// When things begin.
+const MADE_S: u64 = 1_790_000_000;
+
+fn time(second: u64) -> String {
+    jiff::Timestamp::from_second(i64::try_from(second).unwrap()).unwrap().to_string()
+}
+
+/// A time as a query has it, compared with one that we wrote: both are UTC and of whole seconds.
+pub(super) fn since(call: &Call, name: &str, at: &str) -> bool {
+    call.asked(name).is_none_or(|since| at >= since)
+}
+
 /// A request, taken apart.
 pub(super) struct Call {
     method: String,
@@ -413,6 +449,8 @@ pub(super) struct Call {
     path: Vec<String>,
     query: BTreeMap<String, String>,
     body: Value,
+    /// The token is one that an App minted.
+    of_app: bool,
 }
 
 impl Call {
@@ -470,6 +508,7 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     } else {
         api(&inner, &parts.method, &path, &query, &parts.headers, &body)
     };
+    let response = tagged(&inner, &parts, response).await;
     let writes = match (git, method.as_str()) {
         (true, _) => path.ends_with("git-receive-pack") && method == "POST",
         (false, "GET") => false,
@@ -495,9 +534,35 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     response
 }
 
+/// Answers carry a tag, and who has it already is told so.
+async fn tagged(inner: &Inner, request: &axum::http::request::Parts, response: Response) -> Response {
+    if request.method != Method::GET || response.status() != 200 || inner.kind == ForgeKind::Gitea {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 256 << 20).await.unwrap();
+    let tag =
+        format!("\"{:x}\"", body.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+    if request.headers.get("if-none-match").is_some_and(|given| given == &tag) {
+        inner.memory().unchanged += 1;
+        return Response::builder().status(304).header("etag", tag).body(Body::empty()).unwrap();
+    }
+    parts.headers.insert("etag", tag.parse().unwrap());
+    Response::from_parts(parts, Body::from(body))
+}
+
 fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &HeaderMap, body: &Bytes) -> Response {
-    let right = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"));
-    if !right {
+    let scheme = if inner.kind == ForgeKind::Gitea { "token" } else { "Bearer" };
+    let given = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = given.strip_prefix(scheme).map(str::trim).unwrap_or_default();
+    let job = inner.kind == ForgeKind::Gitlab && headers.get("job-token").is_some_and(|value| value == JOB_TOKEN);
+    let of_app = inner.memory().app.as_ref().is_some_and(|app| app.knows(given));
+    let by_jwt = path.ends_with("/installation") || path.starts_with("/app/");
+    if by_jwt {
+        let (status, value) = app::handle(&mut inner.memory(), method.as_str(), path, given, body);
+        return answer(status, value.to_string().into_bytes());
+    }
+    if given != TOKEN && !of_app && !(job && method == Method::GET) {
         return answer(401, json!({ "message": "Bad credentials" }).to_string().into_bytes());
     }
     let call = Call {
@@ -509,6 +574,7 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
             .map(|(name, value)| (decoded(name), decoded(&value.replace('+', "%20"))))
             .collect(),
         body: serde_json::from_slice(body).unwrap_or(Value::Null),
+        of_app,
     };
     if let Some(raw) = raw_file(inner, &call) {
         return raw.map_or_else(|| answer(404, not_found().1.to_string().into_bytes()), |file| answer(200, file));
@@ -516,11 +582,13 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let (status, value) = match inner.kind {
         ForgeKind::Github => github::handle(inner, &call),
         ForgeKind::Gitlab => gitlab::handle(inner, &call),
-        ForgeKind::Gitea | ForgeKind::Local => not_found(),
+        ForgeKind::Gitea => gitea::handle(inner, &call),
+        ForgeKind::Local => not_found(),
     };
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (size, page) = (number("per_page", 30).min(inner.memory().page), number("page", 1));
+    let size = if inner.kind == ForgeKind::Gitea { number("limit", 30) } else { number("per_page", 30) };
+    let (size, page) = (size.min(inner.memory().page), number("page", 1));
     let here: Vec<Value> = items.iter().skip((page - 1) * size).take(size).cloned().collect();
     let mut response = answer(status, Value::Array(here).to_string().into_bytes());
     if items.len() > page * size {
@@ -538,6 +606,13 @@ fn raw_file(inner: &Inner, call: &Call) -> Option<Option<Vec<u8>>> {
     let file = match (inner.kind, path.as_slice()) {
         (ForgeKind::Github, ["repos", _, _, "contents", file @ ..]) => file.join("/"),
         (ForgeKind::Gitlab, ["api", "v4", "projects", _, "repository", "files", file, "raw"]) => (*file).to_owned(),
+        (ForgeKind::Gitea, ["api", "v1", "repos", _, _, "raw", file @ ..]) => file.join("/"),
+        (ForgeKind::Gitea, ["api", "v1", "repos", _, _, "pulls", file]) => {
+            let number = file.strip_suffix(".diff")?;
+            let change = inner.memory().changes.iter().find(|change| change.number.to_string() == number).cloned()?;
+            let range = format!("refs/heads/{}...refs/heads/{}", change.base, change.head);
+            return Some(inner.git(&["diff", "-M", &range]).map(String::into_bytes));
+        }
         _ => return None,
     };
     let at = call.asked("ref").unwrap_or("HEAD");

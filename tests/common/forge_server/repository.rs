@@ -42,11 +42,14 @@ pub(super) async fn serve(
     let right = ["x-access-token", "oauth2"]
         .iter()
         .any(|user| given == format!("Basic {}", base64(&format!("{user}:{TOKEN}"))));
+    let minted = inner.memory().app.as_ref().is_some_and(|app| {
+        app.tokens().iter().any(|token| given == format!("Basic {}", base64(&format!("x-access-token:{token}"))))
+    });
     // The token of a GitLab job reads its project, and nothing more.
     let of_a_job = given == format!("Basic {}", base64(&format!("gitlab-ci-token:{JOB_TOKEN}")))
         && !path.ends_with("git-receive-pack")
         && !query.contains("git-receive-pack");
-    if !right && !of_a_job {
+    if !right && !minted && !of_a_job {
         let refused = Response::builder().status(401).header("www-authenticate", "Basic realm=\"git\"");
         return refused.body(Body::from("Authentication failed")).unwrap();
     }

@@ -3,7 +3,7 @@
 use super::wire::{FileWire, Pull};
 use super::{Github, JSON, READ_CHANGES, WRITE_CHANGES, number_of, reading, writes};
 use crate::adapter::forge::http::{Ask, Failed, Kind, read};
-use crate::adapter::forge::{missing_milestone, time_ms};
+use crate::adapter::forge::{missing_milestone, open_of, time_ms};
 use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
@@ -105,7 +105,7 @@ impl Changes for Github {
                 Err(error) => Err(error),
             }
         };
-        let (info, _) = self.http.once_only(|| self.find_open(&new.head), make).await?;
+        let (info, _) = self.http.once_only(|| open_of(self, &new.head), make).await?;
         let mut told = Vec::new();
         if new.draft && !draft.load(order) {
             told.push("the repository has no draft pull requests: it is open for review".to_owned());

@@ -3,9 +3,7 @@
 use super::wire::User;
 use super::{Github, HARMLESS, READ_CODE, reading};
 use crate::adapter::forge::http::{Ask, Failed, Kind, read};
-use crate::port::forge::{
-    Check, Code, CommitInfo, ForgeError, NewCommit, Protection, PushRule, RuleAbout, Said,
-};
+use crate::port::forge::{Check, Code, CommitInfo, ForgeError, NewCommit, Protection, PushRule, RuleAbout, Said};
 use async_trait::async_trait;
 use base64::Engine as _;
 use serde::Deserialize;
@@ -149,11 +147,8 @@ impl Code for Github {
         const MAKE: &str = "mutation($input: CreateCommitOnBranchInput!) { createCommitOnBranch(input: $input) { commit { \
             oid } } }";
         let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-        let additions: Vec<Value> = commit
-            .additions
-            .iter()
-            .map(|(path, bytes)| json!({ "path": path, "contents": base64(bytes) }))
-            .collect();
+        let additions: Vec<Value> =
+            commit.additions.iter().map(|(path, bytes)| json!({ "path": path, "contents": base64(bytes) })).collect();
         let deletions: Vec<Value> = commit.deletions.iter().map(|path| json!({ "path": path })).collect();
         let input = json!({
             "branch": { "repositoryNameWithOwner": self.repository, "branchName": commit.branch },

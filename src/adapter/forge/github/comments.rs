@@ -3,7 +3,8 @@
 use super::wire::CommentWire;
 use super::{Github, READ_CHANGES, number_of, reading, writes};
 use crate::adapter::forge::http::{Failed, Kind, read};
-use crate::adapter::forge::{same_text, time_text};
+use crate::adapter::forge::marks::stick;
+use crate::adapter::forge::time_text;
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
@@ -28,7 +29,7 @@ impl Comments for Github {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let body = self.marks.sticky(sticky);
+        let body = &self.marks.sticky(sticky);
         let number = number_of(sticky.thread);
         let (doing, needs) = ("writing the comment", writes(sticky.thread));
         let make = || async {
@@ -36,14 +37,11 @@ impl Comments for Github {
             let answer = self.write(Method::POST, &parts, json!({ "body": body }), doing, needs, Kind::Once).await?;
             Ok(CommentInfo::from(read::<CommentWire>(doing, &answer.body).map_err(Failed::Lost)?))
         };
-        let (comment, created) = self.http.once_only(|| self.sticky(sticky), make).await?;
-        if created || same_text(&comment.body, &body) {
-            return Ok(Stuck { comment, created, updated: false });
-        }
-        let parts = ["issues", "comments", &comment.id.to_string()];
-        let asked = self.write(Method::PATCH, &parts, json!({ "body": body }), doing, needs, Kind::Again).await;
-        asked.map_err(Failed::into_inner)?;
-        Ok(Stuck { comment: CommentInfo { body, ..comment }, created: false, updated: true })
+        let update = |id: u64| async move {
+            let parts = ["issues", "comments", &id.to_string()];
+            self.write(Method::PATCH, &parts, json!({ "body": body }), doing, needs, Kind::Again).await.map(|_| ())
+        };
+        stick(&self.http, body, || self.sticky(sticky), make, update).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

@@ -14,8 +14,7 @@ use super::{Jitter, Marks, Settings, parse};
 use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, ChangeInfo, ChangeState, Changes, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights,
-    Sticky, Thread,
+    Capabilities, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky, Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
@@ -153,18 +152,9 @@ impl Github {
         Ok(asked.await?.as_deref())
     }
 
-    async fn find_open(&self, branch: &str) -> Result<Option<ChangeInfo>, ForgeError> {
-        let changes = self.changes_of_branch(branch).await?;
-        Ok(changes.into_iter().find(|info| info.state == ChangeState::Open))
-    }
-
     async fn sticky(&self, sticky: &Sticky<'_>) -> Result<Option<CommentInfo>, ForgeError> {
         let own = self.own().await?;
-        self.marks.can_know(own)?;
-        let comments = self.comments(sticky.thread).await?;
-        Ok(comments
-            .into_iter()
-            .find(|comment| self.marks.is((own, comment.author.as_deref()), sticky.thread, sticky.key, &comment.body)))
+        self.marks.find(own, sticky, self.comments(sticky.thread).await?)
     }
 }
 
@@ -235,14 +225,9 @@ impl Rights for Github {
         let answer = match self.get(&[], &[], doing, READ_CODE).await {
             Ok(answer) => answer,
             Err(ForgeError::Refused { needs, .. }) => {
-                let needs = needs.unwrap_or_else(|| "a token that is valid".to_owned());
-                let no = || Right::No(needs.clone());
-                return Ok(TokenRights { account, read: no(), push: no(), open_changes: no(), comment: no() });
+                return Ok(TokenRights::none(account, needs.as_deref().unwrap_or("a token that is valid")));
             }
-            Err(ForgeError::NotFound { .. }) => {
-                let no = || Right::No(READ_CODE.to_owned());
-                return Ok(TokenRights { account, read: no(), push: no(), open_changes: no(), comment: no() });
-            }
+            Err(ForgeError::NotFound { .. }) => return Ok(TokenRights::none(account, READ_CODE)),
             Err(error) => return Err(error),
         };
         let repository: Value = read(doing, &answer.body)?;
@@ -257,8 +242,9 @@ impl Rights for Github {
             Err(ForgeError::NotFound { .. }) => Right::No(WRITE_CHANGES.to_owned()),
             Ok(_) | Err(_) => Right::Unknown,
         };
-        // Comments on changes go with the right to open them.
-        Ok(TokenRights { account, read: Right::Yes, push, comment: open_changes.clone(), open_changes })
+        // Whoever may push may ask; comments on changes go with the right to open them.
+        let (comment, ask_access) = (open_changes.clone(), push.clone());
+        Ok(TokenRights { account, read: Right::Yes, push, comment, open_changes, ask_access })
     }
 }
 

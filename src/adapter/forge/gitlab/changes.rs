@@ -3,7 +3,7 @@
 use super::wire::Merge;
 use super::{Gitlab, at, reading};
 use crate::adapter::forge::http::{Failed, Kind, read};
-use crate::adapter::forge::{missing_milestone, time_text};
+use crate::adapter::forge::{missing_milestone, open_of, time_text};
 use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
@@ -134,7 +134,7 @@ impl Changes for Gitlab {
             };
             Ok(self.info(read::<Merge>(doing, &answer.body).map_err(Failed::Lost)?, project))
         };
-        let (info, _) = self.http.once_only(|| self.find_open(&new.head), make).await?;
+        let (info, _) = self.http.once_only(|| open_of(self, &new.head), make).await?;
         let missing: Vec<String> =
             new.labels.iter().filter(|label| !info.change.labels.contains(label)).cloned().collect();
         if !missing.is_empty()

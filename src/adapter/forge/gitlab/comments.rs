@@ -3,6 +3,7 @@
 use super::wire::{Note, Numbered};
 use super::{Gitlab, at, reading};
 use crate::adapter::forge::http::{Failed, Kind, read};
+use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::{time_ms, time_text};
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
@@ -48,7 +49,7 @@ impl Comments for Gitlab {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let body = self.marks.sticky(sticky);
+        let body = &self.marks.sticky(sticky);
         let (word, number) = at(sticky.thread);
         let doing = "writing the comment";
         let make = || async {
@@ -56,14 +57,14 @@ impl Comments for Gitlab {
             let answer = self.write(Method::POST, &parts, json!({ "body": body }), doing, Kind::Once).await?;
             Ok(self.comment(sticky.thread, read::<Note>(doing, &answer.body).map_err(Failed::Lost)?))
         };
-        let (comment, created) = self.http.once_only(|| self.sticky(sticky), make).await?;
-        if created || comment.body.trim_end() == body.trim_end() {
-            return Ok(Stuck { comment, created, updated: false });
-        }
-        let parts = [word, number.as_str(), "notes", &comment.id.to_string()];
-        let asked = self.write(Method::PUT, &parts, json!({ "body": body }), doing, Kind::Again).await;
-        asked.map_err(Failed::into_inner)?;
-        Ok(Stuck { comment: CommentInfo { body, ..comment }, created: false, updated: true })
+        let update = |id: u64| {
+            let (number, body) = (&number, body);
+            async move {
+                let parts = [word, number.as_str(), "notes", &id.to_string()];
+                self.write(Method::PUT, &parts, json!({ "body": body }), doing, Kind::Again).await.map(|_| ())
+            }
+        };
+        stick(&self.http, body, || self.sticky(sticky), make, update).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

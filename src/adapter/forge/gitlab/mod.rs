@@ -14,8 +14,8 @@ use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, ChangeInfo, ChangeState, Changes, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights,
-    Sticky, Thread,
+    Capabilities, ChangeInfo, ChangeState, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky,
+    Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -176,11 +176,6 @@ impl Gitlab {
         ChangeInfo { change, state, reviewers, updated_ms: merge.updated_at.as_deref().and_then(time_ms) }
     }
 
-    async fn find_open(&self, branch: &str) -> Result<Option<ChangeInfo>, ForgeError> {
-        let changes = self.changes_of_branch(branch).await?;
-        Ok(changes.into_iter().find(|info| info.state == ChangeState::Open))
-    }
-
     fn comment(&self, thread: Thread, note: Note) -> CommentInfo {
         let (word, number) = at(thread);
         let word = if word == "issues" { "issues" } else { "merge_requests" };
@@ -197,11 +192,7 @@ impl Gitlab {
 
     async fn sticky(&self, sticky: &Sticky<'_>) -> Result<Option<CommentInfo>, ForgeError> {
         let own = self.own().await?;
-        self.marks.can_know(own)?;
-        let comments = self.comments(sticky.thread).await?;
-        Ok(comments
-            .into_iter()
-            .find(|comment| self.marks.is((own, comment.author.as_deref()), sticky.thread, sticky.key, &comment.body)))
+        self.marks.find(own, sticky, self.comments(sticky.thread).await?)
     }
 
     async fn files(&self, number: u64) -> Result<Vec<FileWire>, ForgeError> {
@@ -303,13 +294,11 @@ impl Rights for Gitlab {
         let no = |needs: &str| Right::No(needs.to_owned());
         if let Err(error) = self.project().await {
             return match error {
-                ForgeError::Refused { .. } | ForgeError::NotFound { .. } => Ok(TokenRights {
-                    account,
-                    read: no(READ_API),
-                    push: no(PUSH),
-                    open_changes: no(self.needs()),
-                    comment: no(self.needs()),
-                }),
+                ForgeError::Refused { .. } | ForgeError::NotFound { .. } => {
+                    let (push, changes) = (no(PUSH), no(self.needs()));
+                    let (open_changes, comment) = (changes.clone(), changes);
+                    Ok(TokenRights { push, open_changes, comment, ..TokenRights::none(account, READ_API) })
+                }
                 error => Err(error),
             };
         }
@@ -333,7 +322,9 @@ impl Rights for Gitlab {
                 _ => Right::Unknown,
             }
         };
-        Ok(TokenRights { account, read: Right::Yes, push, open_changes: changes.clone(), comment: changes })
+        let ask_access = if self.job { no(self.needs()) } else { Right::Yes };
+        let (open_changes, comment) = (changes.clone(), changes);
+        Ok(TokenRights { account, read: Right::Yes, push, open_changes, comment, ask_access })
     }
 }
 

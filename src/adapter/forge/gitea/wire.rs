@@ -1,0 +1,135 @@
+//! What Gitea and Forgejo send, as far as it is read.
+
+use crate::adapter::forge::time_ms;
+use crate::model::event::{Change, Side};
+use crate::port::forge::{ChangeInfo, ChangeState, CommentInfo, Thread};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub(super) struct User {
+    pub(super) login: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RepoRef {
+    id: u64,
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RefAt {
+    #[serde(rename = "ref")]
+    branch: String,
+    sha: String,
+    repo: Option<RepoRef>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Label {
+    pub(super) id: u64,
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Pull {
+    number: u64,
+    title: String,
+    body: Option<String>,
+    user: Option<User>,
+    html_url: String,
+    #[serde(default)]
+    draft: bool,
+    #[serde(default)]
+    labels: Option<Vec<Label>>,
+    state: String,
+    #[serde(default)]
+    merged: bool,
+    pub(super) created_at: Option<String>,
+    pub(super) updated_at: Option<String>,
+    head: RefAt,
+    base: RefAt,
+    #[serde(default)]
+    requested_reviewers: Option<Vec<User>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FileWire {
+    pub(super) filename: String,
+    pub(super) previous_filename: Option<String>,
+    pub(super) status: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CommentWire {
+    id: u64,
+    body: Option<String>,
+    user: Option<User>,
+    html_url: Option<String>,
+    issue_url: Option<String>,
+    pull_request_url: Option<String>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Review {
+    pub(super) id: u64,
+    pub(super) user: Option<User>,
+    #[serde(default)]
+    pub(super) comments_count: u64,
+}
+
+/// Titles that make a draft. Gitea's own setting may name others; `draft` says so then.
+const DRAFTS: [&str; 2] = ["WIP:", "[WIP]"];
+
+impl From<RefAt> for Side {
+    fn from(at: RefAt) -> Self {
+        let (repository, repository_id) = at.repo.map_or((None, None), |repo| (Some(repo.full_name), Some(repo.id)));
+        Self { branch: at.branch, sha: Some(at.sha), repository, repository_id }
+    }
+}
+
+impl From<Pull> for ChangeInfo {
+    fn from(pull: Pull) -> Self {
+        let state = match (pull.state.as_str(), pull.merged) {
+            ("open", _) => ChangeState::Open,
+            (_, true) => ChangeState::Merged,
+            _ => ChangeState::Closed,
+        };
+        let begins = |prefix: &&str| pull.title.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
+        let change = Change {
+            number: pull.number,
+            draft: pull.draft || DRAFTS.iter().any(begins),
+            title: pull.title,
+            body: pull.body.unwrap_or_default(),
+            author: pull.user.map(|user| user.login),
+            url: Some(pull.html_url),
+            labels: pull.labels.unwrap_or_default().into_iter().map(|label| label.name).collect(),
+            head: pull.head.into(),
+            base: pull.base.into(),
+        };
+        let reviewers = pull.requested_reviewers.unwrap_or_default().into_iter().map(|user| user.login).collect();
+        Self { change, state, reviewers, updated_ms: pull.updated_at.as_deref().and_then(time_ms) }
+    }
+}
+
+impl CommentWire {
+    /// What it stands under: one of two addresses is there.
+    pub(super) fn thread(&self) -> Option<Thread> {
+        let number = |url: &Option<String>| url.as_deref()?.rsplit('/').next()?.parse().ok();
+        number(&self.pull_request_url).map(Thread::Change).or_else(|| number(&self.issue_url).map(Thread::Issue))
+    }
+}
+
+impl From<CommentWire> for CommentInfo {
+    fn from(wire: CommentWire) -> Self {
+        Self {
+            id: wire.id,
+            body: wire.body.unwrap_or_default(),
+            author: wire.user.map(|user| user.login),
+            url: wire.html_url,
+            created_ms: wire.created_at.as_deref().and_then(time_ms),
+            updated_ms: wire.updated_at.as_deref().and_then(time_ms),
+        }
+    }
+}

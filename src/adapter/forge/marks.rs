@@ -1,0 +1,118 @@
+//! What our texts are known by: a mark, our account, and a signature where there is a key.
+
+use super::http::{Failed, Http};
+use super::same_text;
+use crate::port::forge::{CommentInfo, ForgeAt, ForgeError, Sticky, Stuck, Thread};
+use crate::text;
+use secrecy::ExposeSecret;
+use std::collections::BTreeMap;
+use std::future::Future;
+
+/// Our marks in one repository.
+pub(super) struct Marks {
+    repository: String,
+    secret: Option<String>,
+}
+
+impl Marks {
+    pub(super) fn new(at: &ForgeAt) -> Self {
+        let secret = at.marker_key.as_ref().map(|key| key.expose_secret().to_owned());
+        Self { repository: at.repository.clone(), secret: secret.filter(|secret| !secret.is_empty()) }
+    }
+
+    fn place(&self, thread: Thread) -> String {
+        match thread {
+            Thread::Change(number) => format!("{} change {number}", self.repository),
+            Thread::Issue(number) => format!("{} issue {number}", self.repository),
+        }
+    }
+
+    /// A text under its mark.
+    pub(super) fn under(&self, thread: Thread, key: &str, body: &str) -> String {
+        format!("{}\n{body}", text::marker(key, &self.place(thread), self.secret.as_deref()))
+    }
+
+    /// A comment that there is one of.
+    pub(super) fn sticky(&self, sticky: &Sticky<'_>) -> String {
+        let Some(memory) = sticky.memory else { return self.under(sticky.thread, sticky.key, sticky.body) };
+        let memory = text::remembering(memory, sticky.key, &self.place(sticky.thread), self.secret.as_deref());
+        self.under(sticky.thread, sticky.key, &format!("{memory}\n\n{}", sticky.body))
+    }
+
+    /// What comments of ours remember, by key.
+    pub(super) fn memories(
+        &self,
+        own: Option<&str>,
+        thread: Thread,
+        keys: &[&str],
+        comments: &[CommentInfo],
+    ) -> BTreeMap<String, String> {
+        let place = self.place(thread);
+        let of = |key: &&str| {
+            let ours = |it: &&CommentInfo| self.is((own, it.author.as_deref()), thread, key, &it.body);
+            let comment = comments.iter().find(ours)?;
+            let memory = text::remembered(&comment.body, key, &place, self.secret.as_deref())?;
+            Some(((*key).to_owned(), memory.to_owned()))
+        };
+        keys.iter().filter_map(of).collect()
+    }
+
+    /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.
+    pub(super) fn is(&self, by: (Option<&str>, Option<&str>), thread: Thread, key: &str, body: &str) -> bool {
+        let ours = match by {
+            (Some(own), Some(author)) => own.eq_ignore_ascii_case(author),
+            (Some(_), None) => false,
+            (None, _) => self.secret.is_some(),
+        };
+        ours && text::is_marked(body, key, &self.place(thread), self.secret.as_deref())
+    }
+
+    /// What is to be found again must be known again: without that, every run would make another one.
+    pub(super) fn can_know(&self, own: Option<&str>) -> Result<(), ForgeError> {
+        if own.is_some() || self.secret.is_some() {
+            return Ok(());
+        }
+        Err(ForgeError::Unsupported(
+            "the forge does not say whose the token is, so our comments could not be told from others'; set \
+             CODEFORGE_MARKER_KEY to a long random text, by which they are signed"
+                .into(),
+        ))
+    }
+
+    /// The comment of ours among `comments` that there is one of.
+    pub(super) fn find(
+        &self,
+        own: Option<&str>,
+        sticky: &Sticky<'_>,
+        comments: Vec<CommentInfo>,
+    ) -> Result<Option<CommentInfo>, ForgeError> {
+        self.can_know(own)?;
+        let ours = |it: &CommentInfo| self.is((own, it.author.as_deref()), sticky.thread, sticky.key, &it.body);
+        Ok(comments.into_iter().find(ours))
+    }
+}
+
+/// Makes a comment that there is one of, or brings it up to date. `body`: with its mark; `look` finds it, `make` makes
+/// it, `update` gives the one of a number this text.
+pub(super) async fn stick<L, LF, M, MF, U, UF>(
+    http: &Http,
+    body: &str,
+    look: L,
+    make: M,
+    update: U,
+) -> Result<Stuck, ForgeError>
+where
+    L: Fn() -> LF,
+    LF: Future<Output = Result<Option<CommentInfo>, ForgeError>>,
+    M: Fn() -> MF,
+    MF: Future<Output = Result<CommentInfo, Failed>>,
+    U: FnOnce(u64) -> UF,
+    UF: Future<Output = Result<(), Failed>>,
+{
+    let (comment, created) = http.once_only(look, make).await?;
+    if created || same_text(&comment.body, body) {
+        return Ok(Stuck { comment, created, updated: false });
+    }
+    update(comment.id).await.map_err(Failed::into_inner)?;
+    Ok(Stuck { comment: CommentInfo { body: body.to_owned(), ..comment }, created: false, updated: true })
+}
