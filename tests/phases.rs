@@ -502,7 +502,8 @@ deliver: review
 
 /// What a reviewer says who finds fault with the first lines of these files.
 fn found(files: &[&str]) -> Reply {
-    let finding = |file: &&str| json!({ "file": file, "line": 1, "severity": "high", "what": format!("{file} is wrong.") });
+    let finding =
+        |file: &&str| json!({ "file": file, "line": 1, "severity": "high", "what": format!("{file} is wrong.") });
     let list: Vec<Value> = files.iter().map(finding).collect();
     let output = json!({ "approved": list.is_empty(), "summary": "So.", "findings": list });
     Reply::call("finish", json!({ "summary": "Looked.", "output": output })).usage(1000, 0)
@@ -512,8 +513,7 @@ fn found(files: &[&str]) -> Reply {
 async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_writing_job_says_what_stands() {
     let files = [(".codeforge/workflows/look.yml", LOOK), ("src/a.txt", "one\n"), ("src/b.txt", "one\n")];
     let forge = ForgeServer::with(ForgeKind::Github, &files).await;
-    let head =
-        forge.commit_by("ann", "topic", "main", &[("src/a.txt", Some("two\n")), ("src/b.txt", Some("three\n"))]);
+    let head = forge.commit_by("ann", "topic", "main", &[("src/a.txt", Some("two\n")), ("src/b.txt", Some("three\n"))]);
     let number = forge.open("ann", "topic", "Please.");
     let mut stage = AtForge { forge, number, head };
     // The agent's job may read what our comment remembers, and writes nothing.
@@ -539,7 +539,10 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
     let rule = Rule::when()
         .matches("what came since, and what was found", move |asked| {
             let user = asked.user();
-            user.contains(&shown) && user.contains("+fixed") && !user.contains("+three") && user.contains("src/b.txt is wrong.")
+            user.contains(&shown)
+                && user.contains("+fixed")
+                && !user.contains("+three")
+                && user.contains("src/b.txt is wrong.")
         })
         .reply(found(&["src/b.txt"]));
     let (_kept, file) = look(&stage, rule).await;

@@ -247,7 +247,11 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
                 Seen::default()
             }
         };
-        let found = seen.standing(one_step::marked(ci, &taken.part.findings, &head, &seen), Some(taken.part.ending), plan.deliver.kind);
+        let found = seen.standing(
+            one_step::marked(ci, &taken.part.findings, &head, &seen),
+            Some(taken.part.ending),
+            plan.deliver.kind,
+        );
         let found = redacted(found, &secrets);
         let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
         let words_of = Words { event, facts: &facts, found: &found, seen: &seen };
