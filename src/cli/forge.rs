@@ -211,8 +211,11 @@ fn local_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<ForgeAt, 
     let folder = url.strip_prefix("file://").unwrap_or(url);
     let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().trim_end_matches(".git");
     if !folder.starts_with('/') || name.is_empty() {
-        return Err(CliError::usage(format!("the forge is `local`, and the remote `{}` is no folder", text::clean(url)))
-            .hint("`git remote set-url origin /FOLDER/NAME.git`, or name another forge (`forge.kind`, CODEFORGE_FORGE)"));
+        return Err(CliError::usage(format!(
+            "the forge is `local`, and the remote `{}` is no folder",
+            text::clean(url)
+        ))
+        .hint("`git remote set-url origin /FOLDER/NAME.git`, or name another forge (`forge.kind`, CODEFORGE_FORGE)"));
     }
     Ok(ForgeAt {
         kind: ForgeKind::Local,
