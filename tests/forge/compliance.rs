@@ -462,7 +462,7 @@ async fn moved(kind: ForgeKind) {
     }
     let at = |second: u64| 1_790_000_000_000 + i64::try_from(second).unwrap() * 1000;
     let said = |found: Vec<(Thread, codeforge::port::forge::CommentInfo)>| {
-        found.into_iter().map(|(thread, comment)| (thread, comment.body, comment.edited())).collect::<Vec<_>>()
+        found.into_iter().map(|(thread, comment)| (thread, comment.body.clone(), comment.edited())).collect::<Vec<_>>()
     };
     let mut all = vec![
         (Thread::Change(number), "first".to_owned(), false),

@@ -1,9 +1,9 @@
 //! `codeforge run` on a laptop, in a process of its own.
 
-use crate::common::forge_server::holds;
+use crate::common::{self, forge_server::holds};
 use crate::common::{ModelServer, Reply, Rule};
 use crate::story::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const POLICY: &str = "name: open\nrules: [{ tool: \"*\", decision: allow }]\n";
 const WORKFLOW: &str = "name: write\npolicy: open\ninputs: { task: { type: string, required: true } }\nsteps:\n  write: { run: \"printf 'mended\\\\n' > src/a.txt\" }\ndeliver: { as: pull_request, draft: false }\n";

@@ -599,7 +599,10 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let size = if inner.kind == ForgeKind::Gitea { number("limit", 30) } else { number("per_page", 30) };
-    let (size, page) = (size.min(inner.memory().page), number("page", 1));
+    // The comments of one thread come at once.
+    let whole = inner.kind == ForgeKind::Gitea && path.ends_with("/comments") && !path.ends_with("issues/comments");
+    let size = if whole { items.len().max(1) } else { size };
+    let (size, page) = (if whole { size } else { size.min(inner.memory().page) }, number("page", 1));
     let here: Vec<Value> = items.iter().skip((page - 1) * size).take(size).cloned().collect();
     let mut response = answer(status, Value::Array(here).to_string().into_bytes());
     if items.len() > page * size {
