@@ -13,12 +13,14 @@ mod contract;
 mod gitea;
 mod github;
 mod gitlab;
+mod local;
 mod repository;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use app::{FakeApp, FakeCheck};
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use contract::judge;
+pub use local::Remembered;
 
 use super::{TestRepo, git, ok};
 use axum::Router;
@@ -27,7 +29,7 @@ use axum::extract::{Request, State as Extracted};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use codeforge::model::forge::ForgeKind;
-use codeforge::port::forge::ForgeAt;
+use codeforge::port::forge::{Credential, ForgeAt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -297,6 +299,9 @@ impl ForgeServer {
 
     /// Where the repository is cloned from.
     pub fn git_url(&self) -> String {
+        if self.kind == ForgeKind::Local {
+            return self.bare().display().to_string();
+        }
         format!("{}/acme/widgets.git", self.url)
     }
 
@@ -306,7 +311,7 @@ impl ForgeServer {
             kind: self.kind,
             api: self.api(),
             repository: "acme/widgets".into(),
-            token: TOKEN.to_owned().into(),
+            token: if self.is_remote() { TOKEN.to_owned().into() } else { Credential::None },
             git_url: self.git_url(),
             marker_key: None,
         }
@@ -319,8 +324,14 @@ impl ForgeServer {
     }
 
     /// What it remembers, to look at and to change.
-    pub fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.inner.memory()
+    pub fn memory(&self) -> Remembered<'_> {
+        let local = self.kind == ForgeKind::Local;
+        Remembered::of(self.inner.memory(), local.then(|| self.bare()))
+    }
+
+    /// Whether requests are made to it at all.
+    pub fn is_remote(&self) -> bool {
+        self.kind != ForgeKind::Local
     }
 
     /// All requests to the API.
@@ -390,7 +401,7 @@ impl ForgeServer {
 
     /// Opens a change by hand; gives its number.
     pub fn open(&self, author: &str, head: &str, body: &str) -> u64 {
-        let mut memory = self.inner.memory();
+        let mut memory = self.memory();
         let number = memory.id();
         memory.changes.push(FakeChange {
             number,
@@ -412,7 +423,7 @@ impl ForgeServer {
 
     /// Writes a comment by hand; gives its number.
     pub fn comment_by(&self, author: &str, thread: &str, body: &str) -> u64 {
-        let mut memory = self.inner.memory();
+        let mut memory = self.memory();
         let id = memory.id();
         let (thread, author, body) = (thread.into(), author.into(), body.into());
         memory.comments.push(FakeComment { id, thread, author, body, reactions: Vec::new() });
@@ -588,7 +599,10 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let size = if inner.kind == ForgeKind::Gitea { number("limit", 30) } else { number("per_page", 30) };
-    let (size, page) = (size.min(inner.memory().page), number("page", 1));
+    // The comments of one thread come at once.
+    let whole = inner.kind == ForgeKind::Gitea && path.ends_with("/comments") && !path.ends_with("issues/comments");
+    let size = if whole { items.len().max(1) } else { size };
+    let (size, page) = (if whole { size } else { size.min(inner.memory().page) }, number("page", 1));
     let here: Vec<Value> = items.iter().skip((page - 1) * size).take(size).cloned().collect();
     let mut response = answer(status, Value::Array(here).to_string().into_bytes());
     if items.len() > page * size {
