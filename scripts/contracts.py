@@ -39,6 +39,7 @@ POST /repos/{owner}/{repo}/check-runs
 PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}
 GET /repos/{owner}/{repo}/installation
 POST /app/installations/{installation_id}/access_tokens
+GET /repos/{owner}/{repo}/commits
 """
 
 GITLAB = """
@@ -66,6 +67,7 @@ GET /api/v4/projects/{id}/repository/branches/{branch}
 GET /api/v4/projects/{id}/repository/commits/{sha}
 GET /api/v4/projects/{id}/repository/files/{file_path}/raw
 POST /api/v4/projects/{id}/statuses/{sha}
+GET /api/v4/projects/{id}/repository/commits
 """
 
 GITEA = """
@@ -93,6 +95,7 @@ POST /repos/{owner}/{repo}/labels
 GET /repos/{owner}/{repo}/milestones
 GET /repos/{owner}/{repo}/collaborators/{collaborator}/permission
 GET /repos/{owner}/{repo}/branches/{branch}
+GET /repos/{owner}/{repo}/commits
 GET /repos/{owner}/{repo}/git/commits/{sha}
 GET /repos/{owner}/{repo}/raw/{filepath}
 POST /repos/{owner}/{repo}/statuses/{sha}
@@ -100,8 +103,9 @@ POST /repos/{owner}/{repo}/statuses/{sha}
 
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.
 ASKED = {
-    "check_name", "direction", "files", "filter", "head", "limit", "name", "order_by", "page", "per_page", "ref", "since",
-    "sort", "source_branch", "stat", "state", "updated_after", "username", "verification",
+    "check_name", "created_after", "direction", "files", "filter", "head", "limit", "name", "order_by", "page", "per_page",
+    "ref", "ref_name", "sha", "since", "sort", "source_branch", "stat", "state", "title", "updated_after", "username",
+    "verification",
 }
 
 KEPT = {"type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "required", "nullable"}

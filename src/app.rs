@@ -321,7 +321,9 @@ impl World for RealWorld {
         all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, value)| {
                 let name = name.to_uppercase();
+                // A reference to a key, or its id, is none.
                 value.len() >= 8
+                    && name != "CODEFORGE_SIGNING_KEY"
                     && ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"].iter().any(|part| name.contains(part))
             })
             .map(|(_, value)| value)

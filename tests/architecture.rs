@@ -53,7 +53,8 @@ const WORLD: [&str; 9] = [
     "reqwest",
 ];
 /// Vendor crates that only adapters (and the composition root) may name.
-const VENDOR: [&str; 9] = ["sqlx", "git2", "bollard", "reqwest", "landlock", "seccompiler", "nix", "cap_std", "rustix"];
+const VENDOR: [&str; 10] =
+    ["sqlx", "git2", "bollard", "reqwest", "landlock", "seccompiler", "nix", "cap_std", "rustix", "ssh_key"];
 
 struct Paths {
     found: BTreeSet<String>,

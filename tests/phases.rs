@@ -386,6 +386,17 @@ impl AtForge {
 
     /// A job in a fresh clone; `rights`: with the token.
     fn job(&self, phase: &str, rights: bool, artifact: Option<&Path>, word: &str) -> (Clone, Ran) {
+        self.job_of(phase, rights, artifact, word, None)
+    }
+
+    fn job_of(
+        &self,
+        phase: &str,
+        rights: bool,
+        artifact: Option<&Path>,
+        word: &str,
+        model: Option<&ModelServer>,
+    ) -> (Clone, Ran) {
         let clone = Clone::empty();
         let bare = format!("file://{}", self.forge.bare().display());
         clone.git(&["init", "--quiet"]);
@@ -415,6 +426,10 @@ impl AtForge {
             .env("CODEFORGE_PHASE", phase)
             .env("CODEFORGE_GATE_WORD", word);
         let job = if rights { job.env("CODEFORGE_FORGE_TOKEN", TOKEN) } else { job };
+        let job = match model {
+            Some(model) => job.model(model.url()),
+            None => job,
+        };
         let ran = tokio::task::block_in_place(|| job.run());
         (clone, ran)
     }
@@ -470,4 +485,79 @@ async fn the_job_that_may_write_opens_the_change_and_pushes_to_no_moved_branch()
     ran.ends(0, "success");
     assert_eq!(stage.forge.tip("topic"), Some(stage.head.clone()), "a comment carries no change");
     assert!(stage.forge.asked().iter().any(|asked| asked.method == "POST" && asked.path.ends_with("/comments")));
+}
+
+/// A review in phases.
+const LOOK: &str = r#"
+name: look
+on: { pull_request: {} }
+policy: plan-readonly
+steps:
+  review:
+    mode: reviewer
+    prompt: "SINCE[{{ event.change.since }}] EARLIER[{{ event.change.earlier }}]\n{{ event.change.diff }}"
+    output: { schema: review }
+deliver: review
+"#;
+
+/// What a reviewer says who finds fault with the first lines of these files.
+fn found(files: &[&str]) -> Reply {
+    let finding =
+        |file: &&str| json!({ "file": file, "line": 1, "severity": "high", "what": format!("{file} is wrong.") });
+    let list: Vec<Value> = files.iter().map(finding).collect();
+    let output = json!({ "approved": list.is_empty(), "summary": "So.", "findings": list });
+    Reply::call("finish", json!({ "summary": "Looked.", "output": output })).usage(1000, 0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_writing_job_says_what_stands() {
+    let files = [(".codeforge/workflows/look.yml", LOOK), ("src/a.txt", "one\n"), ("src/b.txt", "one\n")];
+    let forge = ForgeServer::with(ForgeKind::Github, &files).await;
+    let head = forge.commit_by("ann", "topic", "main", &[("src/a.txt", Some("two\n")), ("src/b.txt", Some("three\n"))]);
+    let number = forge.open("ann", "topic", "Please.");
+    let mut stage = AtForge { forge, number, head };
+    // The agent's job may read what our comment remembers, and writes nothing.
+    let look = async |stage: &AtForge, rule: Rule| {
+        let model = ModelServer::start(vec![rule]).await;
+        let written = stage.forge.memory().written;
+        let (clone, ran) = stage.job_of("agent", true, None, "", Some(&model));
+        let file = PathBuf::from(ran.ends(0, "success").outputs()["artifact"].as_str().unwrap());
+        model.finished();
+        assert_eq!(stage.forge.memory().written, written, "the agent's job writes nothing");
+        (clone, file)
+    };
+    let rule = Rule::when().user("SINCE[null] EARLIER[null]").user("+two").user("+three");
+    let (_kept, file) = look(&stage, rule.reply(found(&["src/a.txt", "src/b.txt"]))).await;
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), "");
+    ran.ends(0, "success");
+    assert_eq!(stage.forge.memory().remarks.len(), 2);
+    assert_eq!(stage.forge.memory().comments.len(), 1);
+
+    let first = std::mem::take(&mut stage.head);
+    stage.head = stage.forge.commit_by("ann", "topic", "topic", &[("src/a.txt", Some("fixed\n"))]);
+    let shown = first.clone();
+    let rule = Rule::when()
+        .matches("what came since, and what was found", move |asked| {
+            let user = asked.user();
+            user.contains(&shown)
+                && user.contains("+fixed")
+                && !user.contains("+three")
+                && user.contains("src/b.txt is wrong.")
+        })
+        .reply(found(&["src/b.txt"]));
+    let (_kept, file) = look(&stage, rule).await;
+    // Between the jobs somebody says that what stands is new, under another name, and that it is settled.
+    edit(&file, |value| {
+        let finding = &mut value["runs"][0]["findings"][0];
+        finding["fingerprint"] = json!("0123456789abcdef");
+        finding["standing"] = json!("resolved");
+    });
+    let (_clone, ran) = stage.job("deliver", true, Some(&file), "");
+    ran.ends(0, "success").says(&["0 remarks made, 1 were there, 1 resolved"]);
+    let memory = stage.forge.memory();
+    assert_eq!((memory.remarks.len(), memory.comments.len()), (2, 1), "one comment, however often");
+    let body = &memory.comments[0].body;
+    assert!(body.contains(&format!("since `{}`", &first[..7])) && body.contains("1 resolved"), "{body}");
+    assert!(body.contains("still there") && !body.contains("*(new)*"), "{body}");
+    assert_eq!(memory.remarks.iter().map(|remark| remark.resolved).collect::<Vec<_>>(), [true, false]);
 }

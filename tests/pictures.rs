@@ -134,6 +134,7 @@ fn scene(workflow: &'static str, repo: &TestRepo) -> Scene {
                 level: Level::Medium,
                 file: "src/parse.rs".into(),
                 line: Some(5),
+                end_line: None,
                 rule: None,
                 what: "Spaces around a number make it fail.".into(),
                 suggestion: None,

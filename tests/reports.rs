@@ -176,6 +176,7 @@ fn finding(text: &str, at: u64, level: Level) -> Finding {
         level,
         file: if text.is_empty() { "f".into() } else { text.into() },
         line: Some(at + 1),
+        end_line: None,
         rule: Some(text.into()),
         what: text.into(),
         suggestion: Some(text.into()),

@@ -9,7 +9,7 @@ use crate::model::diagnostic::Severity;
 use crate::model::exec::DriverKind;
 use crate::model::forge::Right;
 use crate::port::checkout::{Checkout, Depth, Fetch, Want};
-use crate::port::forge::ForgeAt;
+use crate::port::forge::{ForgeAt, RuleAbout};
 use crate::port::repository::Repository;
 use crate::text;
 use crate::trigger::firing;
@@ -114,7 +114,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     let library = running::load(&root, cx)?;
     let origin = cx.world.checkout(&root).ok().and_then(|checkout| checkout.origin());
     let env = |name: &str| cx.world.env(name).map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
-    let at = match origin.as_deref().map(|url| forge::forge_at(url, &env)) {
+    let at = match origin.as_deref().map(|url| forge::forge_at(url, forge::configured(&library), &env)) {
         Some(Ok(at)) => at,
         Some(Err(error)) => {
             report.add(State::Wrong, "forge", error.message, error.hints);
@@ -130,6 +130,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     sandboxes(&library, cx, &mut report).await;
     asked(&library, args.offline, cx, &mut report).await?;
     token(at.as_ref(), origin.as_deref(), &root, args.offline, cx, &mut report).await;
+    pushes(at.as_ref(), args.offline, cx, &mut report).await;
     event(cx, &mut report);
     clock(&library, at.as_ref(), args.offline, cx, &mut report).await;
     settings(&library, cx, &mut report);
@@ -379,7 +380,7 @@ async fn token(
     let Some(at) = at else {
         return skip(
             report,
-            "not checked: none is set for this forge (CODEFORGE_FORGE_TOKEN, GITHUB_TOKEN, GITLAB_TOKEN); only deliveries to a forge need one",
+            "not checked: none is set for this forge (CODEFORGE_FORGE_TOKEN, CODEFORGE_APP_ID, GITHUB_TOKEN, GITLAB_TOKEN, GITEA_TOKEN); only deliveries to a forge need one",
         );
     };
     if offline {
@@ -404,6 +405,7 @@ async fn token(
         ("push branches", &rights.push, "deliveries `branch`, `pull_request` and `push-to-branch` would fail"),
         ("write pull requests", &rights.open_changes, "delivery `pull_request` would fail"),
         ("comment", &rights.comment, "deliveries `comment` and `review` would fail"),
+        ("ask what people may do", &rights.ask_access, "nobody could start anything with a comment"),
     ];
     let can: Vec<&str> = all.iter().filter(|(_, right, _)| **right == Right::Yes).map(|(what, ..)| *what).collect();
     let unknown: Vec<&str> =
@@ -435,6 +437,52 @@ async fn token(
         (_, false) => State::Note,
     };
     report.add(state, "token", what, fix);
+}
+
+/// Whether a branch of ours may be pushed, with commits as they are signed here, and whether its checks start then.
+async fn pushes(at: Option<&ForgeAt>, offline: bool, cx: &Context<'_>, report: &mut Report) {
+    let Some(at) = at.filter(|_| !offline) else {
+        return report.add(State::Skipped, "pushes", "not checked: no forge was asked", Vec::new());
+    };
+    let signing = match forge::signing(cx.world) {
+        Ok(signing) => signing,
+        Err(error) => return report.add(State::Wrong, "pushes", error.message, error.hints),
+    };
+    let Ok(there) = cx.world.forge(at) else { return };
+    let prefix = cx.world.env("CODEFORGE_BRANCH_PREFIX").filter(|prefix| !prefix.trim().is_empty());
+    let branch = format!("{}doctor", prefix.as_deref().unwrap_or(forge::PREFIX));
+    let (mut state, mut what, mut fix) = (State::Good, Vec::new(), Vec::new());
+    match there.push_rules(&branch).await {
+        Ok(rules) if rules.is_empty() => what.push(format!("no rule that is known holds for `{branch}`")),
+        Ok(rules) => {
+            for rule in rules {
+                let (worse, help) = forge::meets(&rule, &signing);
+                if let Some(help) = help {
+                    fix.push(help);
+                }
+                if worse {
+                    state = State::Wrong;
+                } else if state == State::Good && rule.about == RuleAbout::Form {
+                    state = State::Note;
+                }
+                what.push(format!("for `{branch}`: {}", rule.words));
+            }
+        }
+        Err(error) => {
+            state = State::Note;
+            what.push(error.to_string());
+        }
+    }
+    match there.starts_checks().await {
+        Ok(Right::No(help)) => {
+            state = if state == State::Good { State::Note } else { state };
+            what.push("pushes with this token start no checks".to_owned());
+            fix.push(help);
+        }
+        Ok(Right::Yes) => what.push("pushes with this token start checks".to_owned()),
+        Ok(Right::Unknown) | Err(_) => {}
+    }
+    report.add(state, "pushes", what.join("; "), fix);
 }
 
 /// Where the CI file's deliver job says what its token may do.
@@ -513,7 +561,7 @@ async fn clock(library: &Library, at: Option<&ForgeAt>, offline: bool, cx: &Cont
 }
 
 /// Variables that change what a run does.
-const VARIABLES: [&str; 24] = [
+const VARIABLES: [&str; 31] = [
     "CODEFORGE_MODEL",
     "CODEFORGE_LLM_BASE_URL",
     "CODEFORGE_LLM_API_KEY",
@@ -530,12 +578,19 @@ const VARIABLES: [&str; 24] = [
     "GITHUB_TOKEN",
     "GH_TOKEN",
     "GITLAB_TOKEN",
+    "GITEA_TOKEN",
+    "CODEFORGE_FORGE_TOKEN_FILE",
+    "CODEFORGE_APP_ID",
+    "CODEFORGE_APP_KEY",
     "CODEFORGE_SANDBOX",
     "CODEFORGE_POLICY",
     "CODEFORGE_MAX_COST_USD",
     "CODEFORGE_DELIVERY",
     "CODEFORGE_BASE_BRANCH",
     "CODEFORGE_BRANCH_PREFIX",
+    "CODEFORGE_SIGNING",
+    "CODEFORGE_SIGNING_KEY",
+    "CODEFORGE_SIGNING_FALLBACK",
     "CODEFORGE_EXTRA_CA",
     "HTTPS_PROXY",
 ];

@@ -69,7 +69,7 @@ impl From<crate::port::repository::RepositoryError> for CliError {
     fn from(error: crate::port::repository::RepositoryError) -> Self {
         use crate::port::repository::RepositoryError as E;
         let ending = match &error {
-            E::NotARepository(_) | E::Missing(_) => Ending::Misconfigured,
+            E::NotARepository(_) | E::Missing(_) | E::Unsigned(_) => Ending::Misconfigured,
             E::Refused(_) => Ending::Denied,
             E::ChangedUnderneath(_) => Ending::Failed,
             E::Broken { .. } => Ending::Unavailable,

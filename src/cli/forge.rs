@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::error::CliError;
+use crate::engine::publish::{How, Signing};
 use crate::engine::{Outgoing, Outlet, Told, Wording, Words};
 use crate::model::account::{Ending, StepStatus};
 use crate::model::delivery::Delivered;
@@ -9,11 +10,12 @@ use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::forge::ForgeKind;
 use crate::model::plan::DeliverKind;
-use crate::port::forge::{ForgeAt, ForgeError};
-use crate::port::repository::Repository;
+use crate::port::forge::{AppKey, Credential, ForgeAt, ForgeError, PushRule, RuleAbout};
+use crate::port::repository::{Repository, Signer};
 use crate::port::world::World;
 use crate::report::ci as reports;
 use crate::text;
+use crate::workflow::schema::{self, Library};
 use secrecy::SecretString;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,7 +28,8 @@ pub(super) const PREFIX: &str = "codeforge/";
 /// needs one fails then.
 pub(super) async fn outlet(repository: &dyn Repository, cx: &Context<'_>) -> Result<Outlet, CliError> {
     let Some(origin) = repository.remote_url("origin")? else { return Ok(Outlet::Closed) };
-    let Some(at) = forge_at(&origin, &|name| given(cx.world, name))? else { return Ok(Outlet::Closed) };
+    let configured = configured(&super::run::load(repository.root(), cx)?);
+    let Some(at) = forge_at(&origin, configured, &|name| given(cx.world, name))? else { return Ok(Outlet::Closed) };
     let forge = cx.world.forge(&at)?;
     Ok(Outlet::Forge(Arc::new(Outgoing {
         forge,
@@ -36,6 +39,7 @@ pub(super) async fn outlet(repository: &dyn Repository, cx: &Context<'_>) -> Res
         hosts: Vec::new(),
         push_branches: false,
         wording: Some(wording(repository, cx)),
+        signing: signing(cx.world)?,
     })))
 }
 
@@ -93,6 +97,72 @@ pub(super) fn redacted(findings: Vec<Finding>, secrets: &[&str]) -> Vec<Finding>
     findings.into_iter().map(clean_all).collect()
 }
 
+/// How commits are signed, as the environment of who delivers says it: a repository's files never do.
+///
+/// `CODEFORGE_SIGNING`: `none`, `forge`, `ssh` or `gpg`; `CODEFORGE_SIGNING_KEY`: for `ssh` a reference to the private key
+/// (`env://NAME`, `file:///path`), for `gpg` the key's id; `CODEFORGE_SIGNING_FALLBACK`: `refuse` or `unsigned`.
+///
+/// # Errors
+/// It is set up wrong.
+pub(super) fn signing(world: &dyn World) -> Result<Signing, CliError> {
+    let wrong = |name: &str, takes: &str| CliError::usage(format!("{name} takes {takes}"));
+    let key = || {
+        given(world, "CODEFORGE_SIGNING_KEY").ok_or_else(|| {
+            CliError::usage("commits are to be signed, and CODEFORGE_SIGNING_KEY does not say with which key")
+        })
+    };
+    let how = match given(world, "CODEFORGE_SIGNING").as_deref() {
+        None | Some("none") => How::Not,
+        Some("forge") => How::Forge,
+        Some("ssh") => How::By(Signer::Ssh(referred(world, &key()?)?)),
+        Some("gpg") => How::By(Signer::Gpg { key: key()?, home: given(world, "GNUPGHOME").map(Into::into) }),
+        Some(_) => return Err(wrong("CODEFORGE_SIGNING", "none, forge, ssh or gpg")),
+    };
+    let or_not = match given(world, "CODEFORGE_SIGNING_FALLBACK").as_deref() {
+        None | Some("refuse") => false,
+        Some("unsigned") => true,
+        Some(_) => return Err(wrong("CODEFORGE_SIGNING_FALLBACK", "refuse or unsigned")),
+    };
+    Ok(Signing { how, or_not })
+}
+
+/// Whether a rule keeps our pushes away for certain, and what to do about it.
+pub(super) fn meets(rule: &PushRule, signing: &Signing) -> (bool, Option<String>) {
+    match rule.about {
+        RuleAbout::Signature if !matches!(signing.how, How::Not) => (false, None),
+        RuleAbout::Signature => (
+            true,
+            Some("let commits be signed: CODEFORGE_SIGNING=forge on GitHub, or ssh with a key that the bot's account has (docs/delivery.md)".to_owned()),
+        ),
+        RuleAbout::Branch => (
+            true,
+            Some("exempt the token's account from the rule, or take another prefix (CODEFORGE_BRANCH_PREFIX)".to_owned()),
+        ),
+        RuleAbout::Form => (
+            false,
+            Some("look whether our titles, addresses and files keep it: `delivery.convention`, `forge.bot`".to_owned()),
+        ),
+    }
+}
+
+/// What a reference leads to. What stands there instead may be the secret itself: it is not shown.
+fn referred(world: &dyn World, reference: &str) -> Result<SecretString, CliError> {
+    let name = "CODEFORGE_SIGNING_KEY";
+    if let Some(variable) = reference.strip_prefix("env://") {
+        let value = given(world, variable);
+        return value
+            .map(SecretString::from)
+            .ok_or_else(|| CliError::usage(format!("{name}: the variable {variable} is not set")));
+    }
+    if let Some(file) = reference.strip_prefix("file://") {
+        let text = std::fs::read_to_string(file);
+        return text.map(SecretString::from).map_err(|error| CliError::usage(format!("{name}: {file}: {error}")));
+    }
+    Err(CliError::usage(format!(
+        "{name} is a reference to the key, env://NAME or file:///path, and not the key itself"
+    )))
+}
+
 fn given(world: &dyn World, name: &str) -> Option<String> {
     world.env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
@@ -143,17 +213,83 @@ fn host_of(url: &str) -> Option<String> {
     Some(after_name(rest.split('/').next()?))
 }
 
-/// The forge at a remote; `None`: not known, or no token for it.
-pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<ForgeAt>, CliError> {
+/// Which forge the configuration names. Only that counts: a token goes to the host of the remote, and a repository
+/// cannot send it elsewhere.
+pub(super) fn configured(library: &Library) -> Option<ForgeKind> {
+    match library.config.forge.as_ref()?.kind? {
+        schema::ForgeKind::Auto => None,
+        schema::ForgeKind::Github => Some(ForgeKind::Github),
+        schema::ForgeKind::Gitlab => Some(ForgeKind::Gitlab),
+        schema::ForgeKind::Gitea => Some(ForgeKind::Gitea),
+        schema::ForgeKind::Local => Some(ForgeKind::Local),
+    }
+}
+
+/// A bare repository in a folder of this machine.
+fn local_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<ForgeAt, CliError> {
+    let folder = url.strip_prefix("file://").unwrap_or(url);
+    let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().trim_end_matches(".git");
+    if !folder.starts_with('/') || name.is_empty() {
+        return Err(CliError::usage(format!(
+            "the forge is `local`, and the remote `{}` is no folder",
+            text::clean(url)
+        ))
+        .hint("`git remote set-url origin /FOLDER/NAME.git`, or name another forge (`forge.kind`, CODEFORGE_FORGE)"));
+    }
+    Ok(ForgeAt {
+        kind: ForgeKind::Local,
+        api: String::new(),
+        repository: name.to_owned(),
+        token: Credential::None,
+        git_url: folder.to_owned(),
+        marker_key: env("CODEFORGE_MARKER_KEY").map(SecretString::from),
+    })
+}
+
+/// What is named for this program: a token, a file that holds it, or a GitHub App.
+fn credential(kind: ForgeKind, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Credential>, CliError> {
+    if let Some(token) = env("CODEFORGE_FORGE_TOKEN") {
+        return Ok(Some(token.into()));
+    }
+    if let Some(file) = env("CODEFORGE_FORGE_TOKEN_FILE") {
+        return Ok(Some(Credential::File(file.into())));
+    }
+    let (Some(id), ForgeKind::Github) = (env("CODEFORGE_APP_ID"), kind) else { return Ok(None) };
+    let key = env("CODEFORGE_APP_KEY").ok_or_else(|| {
+        CliError::usage("CODEFORGE_APP_ID is set, and CODEFORGE_APP_KEY is not")
+            .hint("it holds the App's private key, as its .pem file has it")
+    })?;
+    let number = |text: String| {
+        text.parse().map_err(|_| CliError::usage("CODEFORGE_APP_INSTALLATION is not a number; it may be left out"))
+    };
+    let installation = env("CODEFORGE_APP_INSTALLATION").map(number).transpose()?;
+    // A variable of one line has its line ends written out.
+    let key = SecretString::from(key.replace("\\n", "\n"));
+    Ok(Some(Credential::App(AppKey { id, key, installation, permissions: BTreeMap::new() })))
+}
+
+/// The forge at a remote; `None`: not known, or no token for it. `configured`: as [`configured`] says.
+pub(super) fn forge_at(
+    url: &str,
+    configured: Option<ForgeKind>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<ForgeAt>, CliError> {
+    let named = match env("CODEFORGE_FORGE") {
+        Some(name) => Some(ForgeKind::named(&name).ok_or_else(|| {
+            CliError::usage(format!("CODEFORGE_FORGE={name}: github, gitlab, gitea or local is wanted"))
+        })?),
+        None => configured,
+    };
+    if named == Some(ForgeKind::Local) {
+        return local_at(url, env).map(Some);
+    }
     let Some(origin) = origin(url) else { return Ok(None) };
     let same = |variable: &str| env(variable).and_then(|url| host_of(&url)).is_some_and(|host| host == origin.host);
     let own_github = origin.host == "github.com" || same("GITHUB_SERVER_URL");
     let own_gitlab = origin.host == "gitlab.com" || same("CI_SERVER_URL") || same("GITLAB_HOST");
     let own_gitea = ["codeberg.org", "gitea.com"].contains(&origin.host.as_str()) || same("GITEA_SERVER_URL");
-    let kind = match env("CODEFORGE_FORGE") {
-        Some(name) => ForgeKind::named(&name).ok_or_else(|| {
-            CliError::usage(format!("CODEFORGE_FORGE={name}: github, gitlab, gitea or local is wanted"))
-        })?,
+    let kind = match named {
+        Some(named) => named,
         None if own_gitea => ForgeKind::Gitea,
         None if own_github => ForgeKind::Github,
         None if own_gitlab => ForgeKind::Gitlab,
@@ -166,7 +302,7 @@ pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         ForgeKind::Gitea if own_gitea => env("GITEA_TOKEN").or_else(|| env("FORGEJO_TOKEN")),
         _ => None,
     };
-    let Some(token) = env("CODEFORGE_FORGE_TOKEN").or(theirs) else { return Ok(None) };
+    let Some(token) = credential(kind, env)?.or(theirs.map(Credential::from)) else { return Ok(None) };
     let server = format!("{}://{}", origin.scheme, origin.host);
     let api = env("CODEFORGE_FORGE_API").unwrap_or_else(|| match kind {
         ForgeKind::Github if origin.host == "github.com" => "https://api.github.com".to_owned(),
@@ -180,7 +316,7 @@ pub(super) fn forge_at(url: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         api,
         git_url: format!("{server}/{}.git", origin.path),
         repository: origin.path,
-        token: SecretString::from(token).into(),
+        token,
         marker_key: env("CODEFORGE_MARKER_KEY").map(SecretString::from),
     }))
 }
@@ -207,9 +343,12 @@ mod tests {
 
     fn at(url: &str, variables: &[(&str, &str)]) -> Option<(ForgeKind, String, String, String, String)> {
         let env = |name: &str| variables.iter().find(|(there, _)| *there == name).map(|(_, value)| (*value).to_owned());
-        let at = forge_at(url, &env).unwrap()?;
-        let Credential::Token(token) = at.token else { panic!("a token in a variable is a token") };
-        Some((at.kind, at.api, at.repository, at.git_url, token.expose_secret().to_owned()))
+        let at = forge_at(url, None, &env).unwrap()?;
+        let token = match at.token {
+            Credential::Token(token) => token.expose_secret().to_owned(),
+            other => format!("{other:?}"),
+        };
+        Some((at.kind, at.api, at.repository, at.git_url, token))
     }
 
     #[test]
@@ -241,5 +380,23 @@ mod tests {
         assert_eq!(at("https://github.com.evil.example/acme/widgets", &[("GITHUB_TOKEN", "g")]), None);
         assert_eq!(at("/srv/git/acme/widgets", &[("GITHUB_TOKEN", "g")]), None);
         assert!(at(own, &[("CODEFORGE_FORGE", "github"), ("CODEFORGE_FORGE_TOKEN", "c")]).is_some());
+        let gitea = at("https://codeberg.org/acme/widgets", &[("GITEA_TOKEN", "t"), ("GITHUB_TOKEN", "g")]).unwrap();
+        assert_eq!(
+            (gitea.0, gitea.1.as_str(), gitea.4.as_str()),
+            (ForgeKind::Gitea, "https://codeberg.org/api/v1", "t")
+        );
+        // A forge that the configuration names gets no token of another one.
+        let named = |variables: &[(&str, &str)]| {
+            let env = |name: &str| variables.iter().find(|it| it.0 == name).map(|it| it.1.to_owned());
+            forge_at(own, Some(ForgeKind::Gitea), &env).unwrap().map(|at| (at.kind, at.api))
+        };
+        assert_eq!(named(&[("GITEA_TOKEN", "t"), ("GITHUB_TOKEN", "g")]), None);
+        let api = "https://git.acme.example/api/v1".to_owned();
+        assert_eq!(named(&[("CODEFORGE_FORGE_TOKEN", "c")]), Some((ForgeKind::Gitea, api)));
+        let local = at("/srv/git/widgets.git", &[("CODEFORGE_FORGE", "local")]).unwrap();
+        assert_eq!((local.2.as_str(), local.3.as_str(), local.4.as_str()), ("widgets", "/srv/git/widgets.git", "None"));
+        let app = [("CODEFORGE_APP_ID", "7"), ("CODEFORGE_APP_KEY", "-----BEGIN\\nK")];
+        let app = at("https://github.com/acme/widgets", &app).unwrap().4;
+        assert!(app.contains("id: \"7\"") && !app.contains("BEGIN"), "{app}");
     }
 }

@@ -16,7 +16,7 @@ use crate::model::delivery::{ChangeSet, Delivered, Delivery, Published};
 use crate::model::event::Event;
 use crate::model::id::TreeId;
 use crate::model::journal::{Base, GateResult, Verdict};
-use crate::model::plan::{DeliverKind, Plan};
+use crate::model::plan::{DeliverKind, DeliverSpec, DeliverWhen, Plan};
 use crate::port::repository::RepositoryError;
 use crate::{deliver as checks, gate, plan, text};
 use serde_json::json;
@@ -65,6 +65,17 @@ pub(super) struct Order<'a> {
     pub commit: &'a str,
     /// What a branch of ours must begin with; `None`: anything (a person's own repository).
     pub prefix: Option<&'a str>,
+}
+
+impl Order<'_> {
+    /// Whether every required gate passed on the artifact's change, as the gates' words have it.
+    pub(super) fn passed(&self) -> bool {
+        let strict = Plan {
+            deliver: DeliverSpec { when: DeliverWhen::GatesPassed, ..self.plan.deliver.clone() },
+            ..self.plan.clone()
+        };
+        checks::admits(self.words, &strict, &self.taken.hash()).is_ok()
+    }
 }
 
 /// What came of a delivery.
@@ -250,6 +261,9 @@ async fn to_forge(
         memory: None,
         key: &format!("{}/{run_key}", plan.workflow),
         draft: plan.deliver.draft,
+        passed: order.passed(),
+        asked: &plan.deliver.forge,
+        signing: &outgoing.signing,
         labels: &plan.deliver.labels,
         reviewers: &plan.deliver.reviewers,
         target: outgoing.target.as_deref(),

@@ -107,6 +107,12 @@ pub fn admits(words: &[Word], plan: &Plan, patch: &str) -> Result<(), String> {
     if lacking.is_empty() { Ok(()) } else { Err(format!("required gates did not pass on it: {}", lacking.join(", "))) }
 }
 
+/// Whether the last word of every gate that must pass was that it did.
+pub fn all_passed(plan: &Plan, results: &[crate::model::journal::GateResult]) -> bool {
+    let last = |name: &String| results.iter().rev().find(|result| result.gate == *name);
+    required(plan).iter().all(|name| last(name).is_some_and(|result| result.verdict == Verdict::Pass))
+}
+
 /// What keeps a gate from counting as passed.
 fn lack(word: &Word, plan: &Plan, name: &str) -> Option<&'static str> {
     let Some(gate) = plan.gates.get(name) else { return Some("is not defined") };

@@ -1,8 +1,14 @@
 //! Changes and verdict → a delivery: branch names, titles, bodies. Pure: the repository carries it out.
 
 mod admit;
+mod convention;
+mod limits;
+mod owners;
 
-pub use admit::{admits, claims, may_choose, required, word};
+pub use admit::{admits, all_passed, claims, may_choose, required, word};
+pub use convention::{Hint, LOOKED_AT, Style, detect, style, titled};
+pub use limits::{full, remarked};
+pub use owners::{Dialect, LARGEST as CODEOWNERS_LARGEST, Owner, owners, reviewers};
 
 use crate::model::delivery::{AUTHOR, Delivery};
 use crate::model::id::{RunId, TreeId};

@@ -106,6 +106,8 @@ pub struct Outgoing {
     pub push_branches: bool,
     /// Words of what is published; `None`: the delivery's own.
     pub wording: Option<Wording>,
+    /// How commits are signed.
+    pub signing: publish::Signing,
 }
 
 /// Makes the words of what is published.

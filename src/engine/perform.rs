@@ -44,7 +44,9 @@ pub(super) struct Trouble {
 impl From<RepositoryError> for Trouble {
     fn from(error: RepositoryError) -> Self {
         let fault = match &error {
-            RepositoryError::NotARepository(_) | RepositoryError::Missing(_) => Fault::User,
+            RepositoryError::NotARepository(_) | RepositoryError::Missing(_) | RepositoryError::Unsigned(_) => {
+                Fault::User
+            }
             RepositoryError::Refused(_) => Fault::Denied,
             RepositoryError::ChangedUnderneath(_) => Fault::Unknown,
             RepositoryError::Broken { .. } => Fault::Environment,
@@ -579,6 +581,10 @@ impl Session {
                 let body = own.clone().unwrap_or_else(|| words.body.clone());
                 let speaks = matches!(delivery.kind, DeliverKind::Comment | DeliverKind::Review);
                 let comment = own.filter(|_| speaks).or_else(|| words.comment.clone());
+                let steps = view.account.iter().flat_map(|account| &account.steps);
+                let mut gates: Vec<_> =
+                    steps.flat_map(|step| step.gates.iter().map(|(_, result, _)| result.clone())).collect();
+                gates.extend(view.account.iter().flat_map(|account| account.final_gates.clone()));
                 let publication = Publication {
                     delivery,
                     base: &self.base,
@@ -589,6 +595,9 @@ impl Session {
                     memory: None,
                     key: &key,
                     draft: spec.draft,
+                    passed: crate::deliver::all_passed(&self.plan, &gates),
+                    asked: &spec.forge,
+                    signing: &outgoing.signing,
                     labels: &spec.labels,
                     reviewers: &spec.reviewers,
                     target: outgoing.target.as_deref(),

@@ -4,22 +4,26 @@
 //! Everything is found again by its key: a branch by its name, a change by its branch, a comment by its mark. A
 //! branch that somebody else committed to is left alone, and so is a change that somebody closed.
 
+mod put;
+mod review;
 mod words;
 
 use crate::cassette::Scrub;
+use crate::deliver;
 use crate::model::delivery::{Delivery, Published};
 use crate::model::event::{Change, Event};
-use crate::model::finding::{Finding, Standing};
+use crate::model::finding::Finding;
+use crate::model::forge::Right;
 use crate::model::id::TreeId;
 use crate::model::journal::Base;
-use crate::model::plan::DeliverKind;
-use crate::port::forge::{
-    ChangeInfo, ChangeState, Forge, ForgeError, NewChange, NewReview, Protection, Sticky, Thread,
-};
+use crate::model::plan::{Convention, DeliverKind, ForgeSpec};
+use crate::port::forge::{ChangeInfo, ChangeState, Forge, ForgeError, NewChange, Protection, Sticky, Thread};
 use crate::port::repository::{Repository, RepositoryError};
 use crate::text::{self, Hosts};
+use put::Pushed;
 use std::sync::Arc;
 
+pub use put::{How, Signing};
 pub use words::{KEY_TRAILER, branch_name_fault};
 
 /// What is missing where a delivery needs a forge and there is none.
@@ -48,6 +52,12 @@ pub struct Publication<'a> {
     pub key: &'a str,
     /// Whether a change begins as a draft.
     pub draft: bool,
+    /// Whether every required gate passed on it: such a change may be ready at once.
+    pub passed: bool,
+    /// What else is asked for.
+    pub asked: &'a ForgeSpec,
+    /// How its commit is signed.
+    pub signing: &'a Signing,
     /// Labels of the change.
     pub labels: &'a [String],
     /// Who is asked for a review.
@@ -95,8 +105,12 @@ pub async fn publish(
 ) -> Result<Published, PublishError> {
     let mut hosts = Hosts::of(publication.hosts);
     hosts.add(forge.host());
-    let work = Work { forge, repository, publication, hosts, scrub: Scrub::new(publication.secrets) };
+    let title = text::neutral_plain(&publication.delivery.title).replace('\n', " ").trim().to_owned();
+    let scrub = Scrub::new(publication.secrets);
+    let mut work = Work { forge, repository, publication, hosts, scrub, title, told: Vec::new() };
     work.check_words()?;
+    work.not_ignored().await?;
+    work.title_by_convention().await?;
     match publication.delivery.kind {
         DeliverKind::PullRequest => work.change().await,
         DeliverKind::Branch => work.branch().await,
@@ -115,14 +129,10 @@ struct Work<'a> {
     publication: &'a Publication<'a>,
     hosts: Hosts,
     scrub: Scrub,
-}
-
-/// What a push came to.
-enum Pushed {
-    /// The branch holds the commit; the commit was there already, or not.
-    At { commit: String, fresh: bool },
-    /// A change of the branch was closed by somebody.
-    LeftClosed(ChangeInfo),
+    /// The title, as the repository writes titles; it acts on nobody.
+    title: String,
+    /// What could not be done before the first write, in sentences.
+    told: Vec<String>,
 }
 
 impl Work<'_> {
@@ -200,22 +210,6 @@ impl Work<'_> {
         }
     }
 
-    /// The delivery as it is committed: its words act on nobody, and say which key they belong to.
-    fn delivery(&self) -> Delivery {
-        let p = self.publication;
-        let body = text::neutral_plain(p.delivery.body.trim());
-        let gap = if body.is_empty() { "" } else { "\n\n" };
-        Delivery {
-            title: self.title(),
-            body: format!("{body}{gap}{KEY_TRAILER}: {}", words::key(p.key)),
-            ..p.delivery.clone()
-        }
-    }
-
-    fn title(&self) -> String {
-        text::neutral_plain(&self.publication.delivery.title).replace('\n', " ").trim().to_owned()
-    }
-
     fn is_empty(&self) -> bool {
         same_tree(&self.publication.delivery.base, &self.publication.delivery.tree)
     }
@@ -238,80 +232,6 @@ impl Work<'_> {
             )));
         }
         Ok(name)
-    }
-
-    /// Commits that the remote has, so that nothing is sent that is there.
-    async fn known(&self, parent: &str) -> Result<Vec<String>, PublishError> {
-        match self.forge.commit(parent).await {
-            Ok(_) => Ok(vec![parent.to_owned()]),
-            Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => {
-                Ok(self.forge.remote().refs("refs/heads/").await?.into_iter().map(|(_, id)| id).collect())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn parent(&self) -> Result<String, PublishError> {
-        self.publication.base.commit.clone().ok_or_else(|| {
-            PublishError::Refused("nothing was pushed: the run began in a repository without a commit".to_owned())
-        })
-    }
-
-    async fn commit(&self) -> Result<String, PublishError> {
-        self.check_change().await?;
-        let (base, delivery) = (self.publication.base.clone(), self.delivery());
-        self.blocking(move |repository| repository.commit(&base, &delivery)).await
-    }
-
-    async fn send(&self, branch: &str, old: Option<&str>, commit: &str) -> Result<(), PublishError> {
-        let known = self.known(&self.parent()?).await?;
-        let packed = commit.to_owned();
-        let pack = self.blocking(move |repository| repository.pack(&packed, &known)).await?;
-        match self.forge.remote().push(&format!("refs/heads/{branch}"), old, commit, pack).await {
-            Err(ForgeError::Moved { message, .. }) => Err(PublishError::Moved(format!(
-                "nothing was pushed: `{branch}` changed in this moment ({message}); run again"
-            ))),
-            done => Ok(done?),
-        }
-    }
-
-    /// Pushes our own branch.
-    async fn push_ours(&self, branch: &str) -> Result<Pushed, PublishError> {
-        let changes = self.forge.changes_of_branch(branch).await?;
-        let open = changes.iter().any(|info| info.state == ChangeState::Open);
-        if let (false, Some(latest)) = (open, changes.first())
-            && latest.state == ChangeState::Closed
-        {
-            return Ok(Pushed::LeftClosed(latest.clone()));
-        }
-        let commit = self.commit().await?;
-        let full = format!("refs/heads/{branch}");
-        let tip = self.forge.remote().refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
-        match &tip {
-            Some(tip) if *tip == commit => return Ok(Pushed::At { commit, fresh: false }),
-            Some(tip) => self.only_ours(branch, tip).await?,
-            None => {}
-        }
-        self.send(branch, tip.as_deref(), &commit).await?;
-        Ok(Pushed::At { commit, fresh: true })
-    }
-
-    /// Refuses a branch whose last commit is somebody else's.
-    async fn only_ours(&self, branch: &str, tip: &str) -> Result<(), PublishError> {
-        let p = self.publication;
-        let there = self.forge.commit(tip).await?;
-        let address = &p.delivery.author.1;
-        let ours = there.committer.eq_ignore_ascii_case(address)
-            && there.author.eq_ignore_ascii_case(address)
-            && words::has_key(&there.message, p.key);
-        if ours {
-            return Ok(());
-        }
-        let short: String = tip.chars().take(10).collect();
-        Err(PublishError::Refused(format!(
-            "nothing was pushed: somebody else committed to `{branch}` ({short}), and their work is not overwritten. \
-             Merge or take over what is there, then delete the branch, or give this run another `deliver.branch`"
-        )))
     }
 
     /// What stands on a fork's commits does not get into the repository by us: they would lie on a branch of ours.
@@ -342,20 +262,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn branch(&self) -> Result<Published, PublishError> {
+    async fn branch(&mut self) -> Result<Published, PublishError> {
         if self.is_empty() {
             return Ok(nothing());
         }
         self.not_from_a_fork()?;
         self.still_wanted().await?;
-        let branch = self.our_branch()?;
+        let branch = &self.our_branch()?.to_owned();
         self.not_the_default(branch).await?;
         Ok(match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => self.left_closed(&info),
             Pushed::At { commit, fresh } => Published {
                 branch: Some(branch.to_owned()),
                 commit: Some(commit),
-                told: vec![said_of_branch(branch, fresh)],
+                told: [said_of_branch(branch, fresh)].into_iter().chain(self.told.iter().cloned()).collect(),
                 ..Published::default()
             },
         })
@@ -371,13 +291,13 @@ impl Work<'_> {
         Ok(default)
     }
 
-    async fn change(&self) -> Result<Published, PublishError> {
+    async fn change(&mut self) -> Result<Published, PublishError> {
         if self.is_empty() {
             return Ok(nothing());
         }
         let p = self.publication;
         self.not_from_a_fork()?;
-        let branch = self.our_branch()?;
+        let branch = &self.our_branch()?.to_owned();
         let default = self.not_the_default(branch).await?;
         self.still_wanted().await?;
         let target = match (p.target, &p.event.change) {
@@ -386,36 +306,51 @@ impl Work<'_> {
             (None, Some(change)) if !change.is_fork() && change.head.sha == p.base.commit => change.head.branch.clone(),
             (None, _) => default,
         };
-        if target == branch {
+        if target == *branch {
             return Err(PublishError::Misuse(format!("nothing was pushed: `{branch}` cannot be proposed to itself")));
         }
         self.room_for(branch).await?;
+        let (reviewers, mut unasked) = self.reviewers(&target).await?;
         let (commit, fresh) = match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => return Ok(self.left_closed(&info)),
             Pushed::At { commit, fresh } => (commit, fresh),
         };
         let mark = text::marker(p.key, branch, None);
         let most = self.forge.capabilities().comment_chars;
-        let body = bounded(&format!("{mark}\n{}", self.markdown(p.body)), most);
+        let mut words = self.markdown(p.body);
+        if let Ok(Right::No(what)) = self.forge.starts_checks().await {
+            words.push_str(&format!("\n\n> **Checks do not start by themselves here.** {what}"));
+            unasked.push(format!("checks do not start by themselves: {what}"));
+        }
+        let body = bounded(&format!("{mark}\n{words}"), most);
+        let ready = p.asked.ready_when_passed && p.passed;
         let new = NewChange {
             head: branch.to_owned(),
             base: target,
-            title: self.title(),
+            title: self.title.clone(),
             body: body.clone(),
-            draft: p.draft,
+            draft: p.draft && !ready,
             labels: p.labels.to_vec(),
-            reviewers: p.reviewers.to_vec(),
-            assignees: Vec::new(),
-            milestone: None,
+            reviewers,
+            assignees: p.asked.assignees.clone(),
+            milestone: p.asked.milestone.clone(),
         };
         let (info, mut told) = self.forge.open_change(&new).await?;
         told.insert(0, said_of_branch(branch, fresh));
+        told.extend(self.told.iter().cloned().chain(unasked));
         if info.change.body.trim() != body.trim() {
             if text::is_marked(&info.change.body, p.key, branch, None) {
                 self.forge.update_body(info.change.number, &body).await?;
                 told.push(format!("the {} was brought up to date", self.forge.kind().change_word()));
             } else {
                 told.push("its description is somebody else's and was left as it is".to_owned());
+            }
+        }
+        // What was a draft because gates had failed is none once they pass; only where this run pushed something.
+        if ready && fresh && info.change.draft {
+            match self.forge.make_ready(info.change.number).await {
+                Ok(()) => told.push("every required gate passed: it is ready for review".to_owned()),
+                Err(error) => told.push(format!("it stays a draft: {error}")),
             }
         }
         if let Some(comment) = p.comment {
@@ -432,16 +367,107 @@ impl Work<'_> {
 
     /// Refuses another open change where there are as many as there may be. One that is there may always be updated.
     async fn room_for(&self, branch: &str) -> Result<(), PublishError> {
-        let Some(most) = self.publication.most_open else { return Ok(()) };
-        let open = self.forge.open_branches(self.publication.prefix).await?;
-        if open.iter().any(|there| there == branch) || open.len() < most as usize {
+        const HOUR: u64 = 3600;
+        let p = self.publication;
+        let (most, per_hour) = (p.most_open, p.asked.most_per_hour);
+        if most.is_none() && per_hour.is_none() {
             return Ok(());
         }
-        Err(PublishError::Refused(format!(
-            "nothing was pushed: {} changes of ours are open, and `delivery.open_changes_limit` allows {most}; merge or \
-             close some, then run again",
-            open.len()
-        )))
+        let open = self.forge.open_branches(p.prefix).await?;
+        let recent = match per_hour {
+            Some(_) => self.forge.opened_within(p.prefix, HOUR).await?,
+            None => Vec::new(),
+        };
+        match deliver::full(branch, (&open, most), (&recent, per_hour)) {
+            None => Ok(()),
+            Some(why) => Err(PublishError::Refused(format!("nothing was pushed: {why}"))),
+        }
+    }
+
+    /// Who is asked for a review: those who are named, and the code owners of what changes, as the branch that the
+    /// change goes to names them.
+    async fn reviewers(&self, target: &str) -> Result<(Vec<String>, Vec<String>), PublishError> {
+        /// Code owners that are asked at most.
+        const MOST: usize = 5;
+        let p = self.publication;
+        let mut reviewers = p.reviewers.to_vec();
+        if !p.asked.codeowners {
+            return Ok((reviewers, Vec::new()));
+        }
+        let Some(tip) = self.forge.tip(target).await? else {
+            return Ok((reviewers, vec![format!("there is no branch `{target}`")]));
+        };
+        let Some(dialect) = deliver::Dialect::of(self.forge.kind()) else { return Ok((reviewers, Vec::new())) };
+        for place in dialect.places() {
+            let Some(file) = self.forge.file_at(&tip, place).await? else { continue };
+            if file.len() > deliver::CODEOWNERS_LARGEST {
+                return Ok((reviewers, vec![format!("`{place}` is too large: no code owner was asked for a review")]));
+            }
+            let found = deliver::owners(&String::from_utf8_lossy(&file), dialect, &self.paths().await?);
+            let own = self.forge.own_account().await?;
+            let mut not: Vec<&str> = reviewers.iter().map(String::as_str).collect();
+            not.extend(p.event.actor.as_deref().into_iter().chain(own.as_deref()));
+            let (asked, told) = deliver::reviewers(&found, dialect, &not, MOST);
+            reviewers.extend(asked);
+            return Ok((reviewers, told));
+        }
+        Ok((reviewers, vec!["the repository has no CODEOWNERS: nobody was asked for a review by it".to_owned()]))
+    }
+
+    /// The paths that change.
+    async fn paths(&self) -> Result<Vec<String>, PublishError> {
+        let (from, to) = (self.publication.delivery.base.clone(), self.publication.delivery.tree.clone());
+        let changes = self.blocking(move |repository| repository.diff(&from, &to, 1)).await?;
+        let files = changes.files.into_iter();
+        Ok(files.flat_map(|file| [Some(file.path), file.from]).flatten().collect())
+    }
+
+    /// The title as the repository writes its titles.
+    async fn title_by_convention(&mut self) -> Result<(), PublishError> {
+        let p = self.publication;
+        let committed =
+            matches!(p.delivery.kind, DeliverKind::PullRequest | DeliverKind::Branch | DeliverKind::PushToBranch);
+        if !committed || self.is_empty() || p.asked.convention == Convention::AsWritten {
+            return Ok(());
+        }
+        let named = p.target.map(str::to_owned).or_else(|| {
+            let change = p.event.change.as_ref()?;
+            Some(change.base.branch.clone()).filter(|branch| !branch.is_empty())
+        });
+        let subjects = match named {
+            Some(branch) => self.forge.subjects(&branch, deliver::LOOKED_AT).await,
+            None => match self.forge.default_branch().await {
+                Ok(branch) => self.forge.subjects(&branch, deliver::LOOKED_AT).await,
+                Err(error) => Err(error),
+            },
+        };
+        let subjects = match subjects {
+            Ok(subjects) => subjects,
+            // How others write is no reason to write nothing.
+            Err(error) => {
+                self.told.push(format!("the repository's convention for titles is not known: {error}"));
+                return Ok(());
+            }
+        };
+        let style = deliver::style(p.asked.convention, &subjects);
+        let paths = self.paths().await?;
+        let workflow = p.key.split('/').next().unwrap_or_default();
+        let titled = deliver::titled(&self.title, &style, &deliver::Hint { workflow, paths: &paths });
+        self.title = text::neutral_plain(&titled);
+        Ok(())
+    }
+
+    /// What is left alone by configuration is left alone now, too: a label may have been set since the run began.
+    async fn not_ignored(&self) -> Result<(), PublishError> {
+        let p = self.publication;
+        let Some(change) = p.event.change.as_ref().filter(|_| p.asked.ignore != Default::default()) else {
+            return Ok(());
+        };
+        let now = self.forge.change(change.number).await?.change;
+        match p.asked.ignore.why(&Event { change: Some(now), ..p.event.clone() }) {
+            None => Ok(()),
+            Some(why) => Err(PublishError::Refused(format!("nothing was published: {why}"))),
+        }
     }
 
     fn left_closed(&self, info: &ChangeInfo) -> Published {
@@ -487,7 +513,7 @@ impl Work<'_> {
         Ok((now, pinned))
     }
 
-    async fn push_to_branch(&self) -> Result<Published, PublishError> {
+    async fn push_to_branch(&mut self) -> Result<Published, PublishError> {
         if self.is_empty() {
             return Ok(nothing());
         }
@@ -523,28 +549,13 @@ impl Work<'_> {
                 )));
             }
         }
-        let commit = self.commit().await?;
-        let full = format!("refs/heads/{branch}");
-        let tip = self.forge.remote().refs(&full).await?.into_iter().find(|(name, _)| *name == full).map(|(_, id)| id);
-        let fresh = match tip {
-            Some(tip) if tip == commit => false,
-            Some(tip) if tip == pinned => {
-                self.send(branch, Some(&pinned), &commit).await?;
-                true
-            }
-            _ => {
-                return Err(PublishError::Moved(format!(
-                    "nothing was pushed: `{branch}` was pushed to after the run began (it was at {pinned}); start the run \
-                     again"
-                )));
-            }
-        };
+        let (commit, fresh) = self.push_on(branch, &pinned).await?;
         Ok(Published {
             branch: Some(branch.to_owned()),
             commit: Some(commit),
             url: change.url.clone(),
             number: Some(number),
-            told: vec![said_of_branch(branch, fresh)],
+            told: [said_of_branch(branch, fresh)].into_iter().chain(self.told.iter().cloned()).collect(),
         })
     }
 
@@ -578,52 +589,6 @@ impl Work<'_> {
             Thread::Change(number) | Thread::Issue(number) => Some(number),
         };
         Ok(Published { url, number, told: vec!["the comment says it".to_owned()], ..Published::default() })
-    }
-
-    async fn review(&self) -> Result<Published, PublishError> {
-        let p = self.publication;
-        let (now, pinned) = self.pinned("review").await?;
-        if now.change.head.sha.as_deref() != Some(pinned.as_str()) {
-            return Err(PublishError::Moved(format!(
-                "nothing was published: change {} was pushed to after the run began; its next run reviews what is there now",
-                now.change.number
-            )));
-        }
-        let remarks: Vec<_> = p
-            .findings
-            .iter()
-            .filter(|finding| finding.standing != Standing::Resolved)
-            .filter_map(|finding| words::remark(p.key, finding, &self.hosts))
-            .collect();
-        let resolved: Vec<String> = p
-            .findings
-            .iter()
-            .filter(|finding| finding.standing == Standing::Resolved)
-            .map(|finding| words::remark_key(p.key, finding))
-            .collect();
-        let review = NewReview { number: now.change.number, commit: &pinned, remarks: &remarks, resolved: &resolved };
-        let done = self.forge.review(&review).await?;
-        let mut told =
-            vec![format!("{} remarks made, {} were there, {} resolved", done.made, done.kept, done.resolved)];
-        told.extend(done.told);
-        // What has no line in the difference is said in the comment, so that nothing is lost.
-        let outside: Vec<&Finding> = p
-            .findings
-            .iter()
-            .filter(|finding| finding.standing != Standing::Resolved)
-            .filter(|finding| finding.line.is_none() || done.outside.contains(&words::remark_key(p.key, finding)))
-            .collect();
-        let own = words::listed(&outside);
-        let comment = match (p.comment, own.is_empty()) {
-            (Some(comment), _) => Some(comment.to_owned()),
-            (None, false) => Some(own),
-            (None, true) => None,
-        };
-        let mut url = now.change.url.clone();
-        if let Some(comment) = comment {
-            url = self.stick(Thread::Change(now.change.number), &comment).await?.or(url);
-        }
-        Ok(Published { url, number: Some(now.change.number), told, ..Published::default() })
     }
 }
 

@@ -61,6 +61,8 @@ pub struct ServedJob {
 pub struct CiJob {
     /// Where it runs.
     pub home: Home,
+    /// The forge, where the home is not its own: Gitea's jobs speak GitHub's language.
+    pub forge: Option<ForgeKind>,
     /// What happened. Its texts are untrusted; what it says of forks is believed only where it says *fork*.
     pub event: Event,
     /// The forge's API (`https://api.github.com`, `https://gitlab.example.com/api/v4`).
@@ -105,6 +107,7 @@ impl CiJob {
     pub fn new(home: Home) -> Self {
         Self {
             home,
+            forge: None,
             event: Event::default(),
             api_url: None,
             server_url: None,

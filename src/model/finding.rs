@@ -40,6 +40,9 @@ pub struct Finding {
     pub file: String,
     /// The line from 1, on the side of the head; `None`: the file as a whole.
     pub line: Option<u64>,
+    /// The last line of the place, where it is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_line: Option<u64>,
     /// A rule's or weakness's name, where there is one (`CWE-89`).
     pub rule: Option<String>,
     /// What is wrong.

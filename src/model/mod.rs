@@ -21,6 +21,7 @@ pub mod finding;
 pub mod forge;
 pub mod history;
 pub mod id;
+pub mod ignore;
 pub mod job;
 pub mod journal;
 pub mod patch;

@@ -354,6 +354,84 @@ pub struct DeliverSpec {
     /// How many open changes of ours there may be; `None`: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_open: Option<u32>,
+    /// What else a forge is asked for.
+    #[serde(default, skip_serializing_if = "ForgeSpec::is_usual")]
+    pub forge: ForgeSpec,
+}
+
+/// What only a forge, or a repository's convention, has a word for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForgeSpec {
+    /// Who the pull or merge request is given to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assignees: Vec<String>,
+    /// The title of its milestone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milestone: Option<String>,
+    /// Whether the repository's code owners are asked for a review.
+    #[serde(skip_serializing_if = "is_false")]
+    pub codeowners: bool,
+    /// Whether a change whose required gates all passed is no draft.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ready_when_passed: bool,
+    /// How many changes of ours may be opened within an hour; `None`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_per_hour: Option<u32>,
+    /// How titles are written.
+    pub convention: Convention,
+    /// Whether commits are signed off by their author.
+    #[serde(skip_serializing_if = "is_false")]
+    pub sign_off: bool,
+    /// Who is named as co-author: `Name <address>`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub co_authors: Vec<String>,
+    /// Changes that are left alone.
+    pub ignore: super::ignore::Ignore,
+    /// How a review is written.
+    pub review: ReviewSpec,
+}
+
+impl ForgeSpec {
+    /// Whether nothing was asked for.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How titles of changes and commits are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Convention {
+    /// As the branch's last commits are.
+    #[default]
+    Auto,
+    /// `fix(parser): keep the last field`.
+    Conventional,
+    /// `Keep the last field`.
+    Sentence,
+    /// As the workflow words them.
+    AsWritten,
+}
+
+/// How a review is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReviewSpec {
+    /// How many remarks stand at lines; `None`: [`ReviewSpec::USUAL`].
+    pub max_remarks: Option<u32>,
+    /// The least severity of a remark at a line; `None`: any.
+    pub min_level: Option<super::finding::Level>,
+}
+
+impl ReviewSpec {
+    /// How many remarks stand at lines where nobody says.
+    pub const USUAL: u32 = 20;
+
+    /// How many remarks stand at lines.
+    pub fn most(&self) -> u32 {
+        self.max_remarks.unwrap_or(Self::USUAL)
+    }
 }
 
 fn yes() -> bool {

@@ -6,15 +6,16 @@ use crate::model::diagnostic::{Diagnostic, Place, Severity};
 use crate::model::exec::{DriverKind, ExecMode};
 use crate::model::id::{StepId, short_hash};
 use crate::model::plan::{
-    Activation, DeliverKind, DeliverSpec, DeliverWhen, Gate, Goto, OnFailure, OnGateFail, Plan, PlanStep, Resources,
-    SandboxSpec, StepKind,
+    Activation, DeliverKind, DeliverSpec, DeliverWhen, ForgeSpec, Gate, Goto, OnFailure, OnGateFail, Plan, PlanStep,
+    Resources, ReviewSpec, SandboxSpec, StepKind,
 };
 use crate::model::policy::{Limits, Policy};
 use crate::workflow::schema::dag::Dag;
 use crate::workflow::schema::library::nearest;
 use crate::workflow::schema::{
-    At, Condition, DeliverChoice, DeliverDoc, GateDoc, GateFrom, GotoDoc, IfNoChanges, Library, Loaded, NetworkDoc,
-    OnFailureDoc, OnFailureWord, ResourcesDoc, SandboxDoc, StepDoc, WorkflowDoc, codes, stop, values,
+    At, Condition, DeliverChoice, DeliverDoc, GateDoc, GateFrom, GotoDoc, IfNoChanges, IgnoreDoc, Library, Loaded,
+    NetworkDoc, OnFailureDoc, OnFailureWord, ReadyDoc, ResourcesDoc, SandboxDoc, StepDoc, WorkflowDoc, codes, stop,
+    values,
 };
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -464,6 +465,7 @@ impl Compiler<'_> {
         let written = if self.request.outside { own.kind } else { own.otherwise.or(own.kind) };
         let kind = self.request.deliver.or(written).unwrap_or(usual);
         let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
+        let forge = self.forge(&own);
         DeliverSpec {
             kind,
             when: own.when.unwrap_or(DeliverWhen::GatesPassed),
@@ -476,10 +478,29 @@ impl Compiler<'_> {
             },
             held: self.request.held,
             draft: own.draft.or(config_draft).unwrap_or(true),
-            labels: own.labels.as_slice().to_vec(),
-            reviewers: own.reviewers.as_slice().to_vec(),
+            labels: own.labels.as_slice().iter().map(|label| label.0.clone()).collect(),
+            reviewers: accounts(own.reviewers.as_slice()).filter(|name| name != CODEOWNERS).collect(),
+            forge,
             author: self.author(),
             most_open: self.library.config.delivery.as_ref().and_then(|delivery| delivery.open_changes_limit),
+        }
+    }
+
+    /// What a forge is asked for, beside the form.
+    fn forge(&self, own: &DeliverDoc) -> ForgeSpec {
+        let config = self.library.config.delivery.clone().unwrap_or_default();
+        let review = self.library.config.review.clone().unwrap_or_default();
+        ForgeSpec {
+            assignees: accounts(own.assignees.as_slice()).collect(),
+            milestone: own.milestone.as_ref().map(|title| title.0.clone()),
+            codeowners: accounts(own.reviewers.as_slice()).any(|name| name == CODEOWNERS),
+            ready_when_passed: config.ready == Some(ReadyDoc::GatesPassed) && own.draft.is_none(),
+            most_per_hour: config.changes_per_hour,
+            convention: config.convention.unwrap_or_default(),
+            sign_off: config.sign_off.unwrap_or_default(),
+            co_authors: config.co_authors.as_slice().iter().map(|person| person.0.clone()).collect(),
+            ignore: config.ignore.as_ref().map(IgnoreDoc::meant).unwrap_or_default(),
+            review: ReviewSpec { max_remarks: review.max_remarks, min_level: review.min_severity },
         }
     }
 
@@ -591,6 +612,14 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Stands for the code owners among the reviewers.
+const CODEOWNERS: &str = "codeowners";
+
+/// Accounts, without the `@` that people write before them.
+fn accounts(given: &[crate::workflow::schema::Account]) -> impl Iterator<Item = String> {
+    given.iter().map(|account| account.0.trim_start_matches('@').to_owned())
 }
 
 fn goto(jump: &GotoDoc) -> Goto {

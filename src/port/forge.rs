@@ -6,7 +6,7 @@
 
 use crate::model::event::Change;
 use crate::model::finding::Level;
-use crate::model::forge::{Access, CheckState, ForgeKind, TokenRights};
+use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use async_trait::async_trait;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -218,6 +218,23 @@ impl CommentInfo {
     }
 }
 
+/// A commit that the forge is to make, and to sign as the account of the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCommit<'a> {
+    /// The branch; it is at `parent`.
+    pub branch: &'a str,
+    /// The commit that it is made on.
+    pub parent: &'a str,
+    /// Its subject.
+    pub title: &'a str,
+    /// The rest of its message.
+    pub body: &'a str,
+    /// Files to write, with their contents.
+    pub additions: &'a [(String, Vec<u8>)],
+    /// Files to take away.
+    pub deletions: &'a [String],
+}
+
 /// A comment that there is one of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sticky<'a> {
@@ -334,6 +351,12 @@ pub struct CommitInfo {
     pub message: String,
     /// Its parents.
     pub parents: Vec<String>,
+    /// Its author's account, where the forge says.
+    pub account: Option<String>,
+    /// Its tree, where the forge says.
+    pub tree: Option<String>,
+    /// Whether the forge vouches for its signature.
+    pub verified: bool,
 }
 
 /// What is said of a commit: a check where the forge has them and the token may, else a status; never both.
@@ -409,6 +432,14 @@ pub trait Rights {
     /// # Errors
     /// [`ForgeError::Unavailable`] and the like; a right that is not there is an answer.
     async fn token_rights(&self) -> Result<TokenRights, ForgeError>;
+
+    /// Whether a push with the token starts the checks of what is pushed; [`Right::No`]: what to do about it.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn starts_checks(&self) -> Result<Right, ForgeError> {
+        Ok(Right::Unknown)
+    }
 }
 
 /// Pull and merge requests.
@@ -462,6 +493,23 @@ pub trait Changes {
     /// # Errors
     /// [`ForgeError`].
     async fn label(&self, thread: Thread, add: &[String], remove: &[String]) -> Result<(), ForgeError>;
+
+    /// The branches that begin with `prefix` and that a change was opened from within the last `seconds`, whatever
+    /// became of it.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
+        Err(cannot(&format!("say which changes of `{prefix}` were opened in the last {seconds} s")))
+    }
+
+    /// Makes a draft ready for review.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
+        Err(cannot(&format!("make change {number} ready")))
+    }
 }
 
 /// Comments.
@@ -550,6 +598,55 @@ pub trait Code {
     /// # Errors
     /// [`ForgeError`].
     async fn set_check(&self, check: &Check<'_>) -> Result<Said, ForgeError>;
+
+    /// The subjects of a branch's last commits, newest first, at most `most` (100).
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
+        Err(cannot(&format!("list the last {most} commits of `{branch}`")))
+    }
+
+    /// Has the forge make a commit on a branch and sign it, where the branch is at the commit's parent; its id.
+    ///
+    /// # Errors
+    /// [`ForgeError::Moved`] where the branch is elsewhere, and others.
+    async fn commit_on_branch(&self, commit: &NewCommit<'_>) -> Result<String, ForgeError> {
+        Err(cannot(&format!("sign a commit on `{}`", commit.branch)))
+    }
+
+    /// The rules that a push to a branch, also a new one, has to keep, in words. Empty: none that are known.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn push_rules(&self, branch: &str) -> Result<Vec<PushRule>, ForgeError> {
+        let _ = branch;
+        Ok(Vec::new())
+    }
+}
+
+fn cannot(what: &str) -> ForgeError {
+    ForgeError::Unsupported(format!("this forge cannot {what}"))
+}
+
+/// A rule that a push has to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushRule {
+    /// What it asks for, in words.
+    pub words: String,
+    /// What it means for us.
+    pub about: RuleAbout,
+}
+
+/// What a rule of pushes is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleAbout {
+    /// Nobody may make or move such a branch, but who is exempt.
+    Branch,
+    /// Commits must be signed.
+    Signature,
+    /// How messages, addresses, names or files must look: whether ours do is only known then.
+    Form,
 }
 
 /// Git over HTTPS, the token in a header of our own process: no child, no URL and no configuration holds it.

@@ -10,6 +10,7 @@ use crate::model::id::{EffectKey, RunId, StepId, TreeId};
 use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
+use secrecy::SecretString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,12 +116,19 @@ pub trait Repository: Send + Sync {
         found: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Option<String>, RepositoryError>;
 
-    /// Makes the commit that a delivery publishes, on the base's commit, in our own store: the same delivery makes the
-    /// same one. The user's repository is not written to.
+    /// Makes the commit that a delivery publishes, on the base's commit, in our own store, signed where there is a
+    /// signer: the same delivery makes the same one (with a signature that is the same each time: Ed25519, P-256, RSA).
+    /// The user's repository is not written to.
     ///
     /// # Errors
-    /// [`RepositoryError::Refused`] as [`Repository::deliver`].
-    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError>;
+    /// [`RepositoryError::Refused`] as [`Repository::deliver`], [`RepositoryError::Unsigned`].
+    fn commit(&self, base: &Base, delivery: &Delivery, signer: Option<&Signer>) -> Result<String, RepositoryError>;
+
+    /// What that commit would change on the base's commit, for a forge that makes commits itself.
+    ///
+    /// # Errors
+    /// As [`Repository::commit`].
+    fn change_on_head(&self, base: &Base, delivery: &Delivery) -> Result<HeadChange, RepositoryError>;
 
     /// A pack of that commit and what it needs, for a remote that has the commits `known`.
     ///
@@ -166,6 +174,42 @@ pub trait Repository: Send + Sync {
     /// # Errors
     /// [`RepositoryError`].
     fn clean(&self, run: &RunId) -> Result<(), RepositoryError>;
+}
+
+/// What commits are signed with.
+#[derive(Debug, Clone)]
+pub enum Signer {
+    /// An SSH key: the text of its private part, without a passphrase.
+    Ssh(SecretString),
+    /// A key of the `gpg` program, by its id or fingerprint.
+    Gpg {
+        /// Which.
+        key: String,
+        /// The key ring (`GNUPGHOME`); `None`: the account's own.
+        home: Option<PathBuf>,
+    },
+}
+
+/// What a commit would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadChange {
+    /// The id of the tree that it would have.
+    pub tree: String,
+    /// The files, by path.
+    pub files: Vec<HeadFile>,
+}
+
+/// A file that a commit would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadFile {
+    /// Its path; what is not UTF-8 is replaced.
+    pub path: String,
+    /// Whether the path is UTF-8.
+    pub named: bool,
+    /// Git's mode of it after the commit; `None`: it is gone.
+    pub mode: Option<u32>,
+    /// What it holds then.
+    pub content: Vec<u8>,
 }
 
 /// A workspace to make or to open again.
@@ -321,6 +365,9 @@ pub enum RepositoryError {
     /// A delivery that must not be made: said why, and what to do.
     #[error("{0}")]
     Refused(String),
+    /// A commit could not be signed: why. The operator's to mend.
+    #[error("{0}")]
+    Unsigned(String),
     /// The user's tree changed under a running overlay.
     #[error("{0}")]
     ChangedUnderneath(String),

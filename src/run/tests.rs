@@ -132,6 +132,7 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
             reviewers: vec![],
             author: None,
             most_open: None,
+            forge: crate::model::plan::ForgeSpec::default(),
         },
         max_parallel: 4,
         protected_paths: vec![],

@@ -112,6 +112,7 @@ pub fn plan(steps: Vec<PlanStep>) -> Plan {
             reviewers: vec![],
             author: None,
             most_open: None,
+            forge: crate::model::plan::ForgeSpec::default(),
         },
         max_parallel: 8,
         protected_paths: vec![],

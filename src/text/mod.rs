@@ -16,6 +16,7 @@ mod fence;
 mod marker;
 mod names;
 mod neutral;
+mod person;
 mod secret;
 
 pub use bound::{Capped, cap};
@@ -24,4 +25,5 @@ pub use fence::{fence, inert_ci};
 pub use marker::{hex, is_marked, marker, remembered, remembering, unhex};
 pub use names::slug;
 pub use neutral::{Hosts, neutral, neutral_plain};
+pub use person::{is_account, is_mail, is_person};
 pub use secret::{Redactor, contains_secret, mask, redact};

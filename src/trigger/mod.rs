@@ -258,13 +258,8 @@ fn left_alone(library: &Library, event: &Event, facts: &Facts<'_>) -> Option<Str
     if event.comment.as_ref().is_some_and(|comment| comment.body.contains(MARK)) {
         return Some("the comment is one of ours".to_owned());
     }
-    let change = event.change.as_ref().filter(|_| event.kind == EventKind::PullRequest)?;
-    let ignore = library.config.delivery.as_ref()?.ignore.as_ref()?;
-    if ignore.drafts && change.draft {
-        return Some("the change is a draft, and `delivery.ignore.drafts` leaves drafts alone".to_owned());
-    }
-    let label = ignore.labels.as_slice().iter().find(|label| change.labels.contains(label))?;
-    Some(format!("the change has the label `{label}`, and `delivery.ignore.labels` leaves it alone"))
+    let ignore = library.config.delivery.as_ref()?.ignore.as_ref().filter(|_| event.kind == EventKind::PullRequest)?;
+    ignore.meant().why(event)
 }
 
 fn start(

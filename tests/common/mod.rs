@@ -12,6 +12,7 @@ pub mod forge_server;
 pub mod hub;
 pub mod model_server;
 pub mod payloads;
+pub mod published;
 pub mod recorded;
 pub mod releases;
 pub mod stage;

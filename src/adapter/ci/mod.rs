@@ -27,13 +27,18 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// # Errors
 /// [`CiError`].
 pub fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
-    if is_true(env, "GITHUB_ACTIONS") {
+    let mut job = if is_true(env, "GITHUB_ACTIONS") {
         github::job(env, cwd)
     } else if is_true(env, "GITLAB_CI") {
         gitlab::job(env, cwd)
     } else {
         container::job(env, cwd)
+    }?;
+    // A server that starts us has a page of its own for the run.
+    if let Some(url) = text(env, "CODEFORGE_RUN_URL") {
+        job.run_url = Some(url);
     }
+    Ok(job)
 }
 
 fn is_true(env: Env<'_>, name: &str) -> bool {

@@ -284,6 +284,11 @@ impl Http {
         self.clock.sleep(backoff.wait(failed, (self.jitter)())).await;
     }
 
+    /// Milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// The client, for git's own requests.
     pub(super) fn client(&self) -> &Client {
         &self.client

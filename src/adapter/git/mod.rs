@@ -25,6 +25,7 @@ mod recorded;
 mod restore;
 mod scan;
 mod seal;
+mod sign;
 mod store;
 mod sys;
 mod trees;
@@ -39,7 +40,7 @@ use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
-use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
+use crate::port::repository::{HeadChange, OpenWorkspace, Repository, RepositoryError, Signer, Workspace};
 use beneath::Sig;
 use git2::{ErrorCode, Oid, RepositoryOpenFlags};
 use ignores::Rules;
@@ -456,8 +457,12 @@ impl Repository for Repo {
         outgoing::find(&self.0, self.0.oid(from)?, self.0.oid(to)?, found)
     }
 
-    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
-        outgoing::commit(&self.0, base, delivery)
+    fn commit(&self, base: &Base, delivery: &Delivery, signer: Option<&Signer>) -> Result<String, RepositoryError> {
+        outgoing::commit(&self.0, base, delivery, signer)
+    }
+
+    fn change_on_head(&self, base: &Base, delivery: &Delivery) -> Result<HeadChange, RepositoryError> {
+        outgoing::change_on_head(&self.0, base, delivery)
     }
 
     fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {

@@ -3,17 +3,17 @@
 
 use super::deliver::{check_overlap, head_of, message, tree_on_head, unchanged_below};
 use super::store::{broken, shown};
-use super::trees::{self, COMMIT};
-use super::{Inner, guard, patch};
+use super::trees::{self, COMMIT, Delta};
+use super::{Inner, guard, patch, sign};
 use crate::model::delivery::Delivery;
 use crate::model::journal::Base;
-use crate::port::repository::RepositoryError;
+use crate::port::repository::{HeadChange, HeadFile, RepositoryError, Signer};
 use git2::{ErrorCode, Oid, Signature, Time};
 use std::collections::HashSet;
 use std::io::Write;
 
-/// Makes the commit of a delivery on the base's commit; the same delivery makes the same one.
-pub(super) fn commit(inner: &Inner, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
+/// The commit that a delivery stands on, the tree that it makes of it, and what differs; checked as a delivery is.
+fn prepared(inner: &Inner, base: &Base, delivery: &Delivery) -> Result<(Oid, Oid, Vec<Delta>), RepositoryError> {
     let (from, to) = (inner.oid(&delivery.base)?, inner.oid(&delivery.tree)?);
     let deltas = trees::diff(&inner.store, from, to)?;
     guard::check(&inner.store, &deltas, &delivery.protected_paths)?;
@@ -25,19 +25,57 @@ pub(super) fn commit(inner: &Inner, base: &Base, delivery: &Delivery) -> Result<
             "nothing was published: the repository has no commit that the change could stand on".into(),
         ));
     };
-    let tree = tree_on_head(inner, Some(head), &deltas)?;
+    Ok((head, tree_on_head(inner, Some(head), &deltas)?, deltas))
+}
+
+/// Makes the commit of a delivery on the base's commit; the same delivery makes the same one.
+pub(super) fn commit(
+    inner: &Inner,
+    base: &Base,
+    delivery: &Delivery,
+    signer: Option<&Signer>,
+) -> Result<String, RepositoryError> {
+    let (head, tree, _) = prepared(inner, base, delivery)?;
     let failed = |error| broken("making the commit", error);
-    let store = inner.store.repository();
-    let who = Signature::new(
-        &patch::header(&delivery.author.0),
-        &patch::header(&delivery.author.1),
-        &Time::new(delivery.time_s, 0),
-    )
-    .map_err(failed)?;
-    let tree = store.find_tree(tree).map_err(failed)?;
-    let parent = store.find_commit(head).map_err(failed)?;
-    let commit = store.commit(None, &who, &who, &message(delivery), &tree, &[&parent]).map_err(failed)?;
-    Ok(commit.to_string())
+    let text = {
+        let store = inner.store.repository();
+        let who = Signature::new(
+            &patch::header(&delivery.author.0),
+            &patch::header(&delivery.author.1),
+            &Time::new(delivery.time_s, 0),
+        )
+        .map_err(failed)?;
+        let tree = store.find_tree(tree).map_err(failed)?;
+        let parent = store.find_commit(head).map_err(failed)?;
+        if signer.is_none() {
+            let commit = store.commit(None, &who, &who, &message(delivery), &tree, &[&parent]).map_err(failed)?;
+            return Ok(commit.to_string());
+        }
+        store.commit_create_buffer(&who, &who, &message(delivery), &tree, &[&parent]).map_err(failed)?
+    };
+    let text = std::str::from_utf8(&text).map_err(|error| broken("making the commit", error))?;
+    let signature = match signer {
+        Some(signer) => sign::sign(signer, text.as_bytes(), delivery.time_s)?,
+        None => String::new(),
+    };
+    let signed = inner.store.repository().commit_signed(text, signature.trim_end(), Some("gpgsig")).map_err(failed)?;
+    Ok(signed.to_string())
+}
+
+/// What the commit of a delivery would change.
+pub(super) fn change_on_head(inner: &Inner, base: &Base, delivery: &Delivery) -> Result<HeadChange, RepositoryError> {
+    let (_, tree, deltas) = prepared(inner, base, delivery)?;
+    let mut files = Vec::with_capacity(deltas.len());
+    for delta in deltas {
+        let content = match delta.new {
+            Some((mode, oid)) if mode != COMMIT => inner.store.read(oid)?.data().to_vec(),
+            _ => Vec::new(),
+        };
+        let named = std::str::from_utf8(&delta.path).is_ok();
+        let mode = delta.new.map(|(mode, _)| mode);
+        files.push(HeadFile { path: String::from_utf8_lossy(&delta.path).into_owned(), named, mode, content });
+    }
+    Ok(HeadChange { tree: tree.to_string(), files })
 }
 
 /// The first path whose new name or content `found` says yes to, and whose old content it does not.

@@ -9,7 +9,7 @@ use crate::model::id::{EffectKey, RunId, TreeId};
 use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::recording::{BaseFile, RecordedBase};
-use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
+use crate::port::repository::{HeadChange, OpenWorkspace, Repository, RepositoryError, Signer, Workspace};
 use git2::Oid;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -128,8 +128,12 @@ impl Repository for Pinned {
         self.repo.find_in_change(from, to, found)
     }
 
-    fn commit(&self, base: &Base, delivery: &Delivery) -> Result<String, RepositoryError> {
-        self.repo.commit(base, delivery)
+    fn commit(&self, base: &Base, delivery: &Delivery, signer: Option<&Signer>) -> Result<String, RepositoryError> {
+        self.repo.commit(base, delivery, signer)
+    }
+
+    fn change_on_head(&self, base: &Base, delivery: &Delivery) -> Result<HeadChange, RepositoryError> {
+        self.repo.change_on_head(base, delivery)
     }
 
     fn pack(&self, commit: &str, known: &[String]) -> Result<Vec<u8>, RepositoryError> {

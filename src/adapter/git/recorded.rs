@@ -10,7 +10,7 @@ use crate::model::journal::Base;
 use crate::model::patch::Patch;
 use crate::model::plan::DeliverKind;
 use crate::model::recording::{BaseFile, FileContent, RecordedBase};
-use crate::port::repository::{OpenWorkspace, Repository, RepositoryError, Workspace};
+use crate::port::repository::{HeadChange, OpenWorkspace, Repository, RepositoryError, Signer, Workspace};
 use git2::{ObjectType, Oid};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -286,7 +286,11 @@ impl Repository for Recorded {
         outgoing::find(&self.inner, self.inner.oid(from)?, self.inner.oid(to)?, found)
     }
 
-    fn commit(&self, _: &Base, _: &Delivery) -> Result<String, RepositoryError> {
+    fn commit(&self, _: &Base, _: &Delivery, _: Option<&Signer>) -> Result<String, RepositoryError> {
+        Err(nothing_leaves())
+    }
+
+    fn change_on_head(&self, _: &Base, _: &Delivery) -> Result<HeadChange, RepositoryError> {
         Err(nothing_leaves())
     }
 

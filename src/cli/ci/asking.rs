@@ -8,7 +8,8 @@ use crate::cli::forge as remote;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::EventKind;
-use crate::model::forge::ForgeKind;
+use crate::model::forge::{Access, ForgeKind};
+use crate::model::plan::{DeliverKind, Plan};
 use crate::port::checkout::Checkout;
 use crate::port::forge::{ChangeState, Forge, ForgeAt};
 use crate::trigger::{self, Start};
@@ -28,12 +29,12 @@ pub fn forge(
     let Some(token) = settings.token.clone() else { return Ok(None) };
     let kind = match job.home {
         _ if job.served.is_some() => job.served.as_ref().map_or(ForgeKind::Github, |served| served.forge),
-        Home::Github => ForgeKind::Github,
+        Home::Github => job.forge.unwrap_or(ForgeKind::Github),
         Home::Gitlab => ForgeKind::Gitlab,
         Home::Container => {
             let Some(origin) = checkout.origin() else { return Ok(None) };
             let given = |name: &str| cx.world.env(name).filter(|value| !value.trim().is_empty());
-            return match remote::forge_at(&origin, &given)? {
+            return match remote::forge_at(&origin, None, &given)? {
                 Some(at) => Ok(Some(cx.world.forge(&at)?)),
                 None => Ok(None),
             };
@@ -93,6 +94,46 @@ pub(super) async fn resolve(
         job.head = change.head.sha.clone();
         job.base = change.base.sha.clone();
         job.fork = change.is_fork();
+    }
+    Ok(())
+}
+
+/// Whether what a run makes could be delivered at all, as far as that can be known before it costs anything: limits of
+/// our changes, rules of branches. `here`: this job delivers, too, and knows how commits are signed.
+///
+/// # Errors
+/// It could not.
+pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> Result<(), CliError> {
+    const HOUR: u64 = 3600;
+    let own = matches!(plan.deliver.kind, DeliverKind::PullRequest | DeliverKind::Branch);
+    let Some(forge) = ci.forge.as_ref().filter(|_| own) else { return Ok(()) };
+    let refused = |why: String| CliError::new(Ending::Denied, format!("`{}` was not started: {why}", plan.workflow));
+    let (most, per_hour) = (plan.deliver.most_open, plan.deliver.forge.most_per_hour);
+    // A branch that is named by the trigger is known by it; any other only when it is there.
+    let by_key = plan.deliver.branch.as_ref().is_none_or(|name| name.contains("{{ key }}")) && !plan.key.is_empty();
+    if by_key && plan.deliver.kind == DeliverKind::PullRequest && (most.is_some() || per_hour.is_some()) {
+        let prefix = &ci.settings.branch_prefix;
+        let open = forge.open_branches(prefix).await?;
+        let recent = if per_hour.is_some() { forge.opened_within(prefix, HOUR).await? } else { Vec::new() };
+        let ours = open.iter().chain(&recent).find(|name| name.ends_with(&plan.key)).cloned().unwrap_or_default();
+        if let Some(why) = crate::deliver::full(&ours, (&open, most), (&recent, per_hour)) {
+            return Err(refused(why));
+        }
+    }
+    if !here {
+        return Ok(());
+    }
+    let signing = remote::signing(cx.world)?;
+    let branch = format!("{}{}", ci.settings.branch_prefix, plan.workflow);
+    // Who may not ask for rules hears of them when it pushes.
+    for rule in forge.push_rules(&branch).await.unwrap_or_default() {
+        if let (true, help) = remote::meets(&rule, &signing) {
+            let error = refused(format!("a rule of the repository keeps its branch away: {}", rule.words));
+            return Err(match help {
+                Some(help) => error.hint(help),
+                None => error,
+            });
+        }
     }
     Ok(())
 }

@@ -335,6 +335,7 @@ async fn one(
         ..plan::Request::default()
     };
     let (mut plan, event, seen) = planned(ci, start, head, request, cx).await?;
+    asking::room(ci, &plan, parts.is_none(), cx).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
     }
@@ -453,12 +454,21 @@ async fn of_job(ci: &Ci, engine: &Engine, cx: &Context<'_>) -> Result<(RunId, bo
 fn findings(ci: &Ci, outcome: &Outcome, head: &str, seen: &Seen) -> Vec<Finding> {
     let steps = outcome.state.plan.steps.keys().zip(&outcome.state.steps);
     let outputs: Vec<_> = steps.filter_map(|(id, step)| Some((id, step.output.as_ref()?))).collect();
+    in_tree(ci, head, seen, |tree| reports::findings(outputs, tree))
+}
+
+/// An artifact's findings, with the places as they are known here.
+pub(super) fn marked(ci: &Ci, found: &[Finding], head: &str, seen: &Seen) -> Vec<Finding> {
+    in_tree(ci, head, seen, |tree| reports::findings::marked(found.to_vec(), tree))
+}
+
+fn in_tree<T>(ci: &Ci, head: &str, seen: &Seen, made: impl FnOnce(&reports::findings::Tree<'_>) -> T) -> T {
     let text = |path: &str| -> Option<String> {
         let bytes = ci.commits.checkout.file(head, path, LARGEST).ok()??;
         String::from_utf8(bytes).ok()
     };
     let renamed = seen.renamed();
-    reports::findings(outputs, &reports::findings::Tree { text: &text, renamed: &renamed })
+    made(&reports::findings::Tree { text: &text, renamed: &renamed })
 }
 
 /// Writes the reports and gathers the outputs.

@@ -250,7 +250,11 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
                 Seen::default()
             }
         };
-        let found = seen.standing(sound(&taken.part.findings), Some(taken.part.ending), plan.deliver.kind);
+        let found = seen.standing(
+            one_step::marked(ci, &taken.part.findings, &head, &seen),
+            Some(taken.part.ending),
+            plan.deliver.kind,
+        );
         let found = redacted(found, &secrets);
         let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
         let words_of = Words { event, facts: &facts, found: &found, seen: &seen };
@@ -296,12 +300,6 @@ struct Words<'a> {
     facts: &'a reports::Facts,
     found: &'a [Finding],
     seen: &'a Seen,
-}
-
-/// The findings of an artifact that are of the right shape: one that is not would be remembered as nothing.
-fn sound(findings: &[Finding]) -> Vec<Finding> {
-    let is = |it: &&Finding| it.fingerprint.len() == 16 && it.fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
-    findings.iter().filter(is).cloned().collect()
 }
 
 /// The artifact's account with what is known better here: whose run it was, and what the gates said.
@@ -405,6 +403,7 @@ async fn to_forge(
         findings: words.found,
         facts: words.facts,
         seen: words.seen,
+        passed: order.passed(),
     };
     let published = publish::send(ci, &sending, engine, cx).await?;
     let (branch, commit, changes) = (published.branch.clone(), published.commit.clone(), ready.changes);

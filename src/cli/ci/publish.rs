@@ -4,7 +4,7 @@ use super::earlier::Seen;
 use super::{Ci, phases, say};
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::cli::forge::redacted;
+use crate::cli::forge::{self as forge_of, redacted};
 use crate::deliver;
 use crate::engine::{Engine, publish as outgoing};
 use crate::model::account::{Account, Ending};
@@ -96,6 +96,7 @@ pub(super) async fn publish(
         findings: order.findings,
         facts: order.facts,
         seen: order.seen,
+        passed: deliver::all_passed(&plan, &gates),
     };
     send(ci, &sending, engine, cx).await.map(Some)
 }
@@ -147,6 +148,8 @@ pub(super) struct Sending<'a> {
     pub facts: &'a reports::Facts,
     /// For what is remembered.
     pub seen: &'a Seen,
+    /// Whether every required gate passed on what is sent.
+    pub passed: bool,
 }
 
 /// Sends a delivery to the forge, or writes its report.
@@ -200,6 +203,7 @@ pub(super) async fn send(
     let memory = (words && sending.event.change.is_some()).then(|| sending.seen.memory(account, findings, facts));
     // Words about a change are known again whatever was pushed meanwhile; a branch belongs to its trigger.
     let key = if words { plan.workflow.clone() } else { format!("{}/{}", plan.workflow, plan.key) };
+    let signing = forge_of::signing(cx.world)?;
     let publication = outgoing::Publication {
         delivery,
         base: sending.base,
@@ -210,6 +214,9 @@ pub(super) async fn send(
         memory: memory.as_deref(),
         key: &key,
         draft: plan.deliver.draft,
+        passed: sending.passed,
+        asked: &plan.deliver.forge,
+        signing: &signing,
         labels: &plan.deliver.labels,
         reviewers: &plan.deliver.reviewers,
         target: None,

@@ -1,6 +1,7 @@
 //! Names and words of what is published.
 
 use crate::model::finding::{Finding, Level};
+use crate::model::plan::ForgeSpec;
 use crate::port::forge::{LineSide, Remark};
 use crate::text::{self, Hosts};
 
@@ -16,6 +17,19 @@ pub(super) fn key(key: &str) -> String {
 pub(super) fn has_key(message: &str, wanted: &str) -> bool {
     let line = format!("{KEY_TRAILER}: {}", key(wanted));
     message.trim_end().lines().next_back().is_some_and(|last| last.trim() == line)
+}
+
+/// The last block of a commit's message: who answers for it, and which key it belongs to.
+pub(super) fn trailers(author: &(String, String), asked: &ForgeSpec, of: &str) -> String {
+    let mut lines = String::new();
+    let signed = format!("{} <{}>", author.0, author.1);
+    if asked.sign_off && text::is_person(&signed) {
+        lines.push_str(&format!("Signed-off-by: {signed}\n"));
+    }
+    for person in asked.co_authors.iter().filter(|person| text::is_person(person)) {
+        lines.push_str(&format!("Co-authored-by: {person}\n"));
+    }
+    format!("{lines}{KEY_TRAILER}: {}", key(of))
 }
 
 /// Why git, or a forge, would not take a branch's name; `None`: it would.
@@ -60,8 +74,8 @@ pub(super) fn remark(key: &str, finding: &Finding, hosts: &Hosts) -> Option<Rema
     Some(Remark {
         key: remark_key(key, finding),
         path: finding.file.clone(),
-        start_line: None,
-        line: finding.line?,
+        start_line: finding.end_line.and(finding.line),
+        line: finding.end_line.or(finding.line)?,
         side: LineSide::New,
         body: text::neutral(&body, hosts),
         replacement,
@@ -94,7 +108,7 @@ pub(super) fn listed(findings: &[&Finding]) -> String {
         let what = finding.what.replace('\n', " ");
         lines.push_str(&format!("- **{}** `{}`: {what}\n", level(finding.level), place.replace('`', "'")));
     }
-    if lines.is_empty() { lines } else { format!("Found outside of the lines that this change shows:\n\n{lines}") }
+    if lines.is_empty() { lines } else { format!("Not said at a line:\n\n{lines}") }
 }
 
 fn level(level: Level) -> &'static str {

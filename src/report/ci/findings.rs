@@ -42,6 +42,15 @@ pub fn findings<'a>(outputs: impl IntoIterator<Item = (&'a StepId, &'a Value)>, 
     found
 }
 
+/// Findings that came from elsewhere, under fingerprints that are made here: what was said of them does not count.
+pub fn marked(mut found: Vec<Finding>, tree: &Tree<'_>) -> Vec<Finding> {
+    found.truncate(MOST);
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    mark(&mut found, tree);
+    found.sort_by(|a, b| (&a.file, a.line, b.level).cmp(&(&b.file, b.line, a.level)));
+    found
+}
+
 /// What the steps of a run handed over, for [`findings`].
 pub fn outputs(account: &Account) -> impl Iterator<Item = (&StepId, &Value)> {
     account.steps.iter().filter_map(|step| Some((&step.id, step.output.as_ref()?)))
@@ -66,11 +75,14 @@ fn finding(step: &StepId, value: &Value) -> Option<Finding> {
         what = tidy(&format!("{what} Attack: {attack}"));
     }
     let rule = text("rule").or_else(|| text("category")).map(|rule| rule.chars().take(80).collect());
+    let number = |name: &str| value.get(name).and_then(Value::as_u64).filter(|line| *line > 0);
+    let line = number("line");
     Some(Finding {
         fingerprint: String::new(),
         level,
         file: path(value.get("file").and_then(Value::as_str)?)?,
-        line: value.get("line").and_then(Value::as_u64).filter(|line| *line > 0),
+        line,
+        end_line: number("end_line").filter(|end| line.is_some_and(|line| *end > line)),
         rule,
         what,
         suggestion: text("suggestion").or_else(|| text("fix")),
@@ -111,6 +123,8 @@ fn mark(found: &mut [Finding], tree: &Tree<'_>) {
         if lines.is_some() && at.is_none() {
             finding.line = None;
         }
+        let last = lines.as_ref().map(|lines| lines.len() as u64);
+        finding.end_line = finding.end_line.filter(|end| at.is_some() && last.is_some_and(|last| *end <= last));
         let name = tree.renamed.get(&finding.file).unwrap_or(&finding.file);
         let place = match (lines, at) {
             (Some(lines), Some(at)) => {

@@ -97,6 +97,7 @@ impl Trial {
                 reviewers: vec![],
                 author: None,
                 most_open: None,
+                forge: crate::model::plan::ForgeSpec::default(),
             },
             max_parallel: 4,
             protected_paths: vec![],

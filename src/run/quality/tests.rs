@@ -122,6 +122,7 @@ fn plan(step: PlanStep) -> Plan {
             reviewers: vec![],
             author: None,
             most_open: None,
+            forge: crate::model::plan::ForgeSpec::default(),
         },
         max_parallel: 4,
         protected_paths: vec![],

@@ -223,6 +223,18 @@ impl Visitor for Checker<'_> {
                 self.error(codes::BAD_URL, at, format!("`{text}` is not a web address")).help =
                     Some("it begins with https:// or http://".into());
             }
+            "account" if !crate::text::is_account(text.strip_prefix('@').unwrap_or(text)) => {
+                self.error(codes::BAD_PERSON, at, format!("`{text}` is not an account")).help =
+                    Some("write `ann` or `organisation/team`, or `codeowners` among the reviewers".into());
+            }
+            "person" if !crate::text::is_person(text) => {
+                self.error(codes::BAD_PERSON, at, format!("`{text}` is not a name with a mail address")).help =
+                    Some("write `Ann Example <ann@example.com>`".into());
+            }
+            "label" if text.trim() != text || text.is_empty() || text.chars().any(|c| c.is_control() || c == ',') => {
+                self.error(codes::BAD_LABEL, at, format!("`{}` is not a label", text.escape_debug())).help =
+                    Some("write one line without a comma, and without blanks at its ends".into());
+            }
             "secret" => {
                 let name = text.strip_prefix("env://").unwrap_or_default();
                 let fine = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -187,6 +187,14 @@ fn configuration(checker: &mut Checker<'_>, root: &Node) {
     if let Some(sandbox) = root.get("sandbox") {
         workflow::sandboxed(checker, sandbox);
     }
+    if let Some(node) = root.get("delivery").and_then(|delivery| delivery.get("sign_off"))
+        && node.value == Yaml::Bool(true)
+        && root.get("forge").and_then(|forge| forge.get("bot")).and_then(|bot| bot.get("email")).is_none()
+    {
+        let message = "commits are to be signed off, and nobody says by which address";
+        checker.error(codes::SIGNED_OFF_BY_NOBODY, node.at, message).help =
+            Some("say who commits: `forge: { bot: { name: …, email: … } }`".into());
+    }
     if let Some(state) = root.get("state") {
         let store = state.get("store").and_then(Node::text).unwrap_or("none");
         if let Some(node) = state.get("store").filter(|_| store == "branch") {

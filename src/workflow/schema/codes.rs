@@ -36,6 +36,9 @@ codes! {
     BAD_DATE = "bad-date", "Not a day.";
     BAD_URL = "bad-url", "Not a web address.";
     BAD_ADDRESS = "bad-address", "Not an address to listen at, or of a proxy.";
+    BAD_PERSON = "bad-person", "Not an account, or not a name with a mail address.";
+    BAD_LABEL = "bad-label", "Not a label's or a milestone's name.";
+    SIGNED_OFF_BY_NOBODY = "signed-off-by-nobody", "Commits are to be signed off, and nobody's address is known.";
     BAD_STOP = "bad-stop", "Not a termination condition.";
     BAD_SCHEMA = "bad-schema", "Not a JSON Schema.";
     BAD_PATTERN = "bad-pattern", "Not a regular expression, or too large a one.";

@@ -1,8 +1,8 @@
 //! A workflow, as written. Doc comments become the descriptions that editors show.
 
 use super::kinds::{
-    Cron, Expression, GateName, Glob, ModeName, ModelName, Name, OneOrMany, PolicyName, Scalar, ScenarioName, Shell,
-    Size, Span, StopText, Template, Timezone, ToolName,
+    Account, Cron, Expression, GateName, Glob, Label, ModeName, ModelName, Name, OneOrMany, PolicyName, Scalar,
+    ScenarioName, Shell, Size, Span, StopText, Template, Timezone, ToolName,
 };
 use super::memory::HistoryDoc;
 use super::settings::PolicyDoc;
@@ -752,10 +752,16 @@ pub struct DeliverDoc {
     pub draft: Option<bool>,
     /// Labels.
     #[serde(default)]
-    pub labels: OneOrMany<String>,
-    /// Reviewers.
+    pub labels: OneOrMany<Label>,
+    /// Who is asked for a review: accounts, `organisation/team`, or `codeowners` for those whom CODEOWNERS names.
     #[serde(default)]
-    pub reviewers: OneOrMany<String>,
+    pub reviewers: OneOrMany<Account>,
+    /// Who it is given to.
+    #[serde(default)]
+    pub assignees: OneOrMany<Account>,
+    /// The title of its milestone.
+    #[serde(default)]
+    pub milestone: Option<Label>,
     /// When to deliver. Default: gates_passed.
     #[serde(default)]
     pub when: Option<DeliverWhen>,

@@ -90,6 +90,18 @@ kind!(
     Url, "url", { "pattern": "^https?://" }
 );
 kind!(
+    /// A label's or milestone's name: one line.
+    Label, "label", { "minLength": 1, "maxLength": 100 }
+);
+kind!(
+    /// An account on the forge: `ann`, `organisation/team`.
+    Account, "account", { "pattern": "^[A-Za-z0-9_][A-Za-z0-9_./-]*([[]bot[]])?$" }
+);
+kind!(
+    /// Somebody with a mail address: `Ann Example <ann@example.com>`.
+    Person, "person", { "pattern": "^[^<>]+ <[^<>@]+@[^<>@]+>$" }
+);
+kind!(
     /// A regular expression, Rust's syntax: matched in linear time, limited in size.
     Pattern, "regex", { "minLength": 1, "maxLength": 1000 }
 );

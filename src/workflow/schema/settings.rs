@@ -2,11 +2,14 @@
 
 use super::docs::{DeliverChoice, GateDoc, OutputDoc, ResourcesDoc, SandboxDoc};
 use super::kinds::{
-    Glob, ModelName, Name, OneOrMany, PolicyName, ScenarioName, SecretRef, Shell, Span, StopText, ToolGlob, ToolName,
-    Url,
+    Glob, Label, ModelName, Name, OneOrMany, Person, PolicyName, ScenarioName, SecretRef, Shell, Span, StopText,
+    ToolGlob, ToolName, Url,
 };
 use super::memory::{ExperienceDoc, HistoryDoc, ModeExperienceDoc, RecommendDoc};
 use crate::model::exec::ExecMode;
+use crate::model::finding::Level;
+use crate::model::ignore::Ignore;
+use crate::model::plan::Convention;
 use crate::model::policy::Decision;
 use crate::model::usage::Price;
 use indexmap::IndexMap;
@@ -293,6 +296,9 @@ pub struct ConfigDoc {
     /// What is handed over.
     #[serde(default)]
     pub delivery: Option<DeliveryDoc>,
+    /// How reviews are written.
+    #[serde(default)]
+    pub review: Option<ReviewDoc>,
     /// How CI jobs end.
     #[serde(default)]
     pub ci: Option<CiDoc>,
@@ -554,13 +560,52 @@ pub struct DeliveryDoc {
     /// Whether pull requests begin as drafts.
     #[serde(default)]
     pub draft: Option<bool>,
+    /// When a pull request that would begin as a draft is ready at once. Default: never.
+    #[serde(default)]
+    pub ready: Option<ReadyDoc>,
     /// How many open changes of ours there may be.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10000))]
     pub open_changes_limit: Option<u32>,
+    /// How many changes of ours may be opened within an hour.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10000))]
+    pub changes_per_hour: Option<u32>,
+    /// How titles of changes and commits are written. Default: auto, as the branch's last 50 commits are.
+    #[serde(default)]
+    pub convention: Option<Convention>,
+    /// Whether commits end with `Signed-off-by:` of the account `forge.bot`, which needs its address. Default: false.
+    #[serde(default)]
+    pub sign_off: Option<bool>,
+    /// Whom commits name in `Co-authored-by:`.
+    #[serde(default)]
+    pub co_authors: OneOrMany<Person>,
     /// What is left alone.
     #[serde(default)]
     pub ignore: Option<IgnoreDoc>,
+}
+
+/// When a pull request is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyDoc {
+    /// When a person says so.
+    Never,
+    /// When every required gate passed on what is delivered.
+    GatesPassed,
+}
+
+/// How reviews are written.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewDoc {
+    /// How many remarks stand at lines; the comment sums up the rest. Default: 20.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_remarks: Option<u32>,
+    /// The least severity of a remark at a line. Default: low, which is any.
+    #[serde(default)]
+    pub min_severity: Option<Level>,
 }
 
 /// Changes that are left alone.
@@ -570,9 +615,20 @@ pub struct IgnoreDoc {
     /// Drafts.
     #[serde(default)]
     pub drafts: bool,
+    /// Changes that a program opened or pushed to.
+    #[serde(default)]
+    pub bots: bool,
     /// Changes with one of these labels.
     #[serde(default)]
-    pub labels: OneOrMany<String>,
+    pub labels: OneOrMany<Label>,
+}
+
+impl IgnoreDoc {
+    /// What is meant.
+    pub fn meant(&self) -> Ignore {
+        let labels = self.labels.as_slice().iter().map(|label| label.0.clone()).collect();
+        Ignore { drafts: self.drafts, bots: self.bots, labels }
+    }
 }
 
 /// What happens to data.

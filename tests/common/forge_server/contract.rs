@@ -78,7 +78,8 @@ pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Valu
         }
         let text = decoded(value);
         let typed = text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number));
-        let fits = [json!(text), typed].iter().any(|value| jsonschema::is_valid(&parameter["schema"], value));
+        let truth = text.parse::<bool>().map_or_else(|_| json!(text), |truth| json!(truth));
+        let fits = [json!(text), typed, truth].iter().any(|value| jsonschema::is_valid(&parameter["schema"], value));
         if !fits {
             return Some(format!("{method} {path}: `{name}={text}` is not what it takes"));
         }

@@ -28,7 +28,15 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("POST", ["pulls"]) => open(inner, call),
         ("GET", ["pulls", number]) => one(inner, number, |change| (200, pull(inner, change))),
         ("PATCH", ["pulls", number]) => {
-            with(&mut inner.memory(), number, |change| change.body = call.text("body"));
+            with(&mut inner.memory(), number, |change| {
+                if call.body.get("title").is_some() {
+                    change.title = call.text("title");
+                    change.draft = change.title.starts_with("WIP:");
+                }
+                if call.body.get("body").is_some() {
+                    change.body = call.text("body");
+                }
+            });
             one(inner, number, |change| (201, pull(inner, change)))
         }
         ("GET", ["pulls", number, "files"]) => one(inner, number, |change| {
@@ -130,8 +138,8 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             (204, Value::Null)
         }
         ("GET", ["milestones"]) => {
-            let all = inner.memory().milestones.clone();
-            (200, all.iter().zip(1..).map(|(title, id)| json!({ "id": id, "title": title })).collect())
+            let memory = inner.memory();
+            (200, memory.milestones.iter().map(|(id, title)| json!({ "id": id, "title": title })).collect())
         }
         ("GET", ["collaborators", user, "permission"]) => match inner.memory().members.get(*user).map(String::as_str) {
             Some("triage") => (200, json!({ "permission": "read", "role_name": "read" })),
@@ -154,6 +162,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             }
             None => not_found(),
         },
+        ("GET", ["commits"]) => {
+            let branch = format!("refs/heads/{}", call.asked("sha").unwrap_or("main"));
+            let log = inner.git(&["log", "--format=%s", &branch]).unwrap_or_default();
+            (200, log.lines().map(|title| json!({ "commit": { "message": format!("{title}\n\nMore.") } })).collect())
+        }
         ("GET", ["git", "commits", id]) => super::github::commit(inner, id),
         ("POST", ["statuses", sha]) => {
             let state = call.text("state");
@@ -206,7 +219,7 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
         "html_url": format!("https://forge.example/acme/widgets/pulls/{}", change.number), "draft": change.draft,
         "labels": change.labels.iter().map(|name| json!({ "id": 1, "name": name })).collect::<Vec<_>>(),
         "state": if change.state == "open" { "open" } else { "closed" }, "merged": change.state == "merged",
-        "updated_at": inner.memory().touched(change.number),
+        "created_at": inner.memory().made(change.number), "updated_at": inner.memory().touched(change.number),
         "head": { "ref": change.head, "sha": tip(&change.head), "repo": head },
         "base": { "ref": change.base, "sha": tip(&change.base), "repo": repo },
         "requested_reviewers": change.reviewers.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),

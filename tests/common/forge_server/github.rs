@@ -63,19 +63,6 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let of = memory.comments.iter().filter(|comment| comment.thread.ends_with(&format!(" {number}")));
             (200, of.map(|it| comment(&memory, it)).collect())
         }
-        ("GET", ["milestones"]) => {
-            let all = inner.memory().milestones.clone();
-            (200, all.iter().zip(1..).map(|(title, number)| json!({ "number": number, "title": title })).collect())
-        }
-        ("PATCH", ["issues", number]) => {
-            let people: Vec<String> = serde_json::from_value(call.body["assignees"].clone()).unwrap_or_default();
-            let milestone = call.body["milestone"].as_u64();
-            with(&mut inner.memory(), number, |change| {
-                change.assignees.extend(people);
-                change.milestone = milestone.or(change.milestone);
-            });
-            (200, json!({}))
-        }
         ("GET", ["commits", sha, "check-runs"]) => check_runs(&inner.memory(), call, sha),
         ("POST", ["check-runs"]) => check_run(&mut inner.memory(), call),
         ("PATCH", ["check-runs", id]) => change_run(&mut inner.memory(), call, id),
@@ -138,6 +125,22 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let rules = memory.rules.get(*branch).cloned().unwrap_or_default();
             (200, rules.iter().map(|rule| json!({ "type": rule })).collect())
         }
+        ("GET", ["commits"]) => {
+            let subjects = inner.subjects(call.asked("sha").unwrap_or("main"));
+            (200, subjects.into_iter().map(|message| json!({ "sha": "x", "commit": { "message": message } })).collect())
+        }
+        ("GET", ["milestones"]) => {
+            let memory = inner.memory();
+            (200, memory.milestones.iter().map(|(number, title)| json!({ "number": number, "title": title })).collect())
+        }
+        ("PATCH", ["issues", number]) => {
+            let assignees: Vec<String> = serde_json::from_value(call.body["assignees"].clone()).unwrap_or_default();
+            with(&mut inner.memory(), number, |change| {
+                change.assignees = assignees;
+                change.milestone = call.body["milestone"].as_u64();
+            });
+            (200, json!({}))
+        }
         ("GET", ["commits", id]) => commit(inner, id),
         ("POST", ["statuses", sha]) => {
             let state = call.text("state");
@@ -175,6 +178,7 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
     let head = if change.fork { json!({ "id": 2, "full_name": "eve/widgets" }) } else { repo.clone() };
     let gone = "0".repeat(40);
     json!({
+        "node_id": format!("PR_{}", change.number), "created_at": "2026-09-21T14:13:20Z",
         "number": change.number, "title": change.title, "body": change.body, "user": { "login": change.author },
         "html_url": format!("https://forge.example/acme/widgets/pull/{}", change.number), "draft": change.draft,
         "labels": change.labels.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
@@ -284,18 +288,24 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
 }
 
 pub(super) fn commit(inner: &Inner, id: &str) -> Said {
-    let Some(text) = inner.git(&["log", "-1", "--format=%H%n%P%n%ae%n%ce%n%B", id]) else {
+    let Some(text) = inner.git(&["log", "-1", "--format=%H%n%P%n%ae%n%ce%n%T%n%B", id]) else {
         return (422, json!({ "message": format!("No commit found for SHA: {id}") }));
     };
-    let mut lines = text.splitn(5, '\n');
+    let mut lines = text.splitn(6, '\n');
     let mut next = || lines.next().unwrap_or_default().to_owned();
-    let (sha, parents, author, committer, message) = (next(), next(), next(), next(), next());
+    let (sha, parents, author, committer, tree, message) = (next(), next(), next(), next(), next(), next());
+    // What GitHub makes itself is by the account of the token, and it vouches for it.
+    let own = committer == "noreply@github.com";
+    let account = own.then(|| json!({ "login": inner.account() }));
     let parents: Vec<Value> = parents.split_whitespace().map(|sha| json!({ "sha": sha })).collect();
     (
         200,
         json!({
-            "sha": sha, "parents": parents,
-            "commit": { "author": { "email": author }, "committer": { "email": committer }, "message": message.trim_end() },
+            "sha": sha, "parents": parents, "author": account,
+            "commit": {
+                "author": { "email": author }, "committer": { "email": committer }, "message": message.trim_end(),
+                "tree": { "sha": tree }, "verification": { "verified": own },
+            },
         }),
     )
 }
@@ -304,7 +314,15 @@ fn graphql(inner: &Inner, call: &Call) -> Said {
     let query = call.text("query");
     let variables = &call.body["variables"];
     if query.contains("viewer") {
-        return (200, json!({ "data": { "viewer": { "login": BOT } } }));
+        return (200, json!({ "data": { "viewer": { "login": inner.account() } } }));
+    }
+    if query.contains("createCommitOnBranch") {
+        return create_commit(inner, &variables["input"]);
+    }
+    if query.contains("markPullRequestReadyForReview") {
+        let number = variables["id"].as_str().unwrap_or_default().trim_start_matches("PR_").to_owned();
+        let found = with(&mut inner.memory(), &number, |change| change.draft = false);
+        return (200, if found { json!({ "data": {} }) } else { json!({ "errors": [{ "message": "no such node" }] }) });
     }
     let mut memory = inner.memory();
     if query.starts_with("mutation") {
@@ -333,4 +351,39 @@ fn graphql(inner: &Inner, call: &Call) -> Said {
         200,
         json!({ "data": { "repository": { "pullRequest": { "reviewThreads": { "pageInfo": info, "nodes": nodes } } } } }),
     )
+}
+
+/// A commit that the forge makes itself, where the branch is at the expected one.
+fn create_commit(inner: &Inner, input: &Value) -> Said {
+    let refused =
+        |message: &str| (200, json!({ "data": null, "errors": [{ "type": "STALE_DATA", "message": message }] }));
+    let branch = input["branch"]["branchName"].as_str().unwrap_or_default();
+    let expected = input["expectedHeadOid"].as_str().unwrap_or_default();
+    if inner.tip(branch).as_deref() != Some(expected) {
+        return refused(&format!("Expected branch to point to \"{expected}\" but it did not."));
+    }
+    let work = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = crate::common::git();
+        command.current_dir(work.path()).args(["-c", "commit.gpgsign=false"]).args(arguments);
+        command.env("GIT_AUTHOR_NAME", BOT).env("GIT_AUTHOR_EMAIL", format!("1+{BOT}@users.noreply.github.com"));
+        command.env("GIT_COMMITTER_NAME", "GitHub").env("GIT_COMMITTER_EMAIL", "noreply@github.com");
+        crate::common::ok(&mut command).trim().to_owned()
+    };
+    run(&["clone", "--quiet", "--branch", branch, inner.bare().to_str().unwrap(), "."]);
+    for file in input["fileChanges"]["additions"].as_array().into_iter().flatten() {
+        use base64::Engine as _;
+        let path = work.path().join(file["path"].as_str().unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD.decode(file["contents"].as_str().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    for file in input["fileChanges"]["deletions"].as_array().into_iter().flatten() {
+        std::fs::remove_file(work.path().join(file["path"].as_str().unwrap())).unwrap();
+    }
+    run(&["add", "--all"]);
+    let text = |name: &str| input["message"][name].as_str().unwrap_or_default().to_owned();
+    run(&["commit", "--quiet", "--allow-empty", "--message", &text("headline"), "--message", &text("body")]);
+    run(&["push", "--quiet", "origin", &format!("HEAD:refs/heads/{branch}")]);
+    (200, json!({ "data": { "createCommitOnBranch": { "commit": { "oid": run(&["rev-parse", "HEAD"]) } } } }))
 }

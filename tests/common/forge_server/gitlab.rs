@@ -70,11 +70,6 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             (200, found.iter().map(|change| merge(inner, change)).collect())
         }
         ("POST", ["merge_requests"]) => open(inner, call),
-        ("GET", ["milestones"]) => {
-            let title = call.asked("title").unwrap_or_default().to_owned();
-            let at = inner.memory().milestones.iter().position(|there| *there == title);
-            (200, at.into_iter().map(|at| json!({ "id": at + 1, "title": title })).collect())
-        }
         ("GET", ["issues"]) => {
             let memory = inner.memory();
             let late =
@@ -90,12 +85,26 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 if call.body.get("description").is_some() {
                     change.body = call.text("description");
                 }
+                if call.body.get("title").is_some() {
+                    change.title = call.text("title");
+                    change.draft = change.title.starts_with("Draft: ");
+                }
                 let list = |name: &str| strings(&call.body[name]);
                 let gone = list("remove_labels");
                 change.labels.extend(list("add_labels"));
                 change.labels.retain(|label| !gone.contains(label));
             }
             one(inner, number, |inner, change| (200, merge(inner, change)))
+        }
+        ("GET", ["repository", "commits"]) => {
+            let subjects = inner.subjects(call.asked("ref_name").unwrap_or("main"));
+            (200, subjects.into_iter().map(|title| json!({ "id": "x", "title": title })).collect())
+        }
+        ("GET", ["milestones"]) => {
+            let memory = inner.memory();
+            let title = call.asked("title").unwrap_or_default();
+            let found = memory.milestones.iter().filter(|(_, there)| there == title);
+            (200, found.map(|(id, title)| json!({ "id": id, "title": title })).collect())
         }
         ("GET", ["merge_requests", number, "diffs"]) => one(inner, number, |inner, change| {
             let files = inner.diff(change).into_iter().map(|file| {

@@ -14,12 +14,14 @@ mod gitea;
 mod github;
 mod gitlab;
 pub mod hooks;
+mod local;
 mod repository;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use app::{FakeApp, FakeCheck};
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use contract::judge;
+pub use local::Remembered;
 
 use super::{TestRepo, git, ok};
 use axum::Router;
@@ -28,7 +30,7 @@ use axum::extract::{Request, State as Extracted};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use codeforge::model::forge::ForgeKind;
-use codeforge::port::forge::ForgeAt;
+use codeforge::port::forge::{Credential, ForgeAt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -171,8 +173,6 @@ pub struct Memory {
     pub protected: Vec<String>,
     pub rules: BTreeMap<String, Vec<String>>,
     pub labels: BTreeMap<String, Vec<String>>,
-    /// Milestones that are open, by title; their numbers are their places.
-    pub milestones: Vec<String>,
     /// The App that the forge knows, and the tokens that it minted.
     pub app: Option<FakeApp>,
     pub checks: Vec<FakeCheck>,
@@ -182,8 +182,18 @@ pub struct Memory {
     pub unchanged: usize,
     /// Drafts are refused.
     pub no_drafts: bool,
+    /// Milestones: number and title.
+    pub milestones: Vec<(u64, String)>,
+    /// As whom the token acts, where it is not [`BOT`].
+    pub acts_as: Option<String>,
     /// Items a page at most.
     pub page: usize,
+    /// After so many writes the server says nothing more: whoever waits is to be killed.
+    pub stop_at: Option<usize>,
+    /// Writes so far: what changed something, and pushes.
+    pub written: usize,
+    /// The last write was one too many.
+    pub stopped: bool,
     faults: Vec<Fault>,
     asked: Vec<Asked>,
     /// Requests that the forge's published description does not allow.
@@ -217,6 +227,16 @@ impl Inner {
     fn git(&self, arguments: &[&str]) -> Option<String> {
         let output = git().arg("-C").arg(self.bare()).args(arguments).output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn account(&self) -> String {
+        self.memory().acts_as.clone().unwrap_or_else(|| BOT.to_owned())
+    }
+
+    /// Subjects of a branch's last commits.
+    fn subjects(&self, branch: &str) -> Vec<String> {
+        let log = self.git(&["log", "-50", "--format=%s", &format!("refs/heads/{branch}")]).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
     }
 
     fn tip(&self, branch: &str) -> Option<String> {
@@ -280,6 +300,9 @@ impl ForgeServer {
 
     /// Where the repository is cloned from.
     pub fn git_url(&self) -> String {
+        if self.kind == ForgeKind::Local {
+            return self.bare().display().to_string();
+        }
         format!("{}/acme/widgets.git", self.url)
     }
 
@@ -289,7 +312,7 @@ impl ForgeServer {
             kind: self.kind,
             api: self.api(),
             repository: "acme/widgets".into(),
-            token: TOKEN.to_owned().into(),
+            token: if self.is_remote() { TOKEN.to_owned().into() } else { Credential::None },
             git_url: self.git_url(),
             marker_key: None,
         }
@@ -302,8 +325,14 @@ impl ForgeServer {
     }
 
     /// What it remembers, to look at and to change.
-    pub fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.inner.memory()
+    pub fn memory(&self) -> Remembered<'_> {
+        let local = self.kind == ForgeKind::Local;
+        Remembered::of(self.inner.memory(), local.then(|| self.bare()))
+    }
+
+    /// Whether requests are made to it at all.
+    pub fn is_remote(&self) -> bool {
+        self.kind != ForgeKind::Local
     }
 
     /// All requests to the API.
@@ -393,7 +422,7 @@ impl ForgeServer {
 
     /// Opens a change by hand; gives its number.
     pub fn open(&self, author: &str, head: &str, body: &str) -> u64 {
-        let mut memory = self.inner.memory();
+        let mut memory = self.memory();
         let number = memory.id();
         memory.changes.push(FakeChange {
             number,
@@ -415,7 +444,7 @@ impl ForgeServer {
 
     /// Writes a comment by hand; gives its number.
     pub fn comment_by(&self, author: &str, thread: &str, body: &str) -> u64 {
-        let mut memory = self.inner.memory();
+        let mut memory = self.memory();
         let id = memory.id();
         let (thread, author, body) = (thread.into(), author.into(), body.into());
         memory.comments.push(FakeComment { id, thread, author, body, reactions: Vec::new() });
@@ -480,6 +509,7 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let method = parts.method.as_str().to_owned();
     let git = path.starts_with("/acme/widgets.git");
+    let mutates = body.windows(8).any(|part| part == b"mutation");
     if !git {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let (method, path, query) = (method.clone(), path.clone(), query.clone());
@@ -511,6 +541,20 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
         api(&inner, &parts.method, &path, &query, &parts.headers, &body)
     };
     let response = tagged(&inner, &parts, response).await;
+    let writes = match (git, method.as_str()) {
+        (true, _) => path.ends_with("git-receive-pack") && method == "POST",
+        (false, "GET") => false,
+        (false, _) => !path.ends_with("graphql") || mutates,
+    };
+    let stop = {
+        let mut memory = inner.memory();
+        memory.written += usize::from(writes);
+        memory.stopped |= writes && memory.stop_at == Some(memory.written);
+        memory.stopped
+    };
+    if stop {
+        std::future::pending::<()>().await;
+    }
     if let Some(Kind::Slow(time)) = &fault {
         tokio::time::sleep(*time).await;
     }
@@ -576,7 +620,10 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     let Value::Array(items) = value else { return answer(status, value.to_string().into_bytes()) };
     let number = |name: &str, usual: usize| call.asked(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let size = if inner.kind == ForgeKind::Gitea { number("limit", 30) } else { number("per_page", 30) };
-    let (size, page) = (size.min(inner.memory().page), number("page", 1));
+    // The comments of one thread come at once.
+    let whole = inner.kind == ForgeKind::Gitea && path.ends_with("/comments") && !path.ends_with("issues/comments");
+    let size = if whole { items.len().max(1) } else { size };
+    let (size, page) = (if whole { size } else { size.min(inner.memory().page) }, number("page", 1));
     let here: Vec<Value> = items.iter().skip((page - 1) * size).take(size).cloned().collect();
     let mut response = answer(status, Value::Array(here).to_string().into_bytes());
     if items.len() > page * size {

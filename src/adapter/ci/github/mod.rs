@@ -5,6 +5,7 @@ pub mod payload;
 use super::{Env, commit, is_true, read, text};
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::EventKind;
+use crate::model::forge::ForgeKind;
 use crate::port::ci::{CiError, PayloadError};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub(super) fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
         PayloadError::Broken(why) => CiError::Broken { file: file.display().to_string(), why },
     })?;
     let mut job = CiJob::new(Home::Github);
+    if is_true(env, "GITEA_ACTIONS") || is_true(env, "FORGEJO_ACTIONS") {
+        job.forge = Some(ForgeKind::Gitea);
+    }
     job.event = read.event;
     job.default_branch = read.default_branch;
     job.head = read.head;

@@ -43,6 +43,26 @@ impl Changes for Gitea {
         Ok(pulls.into_iter().map(ChangeInfo::from).collect())
     }
 
+    async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
+        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let since = self.http.now_ms().saturating_sub(ago);
+        // The newest come first.
+        let url = self.url(&["pulls"], &[("state", "all"), PAGE])?;
+        let late = |pull: &Pull| pull.created_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since);
+        let pulls: Vec<Pull> = self.http.while_all(reading(url, "counting the changes of the last hour"), late).await?;
+        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
+        Ok(pulls.into_iter().map(ChangeInfo::from).filter(ours).map(|info| info.change.head.branch).collect())
+    }
+
+    async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
+        let doing = format!("making pull request #{number} ready");
+        let title = self.change(number).await?.change.title;
+        let ready = title.strip_prefix("WIP:").map_or(title.as_str(), str::trim_start);
+        let parts = ["pulls", &number.to_string()];
+        let done = self.write(Method::PATCH, &parts, json!({ "title": ready }), &doing, WRITE_CODE, Kind::Again).await;
+        done.map(|_| ()).map_err(Failed::into_inner)
+    }
+
     /// The list has no differences: those are cut out of the whole one, which has the files in the same order.
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
         let doing = "reading the change's files";

@@ -1,5 +1,6 @@
 //! Branches, rules, commits, files, statuses.
 
+use super::wire::User;
 use super::{Gitea, WRITE_CODE};
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::model::forge::CheckState;
@@ -75,6 +76,13 @@ impl Code for Gitea {
             author: Option<Person>,
             committer: Option<Person>,
             message: String,
+            tree: Option<Parent>,
+            verification: Option<Verification>,
+        }
+        #[derive(Deserialize)]
+        struct Verification {
+            #[serde(default)]
+            verified: bool,
         }
         #[derive(Deserialize)]
         struct Parent {
@@ -84,10 +92,11 @@ impl Code for Gitea {
         struct Wire {
             sha: String,
             commit: Inner,
+            author: Option<User>,
             parents: Option<Vec<Parent>>,
         }
         let doing = format!("reading commit {id}");
-        let query = [("stat", "false"), ("verification", "false"), ("files", "false")];
+        let query = [("stat", "false"), ("verification", "true"), ("files", "false")];
         let answer = self.get(&["git", "commits", id], &query, &doing).await?;
         let wire: Wire = read(&doing, &answer.body)?;
         let email = |person: Option<Person>| person.map(|person| person.email).unwrap_or_default();
@@ -97,6 +106,9 @@ impl Code for Gitea {
             author: email(wire.commit.author),
             message: wire.commit.message,
             parents: wire.parents.unwrap_or_default().into_iter().map(|parent| parent.sha).collect(),
+            account: wire.author.map(|user| user.login),
+            tree: wire.commit.tree.map(|tree| tree.sha),
+            verified: wire.commit.verification.is_some_and(|verification| verification.verified),
         })
     }
 
@@ -108,6 +120,23 @@ impl Code for Gitea {
             Err(ForgeError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
+        #[derive(Deserialize)]
+        struct Inner {
+            message: String,
+        }
+        #[derive(Deserialize)]
+        struct Wire {
+            commit: Inner,
+        }
+        let doing = format!("reading the last commits of `{branch}`");
+        let most = most.min(50).to_string();
+        let query =
+            [("sha", branch), ("limit", &most), ("stat", "false"), ("verification", "false"), ("files", "false")];
+        let wire: Vec<Wire> = read(&doing, &self.get(&["commits"], &query, &doing).await?.body)?;
+        Ok(wire.iter().map(|it| it.commit.message.lines().next().unwrap_or_default().to_owned()).collect())
     }
 
     async fn set_check(&self, check: &Check<'_>) -> Result<Said, ForgeError> {

@@ -44,6 +44,7 @@ pub(super) struct Pull {
     state: String,
     #[serde(default)]
     merged: bool,
+    pub(super) created_at: Option<String>,
     pub(super) updated_at: Option<String>,
     head: RefAt,
     base: RefAt,

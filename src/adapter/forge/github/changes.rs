@@ -50,6 +50,24 @@ impl Changes for Github {
         Ok(pulls.into_iter().map(ChangeInfo::from).collect())
     }
 
+    async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
+        let since = self.http.now_ms().saturating_sub(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
+        let query = [("state", "all"), ("sort", "created"), ("direction", "desc"), ("per_page", "100")];
+        let ask = reading(self.url(&["pulls"], &query)?, "counting the changes of the last hour", READ_CHANGES);
+        let late = |pull: &Pull| pull.created_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since);
+        let pulls: Vec<Pull> = self.http.while_all(ask, late).await?;
+        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
+        Ok(pulls.into_iter().map(ChangeInfo::from).filter(ours).map(|info| info.change.head.branch).collect())
+    }
+
+    async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
+        const READY: &str = "mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { \
+            pullRequest { id } } }";
+        let id = self.node(number).await?;
+        let doing = format!("making pull request #{number} ready");
+        self.graphql(READY, json!({ "id": id }), &doing, Kind::Again).await.map(|_| ())
+    }
+
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
         let url = self.url(&["pulls", &number.to_string(), "files"], &[("per_page", "100")])?;
         let files: Vec<FileWire> = self.http.all(reading(url, "reading the change's files", READ_CHANGES)).await?;
@@ -150,6 +168,17 @@ impl Changes for Github {
 }
 
 impl Github {
+    /// A request's own name in GraphQL.
+    async fn node(&self, number: u64) -> Result<String, ForgeError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            node_id: String,
+        }
+        let doing = format!("reading pull request #{number}");
+        let answer = self.get(&["pulls", &number.to_string()], &[], &doing, READ_CHANGES).await?;
+        Ok(read::<Wire>(&doing, &answer.body)?.node_id)
+    }
+
     /// Assignees and milestone, which a pull request has as an issue. What could not be set is told.
     async fn assign(&self, number: u64, new: &NewChange) -> Option<String> {
         #[derive(Deserialize)]

@@ -1,10 +1,13 @@
 //! Branches, rules, commits, files.
 
+use super::wire::User;
 use super::{Github, HARMLESS, READ_CODE, reading};
-use crate::adapter::forge::http::{Ask, Failed, read};
-use crate::port::forge::{Check, Code, CommitInfo, ForgeError, Protection, Said};
+use crate::adapter::forge::http::{Ask, Failed, Kind, read};
+use crate::port::forge::{Check, Code, CommitInfo, ForgeError, NewCommit, Protection, PushRule, RuleAbout, Said};
 use async_trait::async_trait;
+use base64::Engine as _;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 #[async_trait]
 impl Code for Github {
@@ -50,10 +53,17 @@ impl Code for Github {
             email: Option<String>,
         }
         #[derive(Deserialize)]
+        struct Verification {
+            #[serde(default)]
+            verified: bool,
+        }
+        #[derive(Deserialize)]
         struct Inner {
             author: Option<Person>,
             committer: Option<Person>,
             message: String,
+            tree: Option<Parent>,
+            verification: Option<Verification>,
         }
         #[derive(Deserialize)]
         struct Parent {
@@ -63,6 +73,7 @@ impl Code for Github {
         struct Wire {
             sha: String,
             commit: Inner,
+            author: Option<User>,
             parents: Vec<Parent>,
         }
         let doing = format!("reading commit {id}");
@@ -75,6 +86,9 @@ impl Code for Github {
             author: email(wire.commit.author),
             message: wire.commit.message,
             parents: wire.parents.into_iter().map(|parent| parent.sha).collect(),
+            account: wire.author.map(|user| user.login),
+            tree: wire.commit.tree.map(|tree| tree.sha),
+            verified: wire.commit.verification.is_some_and(|verification| verification.verified),
         })
     }
 
@@ -111,5 +125,73 @@ impl Code for Github {
 
     async fn set_check(&self, check: &Check<'_>) -> Result<Said, ForgeError> {
         self.say(check).await
+    }
+
+    async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
+        #[derive(Deserialize)]
+        struct Inner {
+            message: String,
+        }
+        #[derive(Deserialize)]
+        struct Wire {
+            commit: Inner,
+        }
+        let doing = format!("reading the last commits of `{branch}`");
+        let most = most.min(100).to_string();
+        let answer = self.get(&["commits"], &[("sha", branch), ("per_page", &most)], &doing, READ_CODE).await?;
+        let wire: Vec<Wire> = read(&doing, &answer.body)?;
+        Ok(wire.iter().map(|it| it.commit.message.lines().next().unwrap_or_default().to_owned()).collect())
+    }
+
+    async fn commit_on_branch(&self, commit: &NewCommit<'_>) -> Result<String, ForgeError> {
+        const MAKE: &str = "mutation($input: CreateCommitOnBranchInput!) { createCommitOnBranch(input: $input) { commit { \
+            oid } } }";
+        let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let additions: Vec<Value> =
+            commit.additions.iter().map(|(path, bytes)| json!({ "path": path, "contents": base64(bytes) })).collect();
+        let deletions: Vec<Value> = commit.deletions.iter().map(|path| json!({ "path": path })).collect();
+        let input = json!({
+            "branch": { "repositoryNameWithOwner": self.repository, "branchName": commit.branch },
+            "expectedHeadOid": commit.parent,
+            "message": { "headline": commit.title, "body": commit.body },
+            "fileChanges": { "additions": additions, "deletions": deletions },
+        });
+        // The branch's old commit is compared by GitHub: made twice it is refused the second time.
+        let doing = format!("making a signed commit on `{}`", commit.branch);
+        let data = self.graphql(MAKE, json!({ "input": input }), &doing, Kind::Again).await?;
+        let made = data.pointer("/createCommitOnBranch/commit/oid").and_then(Value::as_str).map(str::to_owned);
+        made.ok_or_else(|| ForgeError::Contract { doing, message: "GitHub does not say which commit it made".into() })
+    }
+
+    async fn push_rules(&self, branch: &str) -> Result<Vec<PushRule>, ForgeError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            #[serde(rename = "type")]
+            kind: String,
+            #[serde(default)]
+            parameters: Value,
+        }
+        let doing = format!("asking which rules hold for `{branch}`");
+        let url = self.url(&["rules", "branches", branch], &[("per_page", "100")])?;
+        let rules: Vec<Wire> = self.http.all(reading(url, &doing, "permissions: metadata: read")).await?;
+        let meant = |rule: Wire| {
+            let pattern = rule.parameters.get("pattern").and_then(Value::as_str).unwrap_or_default();
+            let pattern = crate::text::clean(pattern).replace('\n', " ");
+            let (about, words) = match rule.kind.as_str() {
+                "creation" => (RuleAbout::Branch, "such a branch may not be made".to_owned()),
+                "update" | "non_fast_forward" => (RuleAbout::Branch, "such a branch may not be moved".to_owned()),
+                "required_signatures" => (RuleAbout::Signature, "commits must be signed".to_owned()),
+                "commit_message_pattern" => (RuleAbout::Form, format!("messages must fit `{pattern}`")),
+                "commit_author_email_pattern" => (RuleAbout::Form, format!("authors' addresses must fit `{pattern}`")),
+                "committer_email_pattern" => (RuleAbout::Form, format!("committers' addresses must fit `{pattern}`")),
+                "branch_name_pattern" => (RuleAbout::Form, format!("names of branches must fit `{pattern}`")),
+                "file_path_restriction" => (RuleAbout::Form, "some paths may not be pushed".to_owned()),
+                "file_extension_restriction" => (RuleAbout::Form, "some kinds of files may not be pushed".to_owned()),
+                "max_file_size" => (RuleAbout::Form, "large files may not be pushed".to_owned()),
+                _ => return None,
+            };
+            Some(PushRule { words, about })
+        };
+        Ok(rules.into_iter().filter_map(meant).collect())
     }
 }

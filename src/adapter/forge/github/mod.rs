@@ -202,6 +202,19 @@ impl Rights for Github {
         }
     }
 
+    async fn starts_checks(&self) -> Result<Right, ForgeError> {
+        // What a job's own token does starts no workflow, so that none starts itself.
+        Ok(match self.own().await? {
+            Some("github-actions[bot]") => Right::No(
+                "What is pushed with a job's own `GITHUB_TOKEN` starts no workflow. Close and reopen the pull request to \
+                 start them, or give the deliver job the token of a GitHub App (`actions/create-github-app-token`)."
+                    .to_owned(),
+            ),
+            Some(_) => Right::Yes,
+            None => Right::Unknown,
+        })
+    }
+
     async fn own_account(&self) -> Result<Option<String>, ForgeError> {
         Ok(self.own().await?.map(str::to_owned))
     }

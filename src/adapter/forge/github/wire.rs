@@ -42,6 +42,7 @@ pub(super) struct Pull {
     pub(super) labels: Vec<Label>,
     pub(super) state: String,
     pub(super) merged_at: Option<String>,
+    pub(super) created_at: Option<String>,
     pub(super) updated_at: Option<String>,
     pub(super) head: RefAt,
     pub(super) base: RefAt,

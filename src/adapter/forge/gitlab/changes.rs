@@ -57,6 +57,33 @@ impl Changes for Gitlab {
         Ok(merges.into_iter().map(|merge| self.info(merge, project)).collect())
     }
 
+    async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
+        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let since = time_text(self.http.now_ms().saturating_sub(ago));
+        let query = [
+            ("state", "all"),
+            ("created_after", since.as_str()),
+            ("order_by", "created_at"),
+            ("sort", "desc"),
+            ("per_page", "100"),
+        ];
+        let url = self.url(&["merge_requests"], &query)?;
+        let merges: Vec<Merge> = self.http.all(reading(url, "counting the changes of the last hour")).await?;
+        let project = self.project().await?;
+        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
+        let infos = merges.into_iter().map(|merge| self.info(merge, project)).filter(ours);
+        Ok(infos.map(|info| info.change.head.branch).collect())
+    }
+
+    async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
+        let doing = format!("making merge request !{number} ready");
+        let title = self.merge(number).await?.title;
+        let ready = title.strip_prefix("Draft:").map_or(title.as_str(), str::trim_start);
+        let parts = ["merge_requests", &number.to_string()];
+        let done = self.write(Method::PUT, &parts, json!({ "title": ready }), &doing, Kind::Again).await;
+        done.map(|_| ()).map_err(Failed::into_inner)
+    }
+
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
         let files = self.files(number).await?;
         Ok(files

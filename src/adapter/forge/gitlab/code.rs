@@ -73,6 +73,9 @@ impl Code for Gitlab {
             author: wire.author_email,
             message: wire.message,
             parents: wire.parent_ids,
+            account: None,
+            tree: None,
+            verified: false,
         })
     }
 
@@ -83,6 +86,18 @@ impl Code for Gitlab {
             Err(ForgeError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
+        #[derive(Deserialize)]
+        struct Wire {
+            title: String,
+        }
+        let doing = format!("reading the last commits of `{branch}`");
+        let most = most.min(100).to_string();
+        let query = [("ref_name", branch), ("per_page", &most)];
+        let answer = self.get(&["repository", "commits"], &query, &doing).await?;
+        Ok(read::<Vec<Wire>>(&doing, &answer.body)?.into_iter().map(|it| it.title).collect())
     }
 
     async fn set_check(&self, check: &Check<'_>) -> Result<Said, ForgeError> {

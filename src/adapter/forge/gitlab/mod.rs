@@ -270,6 +270,15 @@ impl Rights for Gitlab {
         }
     }
 
+    async fn starts_checks(&self) -> Result<Right, ForgeError> {
+        if !self.job {
+            return Ok(Right::Yes);
+        }
+        let what = "What is pushed with a job's own token starts no pipeline. Start one by hand, or give the deliver job a \
+                    project access token with the scope `api`.";
+        Ok(Right::No(what.to_owned()))
+    }
+
     async fn own_account(&self) -> Result<Option<String>, ForgeError> {
         Ok(self.own().await?.map(str::to_owned))
     }

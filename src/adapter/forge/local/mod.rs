@@ -6,7 +6,7 @@ mod remote;
 
 use super::lines::{Lines, patches, sorted, suggestion};
 use super::marks::Marks;
-use super::{missing, same_text};
+use super::{missing, same_text, time_ms, time_text};
 use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
@@ -274,6 +274,7 @@ impl Changes for Local {
                         ("State", "open"),
                         ("Draft", draft),
                         ("Author", US),
+                        ("Opened", &time_text(self.clock.now_ms())),
                         ("Labels", &new.labels.join(", ")),
                         ("Reviewers", &new.reviewers.join(", ")),
                         ("Assignees", &new.assignees.join(", ")),
@@ -292,6 +293,24 @@ impl Changes for Local {
         let lacks: Vec<String> = missing(&new.labels, &found.change.labels).into_iter().cloned().collect();
         self.label(Thread::Change(found.change.number), &lacks, &[]).await?;
         Ok((found, Vec::new()))
+    }
+
+    async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
+        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let since = self.clock.now_ms().saturating_sub(ago);
+        let mut found = Vec::new();
+        for number in self.numbers()? {
+            let page = self.page(number)?;
+            let late = time_ms(page.fact("Opened")).is_none_or(|at| at >= since);
+            if late && page.fact("Branch").starts_with(prefix) {
+                found.push(page.fact("Branch").to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
+        self.edit(number, |page| page.set("Draft", ""))
     }
 
     async fn update_body(&self, number: u64, body: &str) -> Result<(), ForgeError> {
@@ -454,6 +473,9 @@ impl Code for Local {
                 author: text(commit.author().email_bytes()),
                 message: text(commit.message_bytes()),
                 parents: commit.parent_ids().map(|id| id.to_string()).collect(),
+                account: None,
+                tree: Some(commit.tree_id().to_string()),
+                verified: false,
             })
         })
         .await
@@ -468,6 +490,20 @@ impl Code for Local {
                 Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
                 Err(error) => Err(error),
             }
+        })
+        .await
+    }
+
+    async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
+        let full = format!("refs/heads/{branch}");
+        self.git(&format!("reading the last commits of `{branch}`"), move |git| {
+            let mut walk = git.revwalk()?;
+            walk.push_ref(&full)?;
+            walk.take(most)
+                .map(|id| {
+                    Ok(String::from_utf8_lossy(git.find_commit(id?)?.summary_bytes().unwrap_or_default()).into_owned())
+                })
+                .collect()
         })
         .await
     }
