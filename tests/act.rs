@@ -461,6 +461,123 @@ async fn one_step_shows_what_it_found_and_refuses_a_fork() {
     assert_eq!(server.asked().len(), before, "nothing was spent");
 }
 
+/// The commit that the file of `init` calls; the runner has this project's action in its place.
+const CALLED: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A consumer whose CI file is the one that `codeforge init` writes, with what it needs in the forge's settings.
+struct Written {
+    forge: ForgeServer,
+    action: tempfile::TempDir,
+    cache: tempfile::TempDir,
+    file: String,
+    docker: bool,
+}
+
+impl Written {
+    async fn new(docker: bool) -> Self {
+        let look = REVIEW.replace("deliver: none", "deliver: comment");
+        let config = format!("{CONFIG}budget: {{ per_run_usd: 1, per_day_usd: 20 }}\nstate: {{ store: cache }}\n");
+        let files = [
+            (".codeforge/workflows/mend.yml", MEND),
+            (".codeforge/workflows/look.yml", &look),
+            (".codeforge/config.yml", &config),
+            ("app.txt", "broken\n"),
+        ];
+        let forge = ForgeServer::with(ForgeKind::Github, &files).await;
+        forge.memory().members.insert("ann".into(), "write".into());
+        let clone = forge.clone_of();
+        clone.git(&["remote", "set-url", "origin", "https://github.com/acme/widgets"]);
+        let action_ref = format!("acme/codeforge@{CALLED}#v1.0.0");
+        let init = ["init", "--github", "--yes", "--provider", "variables", "--action-ref", &action_ref];
+        common::ok(&mut clone.codeforge(&init));
+        let file = clone.read(".github/workflows/codeforge.yml");
+        forge.commit_by("ann", "main", "main", &[(".github/workflows/codeforge.yml", Some(&file))]);
+        Self { forge, action: action(), cache: tempfile::tempdir().unwrap(), file, docker }
+    }
+
+    fn run(&self, server: &ModelServer, branch: &str, event: &str, payload: &Value) -> Ran {
+        let clone = self.forge.clone_of();
+        clone.git(&["checkout", "--quiet", "-B", branch, &format!("refs/remotes/origin/{branch}")]);
+        clone.git(&["remote", "set-url", "origin", "https://github.com/acme/widgets"]);
+        let program = Path::new(env!("CARGO_BIN_EXE_codeforge"));
+        let mut act = Act::new(&clone, self.action.path());
+        act.local(&format!("acme/codeforge@{CALLED}"), self.action.path()).pinned(&self.file);
+        act.env("GITHUB_SERVER_URL", self.forge.git_url().trim_end_matches("/acme/widgets.git"));
+        act.env("GITHUB_API_URL", &self.forge.api()).env("CODEFORGE_BINARY", program.to_str().unwrap());
+        act.env("CODEFORGE_LLM_PRICE_INPUT", "1").env("CODEFORGE_LLM_PRICE_OUTPUT", "1");
+        act.env("TEST_CACHE", self.cache.path().to_str().unwrap());
+        act.env("CODEFORGE_SANDBOX", if self.docker { "none" } else { "native" });
+        act.secret("GITHUB_TOKEN", TOKEN).secret("CODEFORGE_LLM_API_KEY", "sk-test-0123456789");
+        act.var("CODEFORGE_LLM_BASE_URL", server.url()).var("CODEFORGE_MODEL", "scripted-1");
+        if self.docker {
+            act.in_docker().mount(program).mount_writable(self.cache.path());
+        }
+        tokio::task::block_in_place(|| act.run("codeforge.yml", event, payload))
+    }
+
+    fn kept(&self) -> usize {
+        std::fs::read_dir(self.cache.path()).unwrap().count()
+    }
+}
+
+async fn written(docker: bool, events: &[&str]) {
+    let consumer = Written::new(docker).await;
+    let forge = &consumer.forge;
+    let server = mender().await;
+    let tip = forge.tip("main").unwrap();
+    let head = forge.commit_by("ann", "topic", "main", &[("app.txt", Some("two\n"))]);
+    let number = forge.open("ann", "topic", "Please.");
+    let ann = json!({ "login": "ann", "type": "User" });
+    for event in events {
+        let before = consumer.kept();
+        let payload = match *event {
+            "issue_comment" => comment("/codeforge mend the rest"),
+            "schedule" => json!({ "schedule": "0 4 * * *", "repository": repository() }),
+            "workflow_dispatch" => json!({
+                "inputs": { "workflow": "mend", "prompt": "by hand" }, "ref": "refs/heads/main",
+                "repository": repository(), "sender": ann,
+            }),
+            "push" => push("main", &"0".repeat(40), &tip),
+            _ => pull_request(number, "opened", &head, &tip),
+        };
+        if *event == "pull_request" {
+            // What a change's pipeline spends nobody can add up, so a limit of the day does not hold there: said, not spent.
+            let ran = consumer.run(&server, "topic", event, &payload);
+            ran.failed();
+            assert_eq!(ran.output("agent", "codeforge", "conclusion").as_deref(), Some("misconfigured"), "{}", ran.log());
+            assert!(ran.log().contains("`per_day_usd` cannot be kept"), "{}", ran.log());
+            let config = format!("{CONFIG}budget: {{ per_run_usd: 1 }}\nstate: {{ store: cache }}\n");
+            forge.commit_by("ann", "main", "main", &[(".codeforge/config.yml", Some(&config))]);
+            let verdict = json!({ "summary": "Looked.", "output": { "approved": true, "summary": "Fine.", "findings": [] } });
+            let looker = ModelServer::start(vec![Rule::when().reply(Reply::call("finish", verdict)).always()]).await;
+            let ran = consumer.run(&looker, "topic", event, &payload);
+            ran.ok();
+            let all = ["agent", "gate", "deliver"].map(|job| ran.output(job, "codeforge", "conclusion").unwrap());
+            assert_eq!(all, ["success", "success", "success"], "{}", ran.log());
+            assert_eq!(forge.memory().comments.len(), 1, "{}", ran.log());
+            assert_eq!(consumer.kept(), before, "a change's run keeps nothing");
+            continue;
+        }
+        let ran = consumer.run(&server, "main", event, &payload);
+        ran.ok();
+        let branch = format!("codeforge/mend-{event}");
+        assert_eq!(forge.file(&branch, "app.txt").as_deref(), Some("mended\n"), "{event}\n{}", ran.log());
+        let all = ["agent", "gate", "deliver"].map(|job| ran.output(job, "codeforge", "conclusion").unwrap());
+        assert_eq!(all, ["success", "success", "success"], "{event}\n{}", ran.log());
+        assert!(consumer.kept() >= before.max(1), "what was spent is kept: {}", ran.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_file_that_init_writes_delivers_on_every_event() {
+    written(false, &["issue_comment", "schedule", "workflow_dispatch", "push", "pull_request"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_file_that_init_writes_runs_in_containers() {
+    written(true, &["schedule", "pull_request"]).await;
+}
+
 /// The names of all outputs, sorted, from the program itself.
 fn outputs() -> Vec<String> {
     let mut names: Vec<String> = codeforge::cli::ci::outputs::KEYS.iter().map(|&name| name.to_owned()).collect();

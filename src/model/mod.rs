@@ -23,6 +23,7 @@ pub mod history;
 pub mod id;
 pub mod job;
 pub mod journal;
+pub mod ledger;
 pub mod patch;
 pub mod plan;
 pub mod policy;

@@ -2,9 +2,9 @@
 
 use super::store::{broken, shown};
 use super::trees::{self, COMMIT, LINK};
-use super::{Inner, diff, fetch, pinned};
+use super::{Inner, diff, fetch, outgoing, pinned};
 use crate::model::delivery::ChangeSet;
-use crate::port::checkout::{CameIn, Checkout, Fetch, FetchError, File};
+use crate::port::checkout::{CameIn, Checkout, Fetch, FetchError, File, Parcel};
 use crate::port::repository::{Repository, RepositoryError};
 use git2::{ErrorCode, Oid};
 use std::path::Path;
@@ -232,6 +232,10 @@ impl Checkout for Found {
             told.push(format!("submodules are left empty: `{first}`{more}"));
         }
         Ok(told)
+    }
+
+    fn parcel(&self, parcel: &Parcel<'_>) -> Result<(String, Vec<u8>), RepositoryError> {
+        outgoing::parcel(parcel).map_err(|error| broken("making a commit to send", error))
     }
 
     fn at(&self, commit: &str) -> Result<Arc<dyn Repository>, RepositoryError> {

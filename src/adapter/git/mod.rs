@@ -26,6 +26,7 @@ mod restore;
 mod scan;
 mod seal;
 mod store;
+mod stray;
 mod sys;
 mod trees;
 mod upper;
@@ -497,7 +498,9 @@ impl Repository for Repo {
         workspace::discard(&beside)?;
         // The repository's own folder goes with its last run.
         if let Some(folder) = beside.parent().filter(|folder| folder.starts_with("/var/tmp")) {
-            let _ = std::fs::remove_dir(folder);
+            if std::fs::remove_dir(folder).is_ok() {
+                stray::forget(folder);
+            }
         }
         Ok(())
     }

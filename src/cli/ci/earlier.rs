@@ -180,6 +180,7 @@ impl Seen {
             since: self.since.clone(),
             run_url: ci.job.run_url.clone(),
             change_spent: self.earlier.known.then_some(spent),
+            change_budget_usd: ci.library.config.budget.as_ref().and_then(|budget| budget.per_change_usd),
             phrase: ci.settings.phrase.clone(),
             commands: commands(ci),
             ..reports::Facts::of(event, plan.inputs.get("task").and_then(|task| task.as_str()))

@@ -315,14 +315,24 @@ async fn one(
             Home::Container => Reader::Plain,
         },
     );
-    let engine = kept.engine(Arc::clone(&repository), cx).await?;
+    let id = RunId::from_bits(cx.world.random());
+    let engine = kept.engine(Arc::clone(&repository), &id, cx).await?;
     let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
-    let id = RunId::from_bits(cx.world.random());
     let options =
         RunOptions { driver: ci.settings.sandbox, deliver: ci.settings.delivery, budget_usd: ci.settings.max_cost_usd };
     engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
-    let outcome = engine.start(id, plan, base, stop).await.map_err(running::engine_error)?;
+    let held = match &kept.branch {
+        Some(branch) => branch.hold(&plan, &id, &engine, cx).await?,
+        None => None,
+    };
+    let outcome = engine.start(id, plan, base, stop).await;
+    if let (Some(branch), Some(held)) = (&kept.branch, held)
+        && let Err(error) = branch.settle(held, &engine, cx).await
+    {
+        say(cx, &format!("WARNING: what this run spent could not be written, so all that it held counts: {error}"));
+    }
+    let outcome = outcome.map_err(running::engine_error)?;
     let mut account = crate::run::account(&outcome.state);
     let rows = engine.store.rows(&account.run).await?;
     let trajectory = running::write_trajectory(&engine, &account.run, &rows).map_err(|error| {
@@ -331,7 +341,10 @@ async fn one(
             format!("the trajectory of run {} could not be written: {error}", account.run),
         )
     })?;
-    watching.conclude(&account, Some(&trajectory.display().to_string()));
+    // Beside the reports, so that whoever keeps them keeps it.
+    let whole = std::fs::read_to_string(&trajectory).ok().map(|text| reports.write("trajectory.jsonl", &text));
+    let whole = whole.transpose()?.unwrap_or(trajectory).display().to_string();
+    watching.conclude(&account, Some(&whole));
     let mut ending = match (outcome.interrupted, account.ending) {
         (true, _) => Ending::Cancelled,
         (false, Some(ending)) => ending,
@@ -345,7 +358,8 @@ async fn one(
     }
     // Who delivers an artifact asks the forge again what was there before.
     let found = seen.standing(found, account.ending, wanted);
-    let facts = seen.facts(ci, &outcome.state.plan, &event, head, &account);
+    let mut facts = seen.facts(ci, &outcome.state.plan, &event, head, &account);
+    facts.whole = Some(whole);
     let order = publish::Order {
         wanted,
         state: &outcome.state,
@@ -406,9 +420,7 @@ fn leave(
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     let write = |name: &str, content: &str| folder.write(name, &text::redact(content, &secrets));
     folder.summary(&text::redact(&reports::summary(account, found, facts, reports::SUMMARY_CAP), &secrets))?;
-    write("results.sarif", &reports::sarif(account, found, facts, reports::REPORT_CAP))?;
-    write("gl-code-quality-report.json", &reports::code_quality(found, reports::REPORT_CAP))?;
-    write("junit.xml", &reports::junit(account, reports::REPORT_CAP))?;
+    machines(account, found, facts, folder, &secrets)?;
     let told = serde_json::to_value(account).unwrap_or_default();
     write("account.json", &format!("{told:#}\n"))?;
     if ci.job.home == Home::Github {
@@ -439,6 +451,27 @@ fn leave(
         }
     }
     Ok(outputs)
+}
+
+/// Writes the reports that machines read.
+///
+/// # Errors
+/// The environment's.
+pub(super) fn machines(
+    account: &Account,
+    found: &[Finding],
+    facts: &reports::Facts,
+    folder: &Reports,
+    secrets: &[&str],
+) -> Result<(), CliError> {
+    for (name, content) in [
+        ("results.sarif", reports::sarif(account, found, facts, reports::REPORT_CAP)),
+        ("gl-code-quality-report.json", reports::code_quality(found, reports::REPORT_CAP)),
+        ("junit.xml", reports::junit(account, reports::REPORT_CAP)),
+    ] {
+        folder.write(name, &text::redact(&content, secrets))?;
+    }
+    Ok(())
 }
 
 /// Money and tokens of all runs.

@@ -166,6 +166,7 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     let mut ending = Ending::Done;
     let mut summary = String::from("### Gates\n\n| workflow | gate | verdict | |\n|---|---|---|---|\n");
     let (mut final_message, mut warnings) = (Vec::new(), String::new());
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     for Match { taken, plan, .. } in &matches {
         let said = both::gates(plan, taken, &head, &engine, stop.clone()).await?;
         for note in &said.notes {
@@ -201,6 +202,10 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
             }
             final_message.push(format!("`{}`: gates did not pass: {}", plan.workflow, said.failed.join(", ")));
         }
+        let account = gated(plan, taken, &head, &said.results);
+        let junit = reports::junit(&account, reports::REPORT_CAP);
+        let folder = if matches.len() > 1 { ci.reports.within(&plan.workflow) } else { ci.reports.clone() };
+        folder.write("junit.xml", &text::redact(&junit, &secrets))?;
         words.push(said.word);
     }
     let line = Word::line(&words);
@@ -212,7 +217,6 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     if !warnings.is_empty() {
         summary.push_str(&format!("\n**The change weakens its own checks**\n\n{warnings}"));
     }
-    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     ci.reports.summary(&text::redact(&summary, &secrets))?;
     Ok(Done::Ended(ending))
 }
@@ -278,6 +282,8 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         account.delivered = Some(done.delivered);
         let summary = reports::summary(&account, &found, &facts, reports::SUMMARY_CAP);
         ci.reports.summary(&text::redact(&summary, &secrets))?;
+        let folder = if matches.len() > 1 { ci.reports.within(&plan.workflow) } else { ci.reports.clone() };
+        one_step::machines(&account, &found, &facts, &folder, &secrets)?;
         // What the agent's job says of its run can only make this one worse.
         if badness(taken.part.ending) > badness(ending) {
             ending = taken.part.ending;
@@ -301,6 +307,11 @@ fn sound(findings: &[Finding]) -> Vec<Finding> {
     findings.iter().filter(is).cloned().collect()
 }
 
+/// The gates of this job as an account of their own: what the agent's job said of steps is not told again.
+fn gated(plan: &Plan, taken: &Taken, head: &str, results: &[GateResult]) -> Account {
+    Account { steps: Vec::new(), final_gates: results.to_vec(), ..judged(plan, taken, &[], head) }
+}
+
 /// The artifact's account with what is known better here: whose run it was, and what the gates said.
 fn judged(plan: &Plan, taken: &Taken, words: &[Word], head: &str) -> Account {
     let mut account = (*taken.part.account).clone();
@@ -311,6 +322,7 @@ fn judged(plan: &Plan, taken: &Taken, words: &[Word], head: &str) -> Account {
     for step in &mut account.steps {
         step.gates.clear();
     }
+    account.final_gates.clear();
     let said = words.iter().find(|word| word.patch == taken.hash());
     let gates = said.into_iter().flat_map(|word| &word.gates);
     account.final_gates = gates

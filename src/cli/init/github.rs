@@ -11,9 +11,11 @@ const BEGIN: &str = "# codeforge:triggers begin";
 const END: &str = "# codeforge:triggers end";
 
 /// Actions of others that the file calls, each at one commit.
-pub(super) const PINS: [(&str, &str, &str); 3] = [
+pub(super) const PINS: [(&str, &str, &str); 5] = [
     ("actions/checkout", "3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1"),
     ("actions/upload-artifact", "bbbca2ddaa5d8feaa63e36b76fdaad77386f024f", "v7.0.0"),
+    ("actions/cache/restore", "27d5ce7f107fe9357f9df03efb73ab90386fccae", "v5.0.5"),
+    ("actions/cache/save", "27d5ce7f107fe9357f9df03efb73ab90386fccae", "v5.0.5"),
     ("actions/download-artifact", "3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c", "v8.0.1"),
 ];
 
@@ -45,11 +47,12 @@ pub(super) fn text(wanted: &Wanted, intent: &Intent, action: &ActionRef) -> Stri
     };
     let key = match intent.provider.is_variables() {
         true => String::new(),
-        false => format!("        env:\n          {0}: ${{{{ secrets.{0} }}}}\n", intent.provider.secret()),
+        false => format!("          {0}: ${{{{ secrets.{0} }}}}\n", intent.provider.secret()),
     };
     let triggers = triggers(wanted);
     let (checkout, upload, download) =
         (pinned("actions/checkout"), pinned("actions/upload-artifact"), pinned("actions/download-artifact"));
+    let (restore, save) = (pinned("actions/cache/restore"), pinned("actions/cache/save"));
     format!(
         r#"# Agents that review and change this repository. From `codeforge init`; yours to change. Three jobs, each with the rights it
 # needs: the agent has a model's key and reads, the gates have nothing, deliver writes and runs no code of the repository.
@@ -85,12 +88,27 @@ jobs:
         uses: {checkout}
         with:
           persist-credentials: false
+      # What earlier runs spent (`state: {{ store: cache }}`): every run reads it, only runs of the default branch keep theirs.
+      - name: Fetch what earlier runs spent
+        uses: {restore}
+        with:
+          path: ${{{{ runner.temp }}}}/codeforge-state
+          key: codeforge-state-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
+          restore-keys: codeforge-state-
       - name: Let the agents work
         id: codeforge
         uses: {ours}
         with:
           phase: agent
-{model}{shared}{key}      - name: Keep what they made
+{model}{shared}        env:
+          CODEFORGE_STATE_DIR: ${{{{ runner.temp }}}}/codeforge-state
+{key}      - name: Keep what was spent
+        if: always() && github.event_name != 'pull_request' && github.ref_name == github.event.repository.default_branch
+        uses: {save}
+        with:
+          path: ${{{{ runner.temp }}}}/codeforge-state
+          key: codeforge-state-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
+      - name: Keep what they made
         if: always() && steps.codeforge.outputs.artifact != ''
         uses: {upload}
         with:
