@@ -250,21 +250,16 @@ async fn a_branch_keeps_the_days_money_for_runners_that_share_nothing_else() {
 async fn who_comes_second_counts_what_the_first_one_wrote() {
     let stage = OnBranch::new(CAPPED).await;
     // While our first push is on its way, somebody else's is there.
-    let theirs = stage.commit(&spent(1_250_000_000).to_string());
+    let theirs = stage.commit(&spent(2_000_000_000).to_string());
     let hook = stage.forge.bare().join("hooks/pre-receive");
     let script = format!(
         "#!/bin/sh\n[ -f raced ] && exit 0\ntouch raced\nenv -u GIT_QUARANTINE_PATH git update-ref \
          refs/heads/codeforge/state {theirs}\n"
     );
     std::fs::write(&hook, script).unwrap();
-    stage.runs(None);
-    assert!(stage.forge.bare().join("raced").exists());
-    let kept = stage.kept();
-    assert_eq!(kept["amounts"].as_array().unwrap().len(), 1, "{kept}");
-    let sum = kept["amounts"][0]["nano_usd"].as_u64().unwrap();
-    assert!(sum >= 1_250_000_000, "theirs counts: {kept}");
-    // They left three quarters of a dollar, and the run kept to that.
-    assert!(sum <= 2_000_000_000, "ours was held to what they left: {kept}");
+    stage.runs(None).ends(3, "limit").says(&["nothing is left of the budget of $2.000 for today"]);
+    assert!(stage.forge.bare().join("raced").exists(), "ours was on its way");
+    assert_eq!((stage.kept(), stage.model.requests().len()), (spent(2_000_000_000), 0), "theirs stands, and counts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,6 +32,12 @@ pub trait Checkout: Send + Sync {
     /// [`RepositoryError`].
     fn resolve(&self, git_ref: &str) -> Result<Option<String>, RepositoryError>;
 
+    /// The commit that people mean by a name: a branch, a tag, the beginning of an id, `HEAD~2`. `None`: there is none.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn named(&self, rev: &str) -> Result<Option<String>, RepositoryError>;
+
     /// Whether the commit, its tree and the files in it are here.
     fn has(&self, commit: &str) -> bool;
 

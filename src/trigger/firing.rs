@@ -1,6 +1,6 @@
 //! What a CI file has to listen to, so that what starts workflows reaches them; and which of it never does.
 
-use super::{cron, zone};
+use super::{cron, meeting, zone};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::workflow::schema::document::{Document, Node, Yaml};
 use crate::workflow::schema::docs::ScheduleDoc;
@@ -27,12 +27,14 @@ pub struct Wanted {
     pub merge_group: bool,
     /// Workflows whose time table cannot be said in UTC, with the zone; it stands there as if it were UTC's.
     pub zones: Vec<(String, String)>,
+    /// A newer push to a change ends what works on the older one: all workflows of changes say so.
+    pub cancels: bool,
 }
 
 /// What the library's workflows wait for. Shipped ones wait for their command only. `repository` (`owner/name`) settles
 /// the `H` of time tables, `now_ms` (milliseconds since 1970) what their zones are ahead of UTC this year.
 pub fn wanted(library: &Library, repository: &str, now_ms: i64) -> Wanted {
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted { cancels: meeting::cancels(library), ..Wanted::default() };
     for (name, workflow) in &library.workflows {
         let Some(on) = &workflow.doc.on else { continue };
         wanted.issue_comment |= on.command.is_some();
@@ -214,6 +216,7 @@ pub fn never_fires(
         if serving.iter().any(|it| it.only.is_some()) {
             continue;
         }
+        found.extend(meeting::unmet(workflow));
         let (dead, automatic) = dead(name, on, &serving, repository, now_ms);
         let never = dead.len() == automatic;
         for dead in dead {

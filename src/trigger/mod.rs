@@ -6,6 +6,7 @@ pub mod cron;
 mod filters;
 pub mod firing;
 mod key;
+mod meeting;
 mod zone;
 
 pub use command::commands;

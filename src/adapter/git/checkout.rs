@@ -95,6 +95,22 @@ impl Checkout for Found {
         }
     }
 
+    fn named(&self, rev: &str) -> Result<Option<String>, RepositoryError> {
+        let user = self.inner.user()?;
+        match user.revparse_single(rev).and_then(|found| found.peel_to_commit()) {
+            Ok(commit) => Ok(Some(commit.id().to_string())),
+            Err(error)
+                if matches!(
+                    error.code(),
+                    ErrorCode::NotFound | ErrorCode::InvalidSpec | ErrorCode::Peel | ErrorCode::Ambiguous
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(broken(format!("looking for `{}`", rev.escape_debug()), error)),
+        }
+    }
+
     fn has(&self, commit: &str) -> bool {
         let Ok(tree) = self.tree(commit) else { return false };
         if commit.is_empty() || !self.inner.store.has(tree) {

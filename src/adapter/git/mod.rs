@@ -497,10 +497,10 @@ impl Repository for Repo {
         let beside = self.0.workspaces_dir(run)?;
         workspace::discard(&beside)?;
         // The repository's own folder goes with its last run.
-        if let Some(folder) = beside.parent().filter(|folder| folder.starts_with("/var/tmp")) {
-            if std::fs::remove_dir(folder).is_ok() {
-                stray::forget(folder);
-            }
+        if let Some(folder) = beside.parent().filter(|folder| folder.starts_with("/var/tmp"))
+            && std::fs::remove_dir(folder).is_ok()
+        {
+            stray::forget(folder);
         }
         Ok(())
     }

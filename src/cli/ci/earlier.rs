@@ -84,7 +84,7 @@ async fn recall(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Earlier {
 }
 
 /// Whether an agent is shown what the change changed, or what was found in it: the first takes history.
-pub(super) fn shows_change(plan: &Plan) -> bool {
+pub(in crate::cli) fn shows_change(plan: &Plan) -> bool {
     const NAMES: [&str; 5] = ["change.diff", "change.files", "change.coverage", "change.since", "change.earlier"];
     let named = |text: &str| NAMES.iter().any(|it| text.contains(it));
     plan.steps.values().any(|step| match &step.kind {

@@ -4,7 +4,7 @@
 //! commit, and whatever happens, outputs and an exit code say how it ended.
 
 pub mod asking;
-mod earlier;
+pub(super) mod earlier;
 pub mod one_step;
 pub mod outputs;
 pub mod phases;

@@ -50,6 +50,7 @@ pub(super) fn text(wanted: &Wanted, intent: &Intent, action: &ActionRef) -> Stri
         false => format!("          {0}: ${{{{ secrets.{0} }}}}\n", intent.provider.secret()),
     };
     let triggers = triggers(wanted);
+    let meeting = meeting(wanted);
     let (checkout, upload, download) =
         (pinned("actions/checkout"), pinned("actions/upload-artifact"), pinned("actions/download-artifact"));
     let (restore, save) = (pinned("actions/cache/restore"), pinned("actions/cache/save"));
@@ -61,11 +62,7 @@ name: CodeForge
 {triggers}
 permissions: {{}}
 
-# One after the other for each change, issue or branch: none is cut off in the middle.
-concurrency:
-  group: codeforge-${{{{ github.event.pull_request.number || github.event.issue.number || github.ref }}}}
-  cancel-in-progress: false
-
+{meeting}
 env:
   CODEFORGE_WORKFLOW: ${{{{ inputs.workflow }}}}
   CODEFORGE_PROMPT: ${{{{ inputs.prompt }}}}
@@ -164,6 +161,7 @@ jobs:
           name: codeforge
           path: ${{{{ runner.temp }}}}/codeforge
       - name: Hand it over
+        id: codeforge
         uses: {ours}
         with:
           phase: deliver
@@ -173,6 +171,25 @@ jobs:
     .trim_end()
     .to_owned()
         + "\n"
+}
+
+/// How runs meet. A newer push cuts off what works on the older one, where all workflows of changes say so; what a
+/// comment asked for is never cut off by that.
+fn meeting(wanted: &Wanted) -> String {
+    let about = "${{ github.event.pull_request.number || github.event.issue.number || github.ref }}";
+    let (why, group, cancel) = match wanted.cancels {
+        true => (
+            "One after the other for each change, issue or branch; a newer push to a change ends the review of the older one.",
+            format!("codeforge-${{{{ github.event_name == 'pull_request' && 'change' || 'asked' }}}}-{about}"),
+            "${{ github.event_name == 'pull_request' }}",
+        ),
+        false => (
+            "One after the other for each change, issue or branch: none is cut off in the middle.",
+            format!("codeforge-{about}"),
+            "false",
+        ),
+    };
+    format!("# {why}\nconcurrency:\n  group: {group}\n  cancel-in-progress: {cancel}\n")
 }
 
 /// Types of events; what is no plain word is quoted.
