@@ -544,11 +544,17 @@ async fn written(docker: bool, events: &[&str]) {
             // What a change's pipeline spends nobody can add up, so a limit of the day does not hold there: said, not spent.
             let ran = consumer.run(&server, "topic", event, &payload);
             ran.failed();
-            assert_eq!(ran.output("agent", "codeforge", "conclusion").as_deref(), Some("misconfigured"), "{}", ran.log());
+            assert_eq!(
+                ran.output("agent", "codeforge", "conclusion").as_deref(),
+                Some("misconfigured"),
+                "{}",
+                ran.log()
+            );
             assert!(ran.log().contains("`per_day_usd` cannot be kept"), "{}", ran.log());
             let config = format!("{CONFIG}budget: {{ per_run_usd: 1 }}\nstate: {{ store: cache }}\n");
             forge.commit_by("ann", "main", "main", &[(".codeforge/config.yml", Some(&config))]);
-            let verdict = json!({ "summary": "Looked.", "output": { "approved": true, "summary": "Fine.", "findings": [] } });
+            let verdict =
+                json!({ "summary": "Looked.", "output": { "approved": true, "summary": "Fine.", "findings": [] } });
             let looker = ModelServer::start(vec![Rule::when().reply(Reply::call("finish", verdict)).always()]).await;
             let ran = consumer.run(&looker, "topic", event, &payload);
             ran.ok();

@@ -206,11 +206,8 @@ impl OnBranch {
         std::fs::write(file.path(), state).unwrap();
         let blob = self.git(&["hash-object", "-w", file.path().to_str().unwrap()]);
         std::fs::write(file.path(), format!("100644 blob {blob}\tstate.json\n")).unwrap();
-        let tree = ok(git()
-            .arg("-C")
-            .arg(self.forge.bare())
-            .arg("mktree")
-            .stdin(std::fs::File::open(file.path()).unwrap()));
+        let tree =
+            ok(git().arg("-C").arg(self.forge.bare()).arg("mktree").stdin(std::fs::File::open(file.path()).unwrap()));
         self.git(&["commit-tree", tree.trim(), "-m", "state"])
     }
 }
@@ -242,7 +239,10 @@ async fn a_branch_keeps_the_days_money_for_runners_that_share_nothing_else() {
     stage.forge.commit_by("ann", "topic", "main", &[("a", Some("b\n"))]);
     let number = stage.forge.open("ann", "topic", "Please.");
     let before = stage.forge.tip("codeforge/state");
-    stage.runs(Some(number)).ends(2, "misconfigured").says(&["`per_day_usd` cannot be kept: this run is of `refs/pull/"]);
+    stage
+        .runs(Some(number))
+        .ends(2, "misconfigured")
+        .says(&["`per_day_usd` cannot be kept: this run is of `refs/pull/"]);
     assert_eq!((stage.forge.tip("codeforge/state"), stage.model.requests().len()), (before, 2));
 }
 
@@ -267,10 +267,10 @@ async fn a_branch_that_holds_what_no_run_wrote_stops_runs_and_one_that_cannot_be
     let stage = OnBranch::new(CAPPED).await;
     let forged = stage.commit(&spent(1).to_string().replace("nano_usd\":1", "nano_usd\":-1"));
     stage.git(&["update-ref", "refs/heads/codeforge/state", &forged]);
-    stage.runs(None).ends(2, "misconfigured").says(&[
-        "`state.json` of the branch `codeforge/state` is broken",
-        "git push origin --delete codeforge/state",
-    ]);
+    stage
+        .runs(None)
+        .ends(2, "misconfigured")
+        .says(&["`state.json` of the branch `codeforge/state` is broken", "git push origin --delete codeforge/state"]);
     stage.git(&["update-ref", "-d", "refs/heads/codeforge/state"]);
     stage.forge.memory().protected.push("codeforge/state".to_owned());
     let ran = stage.runs(None);

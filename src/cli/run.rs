@@ -1,6 +1,7 @@
 //! `codeforge run WORKFLOW`: the main job.
 
 use super::Context;
+use super::ci::{blocking, earlier};
 use super::error::CliError;
 use super::{Format, artifacts, forge, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, publish};
@@ -12,7 +13,6 @@ use crate::model::plan::{DeliverKind, Plan};
 use crate::model::recording::RunOptions;
 use crate::model::usage::NanoUsd;
 use crate::plan::{self, scope};
-use super::ci::{blocking, earlier};
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
 use crate::report;
@@ -154,8 +154,11 @@ async fn show_since(
     cx: &Context<'_>,
 ) -> Result<(), CliError> {
     if !earlier::shows_change(plan) {
-        return Err(CliError::usage(format!("workflow `{}` is shown no change, so --since changes nothing", plan.workflow))
-            .hint("a prompt shows one by `{{ event.change.diff }}`, as `review`'s does"));
+        return Err(CliError::usage(format!(
+            "workflow `{}` is shown no change, so --since changes nothing",
+            plan.workflow
+        ))
+        .hint("a prompt shows one by `{{ event.change.diff }}`, as `review`'s does"));
     }
     let checkout = cx.world.checkout(repository.root())?;
     let (named, here) = (rev.to_owned(), Arc::clone(repository));

@@ -103,9 +103,9 @@ impl Ledger {
 
     /// Holds for a run what the scopes leave it, at most `wanted`; `false`: one of them leaves nothing.
     pub fn hold(&mut self, run: &RunId, shared: &[SharedBudget], wanted: Option<NanoUsd>, now_ms: i64) -> bool {
-        let left = shared.iter().filter_map(|it| {
-            Some(NanoUsd::from_usd(it.max_usd?).minus(self.others(it.scope, &it.key(now_ms), run)))
-        });
+        let left = shared
+            .iter()
+            .filter_map(|it| Some(NanoUsd::from_usd(it.max_usd?).minus(self.others(it.scope, &it.key(now_ms), run))));
         let Some(granted) = left.chain(wanted).min().filter(|granted| granted.0 > 0) else { return false };
         self.amounts.retain(|it| it.run.as_ref() != Some(run));
         for it in shared {
@@ -126,8 +126,7 @@ impl Ledger {
     pub fn settle(&mut self, run: &RunId, spent: &[(Scope, String, NanoUsd)], now_ms: i64) {
         self.amounts.retain(|it| it.run.as_ref() != Some(run));
         for (scope, key, nano_usd) in spent {
-            let there =
-                self.amounts.iter_mut().find(|it| it.scope == *scope && it.key == *key && it.run.is_none());
+            let there = self.amounts.iter_mut().find(|it| it.scope == *scope && it.key == *key && it.run.is_none());
             match there {
                 Some(there) => {
                     there.nano_usd = there.nano_usd.plus(*nano_usd);
@@ -161,7 +160,10 @@ impl Ledger {
 /// `2026-11-24`.
 fn is_day(text: &str) -> bool {
     text.len() == 10
-        && text.bytes().enumerate().all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() })
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() })
 }
 
 #[cfg(test)]

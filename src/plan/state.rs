@@ -28,10 +28,12 @@ impl Compiler<'_> {
     pub(super) fn forgotten(&mut self, limits: &Limits, steps: &IndexMap<StepId, PlanStep>) {
         let (why, help) = match &self.request.memory {
             Memory::Kept => return,
-            Memory::Amounts(None) => return self.unlearnt(
-                steps,
-                "the branch of `state: { store: branch }` holds amounts of money, and nothing else",
-            ),
+            Memory::Amounts(None) => {
+                return self.unlearnt(
+                    steps,
+                    "the branch of `state: { store: branch }` holds amounts of money, and nothing else",
+                );
+            }
             Memory::Nowhere => (
                 "a CI job forgets what was before, and no store is set".to_owned(),
                 "keep it in a CI cache (`state: { store: cache }` in config.yml) or on a branch (`store: branch`), let a server run the workflows, or take \

@@ -2,8 +2,8 @@
 
 use super::{cron, meeting, zone};
 use crate::model::diagnostic::{Diagnostic, Severity};
-use crate::workflow::schema::document::{Document, Node, Yaml};
 use crate::workflow::schema::docs::ScheduleDoc;
+use crate::workflow::schema::document::{Document, Node, Yaml};
 use crate::workflow::schema::{ForgeEventDoc, Library, Loaded, OnDoc, WorkflowDoc, codes};
 use std::collections::{BTreeMap, BTreeSet};
 

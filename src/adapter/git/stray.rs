@@ -31,7 +31,8 @@ pub(super) fn sweep(scratch: &Path) {
     for note in entries.filter(|path| path.extension().is_some_and(|extension| extension == "of")) {
         let Ok(state) = std::fs::read(&note) else { continue };
         let state = PathBuf::from(std::ffi::OsString::from_vec(state));
-        let gone = |path: &Path| std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        let gone =
+            |path: &Path| std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
         if state.is_absolute() && gone(&state) && workspace::discard(&note.with_extension("")).is_ok() {
             let _ = std::fs::remove_file(&note);
         }

@@ -363,12 +363,14 @@ async fn one(
     let order = publish::Order {
         wanted,
         state: &outcome.state,
-        account: &account.clone(),
         rows: &rows,
-        event: &event,
-        findings: &found,
-        facts: &facts,
-        seen: &seen,
+        known: publish::Known {
+            account: &account.clone(),
+            event: &event,
+            findings: &found,
+            facts: &facts,
+            seen: &seen,
+        },
     };
     // What the run made and what became of it are two things: reports are written in either case.
     let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };

@@ -254,7 +254,8 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         let found = seen.standing(sound(&taken.part.findings), Some(taken.part.ending), plan.deliver.kind);
         let found = redacted(found, &secrets);
         let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
-        let words_of = Words { event, facts: &facts, found: &found, seen: &seen };
+        let mut account = judged(plan, taken, &words, &head);
+        let known = publish::Known { account: &account, event, findings: &found, facts: &facts, seen: &seen };
         // Where there is a forge a branch goes there: here it would go with the job.
         let here = match plan.deliver.kind {
             DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal => true,
@@ -264,7 +265,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         let done = if here {
             both::deliver(&order, &engine, cx).await?
         } else {
-            to_forge(ci, &order, &words_of, &engine, cx).await?
+            to_forge(ci, &order, known, &engine, cx).await?
         };
         say(cx, done.render().trim_end());
         outputs.set("run-id", taken.part.run.as_str());
@@ -278,7 +279,6 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         outputs.set("final-message", text::redact(&text::invisible(&text::clean(&said)), &secrets));
         told.outputs = outputs;
         sums.add(&taken.part.account);
-        let mut account = judged(plan, taken, &words, &head);
         account.delivered = Some(done.delivered);
         let summary = reports::summary(&account, &found, &facts, reports::SUMMARY_CAP);
         ci.reports.summary(&text::redact(&summary, &secrets))?;
@@ -291,14 +291,6 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     }
     sums.set(&mut told.outputs);
     Ok(Done::Ended(ending))
-}
-
-/// What is said of a run when it is delivered.
-struct Words<'a> {
-    event: &'a Event,
-    facts: &'a reports::Facts,
-    found: &'a [Finding],
-    seen: &'a Seen,
 }
 
 /// The findings of an artifact that are of the right shape: one that is not would be remembered as nothing.
@@ -395,11 +387,11 @@ async fn unmoved(ci: &Ci, head: &str, matches: &[Match]) -> Result<(), CliError>
 async fn to_forge(
     ci: &Ci,
     order: &Order<'_>,
-    words: &Words<'_>,
+    known: publish::Known<'_>,
     engine: &Engine,
     cx: &Context<'_>,
 ) -> Result<both::Done, CliError> {
-    let Order { plan, taken, .. } = order;
+    let plan = order.plan;
     let ready = both::ready(order, engine).await?;
     for line in &ready.told {
         say(cx, &format!("WARNING: {line}"));
@@ -407,17 +399,7 @@ async fn to_forge(
     let kind = plan.deliver.kind;
     let Some(delivery) = ready.delivery else { return Ok(both::Done::nothing(kind, Vec::new())) };
     let changed = delivery.base != delivery.tree || both::speaks(kind);
-    let account = judged(plan, taken, order.words, order.commit);
-    let sending = publish::Sending {
-        plan,
-        delivery: &delivery,
-        base: &ready.base,
-        account: &account,
-        event: words.event,
-        findings: words.found,
-        facts: words.facts,
-        seen: words.seen,
-    };
+    let sending = publish::Sending { plan, delivery: &delivery, base: &ready.base, known };
     let published = publish::send(ci, &sending, engine, cx).await?;
     let (branch, commit, changes) = (published.branch.clone(), published.commit.clone(), ready.changes);
     let published = Some(Box::new(published));

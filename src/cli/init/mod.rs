@@ -193,12 +193,13 @@ fn write(
         }
         return Err(CliError::usage("nothing was written: with these files the configuration would not be right"));
     }
-    let wanted = firing::wanted(&library, intent.place.repository.as_deref().unwrap_or_default(), cx.world.clock().now_ms());
+    let wanted =
+        firing::wanted(&library, intent.place.repository.as_deref().unwrap_or_default(), cx.world.clock().now_ms());
     if homes.github {
         made.push(Made::new(github::FILE, github::text(&wanted, intent, action)));
     }
     if homes.gitlab {
-        let text = gitlab::text(intent, action);
+        let text = gitlab::text(&wanted, intent, action);
         // A pipeline of theirs takes an include; it is shown, and theirs to put in.
         if root.join(gitlab::FILE).exists() {
             made.push(Made { shown_only: true, ..Made::new(gitlab::FILE, text) });

@@ -9,7 +9,6 @@ pub(super) mod branch;
 use super::ci::trusted::Commits;
 use super::error::CliError;
 use super::{Context, run};
-use branch::Branch;
 use crate::engine::{Engine, publish::branch_name_fault};
 use crate::model::account::Ending;
 use crate::model::event::{Event, EventKind};
@@ -19,6 +18,7 @@ use crate::port::forge::Forge;
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
 use crate::workflow::schema::{ConfigDoc, StateStore};
+use branch::Branch;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +111,9 @@ impl Who<'_> {
 pub(super) fn open(config: &ConfigDoc, who: &Who<'_>, cx: &Context<'_>) -> Result<State, CliError> {
     let state = config.state.clone().unwrap_or_default();
     match state.store.unwrap_or_default() {
-        StateStore::None => Ok(State { folder: None, memory: Memory::Nowhere, learns: false, branch: None, _copy: None }),
+        StateStore::None => {
+            Ok(State { folder: None, memory: Memory::Nowhere, learns: false, branch: None, _copy: None })
+        }
         StateStore::Branch => on_branch(state.branch, who),
         StateStore::Cache => {
             let given = cx.world.env(FOLDER).filter(|path| !path.trim().is_empty()).or(state.path);
@@ -203,7 +205,13 @@ fn cached(folder: &Path, who: &Who<'_>) -> Result<State, CliError> {
     let Some(why) = who.may_not_write() else {
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let learns = who.is_ours();
-        return Ok(State { folder: Some(folder.to_path_buf()), memory: Memory::Kept, learns, branch: None, _copy: None });
+        return Ok(State {
+            folder: Some(folder.to_path_buf()),
+            memory: Memory::Kept,
+            learns,
+            branch: None,
+            _copy: None,
+        });
     };
     let copy = tempfile::Builder::new().prefix("codeforge-state-").tempdir().map_err(cannot)?;
     for file in files.iter().filter(|file| file.exists()) {
