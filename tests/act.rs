@@ -161,6 +161,72 @@ fn a_cached_program_is_checked_again_and_bad_values_are_named_not_echoed() {
     }
 }
 
+/// `gh`, as far as the script of a release asks it: a release's files go to where they are downloaded from.
+const GH: &str = r#"#!/bin/sh
+echo "$*" >>"$RELEASES/asked"
+[ "$1 $2" = "release create" ] || exit 0
+mkdir -p "$RELEASES/$3"; for file in "$@"; do case $file in SHA256SUMS|dist/*) cp "$file" "$RELEASES/$3/";; esac; done
+"#;
+
+#[test]
+fn what_is_published_is_what_the_action_of_that_tag_downloads() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repo = TestRepo::with(&[("a.txt", "a\n")]);
+    for path in [
+        "scripts/release/publish", "action/checksums.txt", "action/install.sh", "action.yml", "docker/compose.yml",
+        "docker/cronjob.yml", "templates/codeforge/template.yml",
+    ] {
+        repo.write(path, std::fs::read(project.join(path)).unwrap());
+    }
+    repo.executable("scripts/release/publish");
+    repo.commit("the project");
+    let (files, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (program, _) = probe(home.path());
+    let digest = release(files.path(), &std::fs::read(&program).unwrap());
+    let name = format!("codeforge-1.2.3-{}-linux", std::env::consts::ARCH);
+    repo.write(&format!("dist/{name}"), std::fs::read(&program).unwrap());
+    repo.write(&format!("dist/{name}.gz"), std::fs::read(files.path().join(format!("v1.2.3/{name}.gz"))).unwrap());
+    std::fs::remove_dir_all(files.path().join("v1.2.3")).unwrap();
+    // The forge's repository, under the name that the script gives it; and the forge's own program.
+    let origin = home.path().join("origin.git");
+    common::ok(common::git().args(["init", "--quiet", "--bare"]).arg(&origin));
+    let insteads = format!("[url \"{}\"]\n\tinsteadOf = https://github.com/acme/codeforge.git\n", origin.display());
+    std::fs::write(home.path().join(".gitconfig"), insteads).unwrap();
+    repo.git(&["remote", "add", "origin", "https://elsewhere.example/x.git"]);
+    let gh = TestRepo::with(&[("gh", GH)]);
+    gh.executable("gh");
+    #[expect(clippy::disallowed_methods, reason = "tools are found as people find them")]
+    let path = format!("{}:{}", gh.path().display(), std::env::var("PATH").unwrap());
+    let publish = |version: &str| {
+        let mut command = clean("bash");
+        command.arg("scripts/release/publish").arg(version).current_dir(repo.path()).env("HOME", home.path());
+        command.env("PATH", &path).env("RELEASES", files.path()).env("GITHUB_REPOSITORY", "acme/codeforge");
+        command.env_remove("GIT_CONFIG_GLOBAL");
+        command.output().unwrap()
+    };
+    let output = publish("1.2.3");
+    assert!(output.status.success(), "{}", common::spoken(&output));
+    let tags = common::ok(common::git().arg("-C").arg(&origin).args(["tag", "--list"]));
+    assert_eq!(tags, "v1\nv1.2.3\n", "the moving name, too");
+    let asked = std::fs::read_to_string(files.path().join("asked")).unwrap();
+    assert!(asked.contains("release create v1.2.3 --verify-tag") && asked.contains("workflow run image.yml"), "{asked}");
+    // Nothing twice, and nothing under a name that is none.
+    assert_eq!(publish("1.2.3").status.code(), Some(2));
+    assert_eq!(publish("1.2.3; touch pwned").status.code(), Some(2));
+    // Who uses the action of that tag gets the program of that release, checked by the tag's own table.
+    let (used, server, cache) = (tempfile::tempdir().unwrap(), Releases::serve(files.path()), tempfile::tempdir().unwrap());
+    common::ok(common::git().args(["clone", "--quiet", "--branch", "v1.2.3"]).arg(&origin).arg(used.path().join("it")));
+    let mut install = clean("sh");
+    install.arg(used.path().join("it/action/install.sh")).env("RUNNER_TOOL_CACHE", cache.path());
+    let output = install.env("INSTALL_MIRROR", &server.url).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("1.2.3: downloaded, digest checked"), "{}", common::spoken(&output));
+    let table = std::fs::read_to_string(used.path().join("it/action/checksums.txt")).unwrap();
+    assert!(table.contains(&format!("{digest}  {name}")), "{table}");
+    let component = std::fs::read_to_string(used.path().join("it/templates/codeforge/template.yml")).unwrap();
+    assert!(component.contains("ghcr.io/acme/codeforge:1") && !component.contains("OWNER/codeforge"), "the owner is named");
+}
+
 const MEND: &str = r#"
 name: mend
 description: Mend it.
