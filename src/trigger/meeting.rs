@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(unmet("{ pull_request: {} }", "{{ event.change.number }}", "cancel"), "");
         assert_eq!(unmet("{ schedule: [{ cron: '0 2 * * *' }] }", "nightly", "queue"), "");
         assert!(unmet("{ pull_request: {} }", "one", "queue").contains("do not meet in `one`"));
-        assert!(unmet("{ pull_request: {} }", "{{ inputs.task }}", "queue").contains("know nothing else"));
+        assert!(unmet("{ pull_request: {} }", "{{ event.actor }}", "queue").contains("know nothing else"));
         assert!(unmet("{ pull_request: {} }", "{{ event.change.number }}", "skip").contains("skips none"));
     }
 

@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(utc("30 2 * * *", "UTC"), ["30 2 * * *"]);
         assert_eq!(utc("30 2 * * *", "Asia/Tokyo"), ["30 17 * * *"]);
         assert_eq!(utc("0 9 * * *", "Asia/Kolkata"), ["30 3 * * *"], "half an hour");
-        assert_eq!(utc("*/30 9-10 * * *", "Asia/Kolkata"), ["0,30 4 * * *", "0 5 * * *", "30 3 * * *"]);
+        assert_eq!(utc("*/30 9-10 * * *", "Asia/Kolkata"), ["0 4,5 * * *", "30 3,4 * * *"]);
         assert_eq!(utc("5 * * * *", "Asia/Tokyo"), ["5 * * * *"], "every hour is every hour");
         // Monday's two o'clock in Tokyo is Sunday's in UTC.
         assert_eq!(utc("0 2 * * MON-FRI", "Asia/Tokyo"), ["0 17 * * 0,1,2,3,4"]);
