@@ -173,8 +173,13 @@ fn what_is_published_is_what_the_action_of_that_tag_downloads() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let repo = TestRepo::with(&[("a.txt", "a\n")]);
     for path in [
-        "scripts/release/publish", "action/checksums.txt", "action/install.sh", "action.yml", "docker/compose.yml",
-        "docker/cronjob.yml", "templates/codeforge/template.yml",
+        "scripts/release/publish",
+        "action/checksums.txt",
+        "action/install.sh",
+        "action.yml",
+        "docker/compose.yml",
+        "docker/cronjob.yml",
+        "templates/codeforge/template.yml",
     ] {
         repo.write(path, std::fs::read(project.join(path)).unwrap());
     }
@@ -209,22 +214,33 @@ fn what_is_published_is_what_the_action_of_that_tag_downloads() {
     let tags = common::ok(common::git().arg("-C").arg(&origin).args(["tag", "--list"]));
     assert_eq!(tags, "v1\nv1.2.3\n", "the moving name, too");
     let asked = std::fs::read_to_string(files.path().join("asked")).unwrap();
-    assert!(asked.contains("release create v1.2.3 --verify-tag") && asked.contains("workflow run image.yml"), "{asked}");
+    assert!(
+        asked.contains("release create v1.2.3 --verify-tag") && asked.contains("workflow run image.yml"),
+        "{asked}"
+    );
     // Nothing twice, and nothing under a name that is none.
     assert_eq!(publish("1.2.3").status.code(), Some(2));
     assert_eq!(publish("1.2.3; touch pwned").status.code(), Some(2));
     // Who uses the action of that tag gets the program of that release, checked by the tag's own table.
-    let (used, server, cache) = (tempfile::tempdir().unwrap(), Releases::serve(files.path()), tempfile::tempdir().unwrap());
+    let (used, server, cache) =
+        (tempfile::tempdir().unwrap(), Releases::serve(files.path()), tempfile::tempdir().unwrap());
     common::ok(common::git().args(["clone", "--quiet", "--branch", "v1.2.3"]).arg(&origin).arg(used.path().join("it")));
     let mut install = clean("sh");
     install.arg(used.path().join("it/action/install.sh")).env("RUNNER_TOOL_CACHE", cache.path());
     let output = install.env("INSTALL_MIRROR", &server.url).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && said.contains("1.2.3: downloaded, digest checked"), "{}", common::spoken(&output));
+    assert!(
+        output.status.success() && said.contains("1.2.3: downloaded, digest checked"),
+        "{}",
+        common::spoken(&output)
+    );
     let table = std::fs::read_to_string(used.path().join("it/action/checksums.txt")).unwrap();
     assert!(table.contains(&format!("{digest}  {name}")), "{table}");
     let component = std::fs::read_to_string(used.path().join("it/templates/codeforge/template.yml")).unwrap();
-    assert!(component.contains("ghcr.io/acme/codeforge:1") && !component.contains("OWNER/codeforge"), "the owner is named");
+    assert!(
+        component.contains("ghcr.io/acme/codeforge:1") && !component.contains("OWNER/codeforge"),
+        "the owner is named"
+    );
 }
 
 const MEND: &str = r#"
@@ -564,10 +580,12 @@ impl Written {
     fn run(&self, server: &ModelServer, branch: &str, event: &str, payload: &Value) -> Ran {
         let clone = self.forge.clone_of();
         clone.git(&["checkout", "--quiet", "-B", branch, &format!("refs/remotes/origin/{branch}")]);
-        clone.git(&["remote", "set-url", "origin", "https://github.com/acme/widgets"]);
+        // As the checkout of a job leaves it: what it brought along is this repository's.
+        clone.git(&["remote", "set-url", "origin", &self.forge.git_url()]);
         let program = Path::new(env!("CARGO_BIN_EXE_codeforge"));
         let mut act = Act::new(&clone, self.action.path());
         act.local(&format!("acme/codeforge@{CALLED}"), self.action.path()).pinned(&self.file);
+        act.env("GITHUB_REPOSITORY", "acme/widgets");
         act.env("GITHUB_SERVER_URL", self.forge.git_url().trim_end_matches("/acme/widgets.git"));
         act.env("GITHUB_API_URL", &self.forge.api()).env("CODEFORGE_BINARY", program.to_str().unwrap());
         act.env("CODEFORGE_LLM_PRICE_INPUT", "1").env("CODEFORGE_LLM_PRICE_OUTPUT", "1");

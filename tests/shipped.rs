@@ -462,7 +462,7 @@ async fn a_review_on_a_laptop_is_shown_what_is_new_since_a_commit_committed_or_n
         assert!(output.status.code() == Some(2), "{}", spoken(&output));
         assert!(rev.starts_with('-') || spoken(&output).contains(says), "{}", spoken(&output));
     }
-    let output = run(&repo, &server, &["fix", "-i", "task=x", "--since", "seen"]).await;
+    let output = run(&repo, &server, &["lint-fix", "--since", "seen"]).await;
     assert!(spoken(&output).contains("is shown no change"), "{}", spoken(&output));
     assert_eq!(server.asked().len(), 1);
 }

@@ -129,6 +129,7 @@ jobs:
         uses: {checkout}
         with:
           persist-credentials: false
+          fetch-depth: 0 # this job has no token to fetch the trusted branch with
       - name: Take what the agents made
         uses: {download}
         with:
