@@ -161,6 +161,88 @@ fn a_cached_program_is_checked_again_and_bad_values_are_named_not_echoed() {
     }
 }
 
+/// `gh`, as far as the script of a release asks it: a release's files go to where they are downloaded from.
+const GH: &str = r#"#!/bin/sh
+echo "$*" >>"$RELEASES/asked"
+[ "$1 $2" = "release create" ] || exit 0
+mkdir -p "$RELEASES/$3"; for file in "$@"; do case $file in SHA256SUMS|dist/*) cp "$file" "$RELEASES/$3/";; esac; done
+"#;
+
+#[test]
+fn what_is_published_is_what_the_action_of_that_tag_downloads() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repo = TestRepo::with(&[("a.txt", "a\n")]);
+    for path in [
+        "scripts/release/publish",
+        "action/checksums.txt",
+        "action/install.sh",
+        "action.yml",
+        "docker/compose.yml",
+        "docker/cronjob.yml",
+        "templates/codeforge/template.yml",
+    ] {
+        repo.write(path, std::fs::read(project.join(path)).unwrap());
+    }
+    repo.executable("scripts/release/publish");
+    repo.commit("the project");
+    let (files, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (program, _) = probe(home.path());
+    let digest = release(files.path(), &std::fs::read(&program).unwrap());
+    let name = format!("codeforge-1.2.3-{}-linux", std::env::consts::ARCH);
+    repo.write(&format!("dist/{name}"), std::fs::read(&program).unwrap());
+    repo.write(&format!("dist/{name}.gz"), std::fs::read(files.path().join(format!("v1.2.3/{name}.gz"))).unwrap());
+    std::fs::remove_dir_all(files.path().join("v1.2.3")).unwrap();
+    // The forge's repository, under the name that the script gives it; and the forge's own program.
+    let origin = home.path().join("origin.git");
+    common::ok(common::git().args(["init", "--quiet", "--bare"]).arg(&origin));
+    let insteads = format!("[url \"{}\"]\n\tinsteadOf = https://github.com/acme/codeforge.git\n", origin.display());
+    std::fs::write(home.path().join(".gitconfig"), insteads).unwrap();
+    repo.git(&["remote", "add", "origin", "https://elsewhere.example/x.git"]);
+    let gh = TestRepo::with(&[("gh", GH)]);
+    gh.executable("gh");
+    #[expect(clippy::disallowed_methods, reason = "tools are found as people find them")]
+    let path = format!("{}:{}", gh.path().display(), std::env::var("PATH").unwrap());
+    let publish = |version: &str| {
+        let mut command = clean("bash");
+        command.arg("scripts/release/publish").arg(version).current_dir(repo.path()).env("HOME", home.path());
+        command.env("PATH", &path).env("RELEASES", files.path()).env("GITHUB_REPOSITORY", "acme/codeforge");
+        command.env_remove("GIT_CONFIG_GLOBAL");
+        command.output().unwrap()
+    };
+    let output = publish("1.2.3");
+    assert!(output.status.success(), "{}", common::spoken(&output));
+    let tags = common::ok(common::git().arg("-C").arg(&origin).args(["tag", "--list"]));
+    assert_eq!(tags, "v1\nv1.2.3\n", "the moving name, too");
+    let asked = std::fs::read_to_string(files.path().join("asked")).unwrap();
+    assert!(
+        asked.contains("release create v1.2.3 --verify-tag") && asked.contains("workflow run image.yml"),
+        "{asked}"
+    );
+    // Nothing twice, and nothing under a name that is none.
+    assert_eq!(publish("1.2.3").status.code(), Some(2));
+    assert_eq!(publish("1.2.3; touch pwned").status.code(), Some(2));
+    // Who uses the action of that tag gets the program of that release, checked by the tag's own table.
+    let (used, server, cache) =
+        (tempfile::tempdir().unwrap(), Releases::serve(files.path()), tempfile::tempdir().unwrap());
+    common::ok(common::git().args(["clone", "--quiet", "--branch", "v1.2.3"]).arg(&origin).arg(used.path().join("it")));
+    let mut install = clean("sh");
+    install.arg(used.path().join("it/action/install.sh")).env("RUNNER_TOOL_CACHE", cache.path());
+    let output = install.env("INSTALL_MIRROR", &server.url).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && said.contains("1.2.3: downloaded, digest checked"),
+        "{}",
+        common::spoken(&output)
+    );
+    let table = std::fs::read_to_string(used.path().join("it/action/checksums.txt")).unwrap();
+    assert!(table.contains(&format!("{digest}  {name}")), "{table}");
+    let component = std::fs::read_to_string(used.path().join("it/templates/codeforge/template.yml")).unwrap();
+    assert!(
+        component.contains("ghcr.io/acme/codeforge:1") && !component.contains("OWNER/codeforge"),
+        "the owner is named"
+    );
+}
+
 const MEND: &str = r#"
 name: mend
 description: Mend it.
@@ -459,6 +541,131 @@ async fn one_step_shows_what_it_found_and_refuses_a_fork() {
     assert_eq!(ran.output("all", "it", "conclusion").as_deref(), Some("denied"), "{}", ran.log());
     assert!(ran.log().contains("comes from a fork"), "{}", ran.log());
     assert_eq!(server.asked().len(), before, "nothing was spent");
+}
+
+/// The commit that the file of `init` calls; the runner has this project's action in its place.
+const CALLED: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A consumer whose CI file is the one that `codeforge init` writes, with what it needs in the forge's settings.
+struct Written {
+    forge: ForgeServer,
+    action: tempfile::TempDir,
+    cache: tempfile::TempDir,
+    file: String,
+    docker: bool,
+}
+
+impl Written {
+    async fn new(docker: bool) -> Self {
+        let look = REVIEW.replace("deliver: none", "deliver: comment");
+        let config = format!("{CONFIG}budget: {{ per_run_usd: 1, per_day_usd: 20 }}\nstate: {{ store: cache }}\n");
+        let files = [
+            (".codeforge/workflows/mend.yml", MEND),
+            (".codeforge/workflows/look.yml", &look),
+            (".codeforge/config.yml", &config),
+            ("app.txt", "broken\n"),
+        ];
+        let forge = ForgeServer::with(ForgeKind::Github, &files).await;
+        forge.memory().members.insert("ann".into(), "write".into());
+        let clone = forge.clone_of();
+        clone.git(&["remote", "set-url", "origin", "https://github.com/acme/widgets"]);
+        let action_ref = format!("acme/codeforge@{CALLED}#v1.0.0");
+        let init = ["init", "--github", "--yes", "--provider", "variables", "--action-ref", &action_ref];
+        common::ok(&mut clone.codeforge(&init));
+        let file = clone.read(".github/workflows/codeforge.yml");
+        forge.commit_by("ann", "main", "main", &[(".github/workflows/codeforge.yml", Some(&file))]);
+        Self { forge, action: action(), cache: tempfile::tempdir().unwrap(), file, docker }
+    }
+
+    fn run(&self, server: &ModelServer, branch: &str, event: &str, payload: &Value) -> Ran {
+        let clone = self.forge.clone_of();
+        clone.git(&["checkout", "--quiet", "-B", branch, &format!("refs/remotes/origin/{branch}")]);
+        // As the checkout of a job leaves it: what it brought along is this repository's.
+        clone.git(&["remote", "set-url", "origin", &self.forge.git_url()]);
+        let program = Path::new(env!("CARGO_BIN_EXE_codeforge"));
+        let mut act = Act::new(&clone, self.action.path());
+        act.local(&format!("acme/codeforge@{CALLED}"), self.action.path()).pinned(&self.file);
+        act.env("GITHUB_REPOSITORY", "acme/widgets");
+        act.env("GITHUB_SERVER_URL", self.forge.git_url().trim_end_matches("/acme/widgets.git"));
+        act.env("GITHUB_API_URL", &self.forge.api()).env("CODEFORGE_BINARY", program.to_str().unwrap());
+        act.env("CODEFORGE_LLM_PRICE_INPUT", "1").env("CODEFORGE_LLM_PRICE_OUTPUT", "1");
+        act.env("TEST_CACHE", self.cache.path().to_str().unwrap());
+        act.env("CODEFORGE_SANDBOX", if self.docker { "none" } else { "native" });
+        act.secret("GITHUB_TOKEN", TOKEN).secret("CODEFORGE_LLM_API_KEY", "sk-test-0123456789");
+        act.var("CODEFORGE_LLM_BASE_URL", server.url()).var("CODEFORGE_MODEL", "scripted-1");
+        if self.docker {
+            act.in_docker().mount(program).mount_writable(self.cache.path());
+        }
+        tokio::task::block_in_place(|| act.run("codeforge.yml", event, payload))
+    }
+
+    fn kept(&self) -> usize {
+        std::fs::read_dir(self.cache.path()).unwrap().count()
+    }
+}
+
+async fn written(docker: bool, events: &[&str]) {
+    let consumer = Written::new(docker).await;
+    let forge = &consumer.forge;
+    let server = mender().await;
+    let tip = forge.tip("main").unwrap();
+    let head = forge.commit_by("ann", "topic", "main", &[("app.txt", Some("two\n"))]);
+    let number = forge.open("ann", "topic", "Please.");
+    let ann = json!({ "login": "ann", "type": "User" });
+    for event in events {
+        let before = consumer.kept();
+        let payload = match *event {
+            "issue_comment" => comment("/codeforge mend the rest"),
+            "schedule" => json!({ "schedule": "0 4 * * *", "repository": repository() }),
+            "workflow_dispatch" => json!({
+                "inputs": { "workflow": "mend", "prompt": "by hand" }, "ref": "refs/heads/main",
+                "repository": repository(), "sender": ann,
+            }),
+            "push" => push("main", &"0".repeat(40), &tip),
+            _ => pull_request(number, "opened", &head, &tip),
+        };
+        if *event == "pull_request" {
+            // What a change's pipeline spends nobody can add up, so a limit of the day does not hold there: said, not spent.
+            let ran = consumer.run(&server, "topic", event, &payload);
+            ran.failed();
+            assert_eq!(
+                ran.output("agent", "codeforge", "conclusion").as_deref(),
+                Some("misconfigured"),
+                "{}",
+                ran.log()
+            );
+            assert!(ran.log().contains("`per_day_usd` cannot be kept"), "{}", ran.log());
+            let config = format!("{CONFIG}budget: {{ per_run_usd: 1 }}\nstate: {{ store: cache }}\n");
+            forge.commit_by("ann", "main", "main", &[(".codeforge/config.yml", Some(&config))]);
+            let verdict =
+                json!({ "summary": "Looked.", "output": { "approved": true, "summary": "Fine.", "findings": [] } });
+            let looker = ModelServer::start(vec![Rule::when().reply(Reply::call("finish", verdict)).always()]).await;
+            let ran = consumer.run(&looker, "topic", event, &payload);
+            ran.ok();
+            let all = ["agent", "gate", "deliver"].map(|job| ran.output(job, "codeforge", "conclusion").unwrap());
+            assert_eq!(all, ["success", "success", "success"], "{}", ran.log());
+            assert_eq!(forge.memory().comments.len(), 1, "{}", ran.log());
+            assert_eq!(consumer.kept(), before, "a change's run keeps nothing");
+            continue;
+        }
+        let ran = consumer.run(&server, "main", event, &payload);
+        ran.ok();
+        let branch = format!("codeforge/mend-{event}");
+        assert_eq!(forge.file(&branch, "app.txt").as_deref(), Some("mended\n"), "{event}\n{}", ran.log());
+        let all = ["agent", "gate", "deliver"].map(|job| ran.output(job, "codeforge", "conclusion").unwrap());
+        assert_eq!(all, ["success", "success", "success"], "{event}\n{}", ran.log());
+        assert!(consumer.kept() >= before.max(1), "what was spent is kept: {}", ran.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_file_that_init_writes_delivers_on_every_event() {
+    written(false, &["issue_comment", "schedule", "workflow_dispatch", "push", "pull_request"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_file_that_init_writes_runs_in_containers() {
+    written(true, &["schedule", "pull_request"]).await;
 }
 
 /// The names of all outputs, sorted, from the program itself.

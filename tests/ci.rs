@@ -40,7 +40,7 @@ fn library(workflows: &[(&str, &str)], config: &str) -> Library {
 
 fn facts<'a>(changed: Option<&'a [String]>, fork: bool) -> Facts<'a> {
     const OURS: &[String] = &[];
-    Facts { phrase: "/codeforge", allow_users: OURS, ours: OURS, changed, fork }
+    Facts { phrase: "/codeforge", allow_users: OURS, ours: OURS, changed, fork, now_ms: 0 }
 }
 
 /// One line a workflow: what comes of an event.

@@ -103,7 +103,7 @@ fn said(folder: &Path) -> (String, BTreeSet<&'static str>) {
     if let Ok(now) = std::fs::read_to_string(folder.join("now.txt")) {
         problems.extend(workflow::stale_prices(&library, now.trim().parse().unwrap()));
     }
-    problems.extend(trigger::firing::never_fires(&library, &pipelines, "acme/widgets"));
+    problems.extend(trigger::firing::never_fires(&library, &pipelines, "acme/widgets", 0));
     if let Ok(arguments) = std::fs::read_to_string(folder.join("compile.args")) {
         let mut request = plan::Request { workflow: "in".into(), ..plan::Request::default() };
         if folder.join("env.txt").exists() {

@@ -438,3 +438,31 @@ fn bodies_are_rendered_whatever_an_output_leaves_out() {
     }
     assert_eq!(rendered, 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_on_a_laptop_is_shown_what_is_new_since_a_commit_committed_or_not() {
+    let repo = project();
+    repo.write("old.txt", "seen before\n");
+    repo.commit("before");
+    repo.git(&["branch", "seen"]);
+    repo.write("value.txt", "committed\n");
+    repo.commit("after");
+    repo.write("README.md", "Not committed.\n");
+    let verdict = json!({ "approved": true, "summary": "Fine.", "findings": [] });
+    let server = ModelServer::start(vec![Rule::when().reply(finish_with(verdict)).always()]).await;
+    let output = run(&repo, &server, &["review", "--since", "seen"]).await;
+    assert!(output.status.success(), "{}", spoken(&output));
+    let shown = server.asked()[0].user().to_owned();
+    assert!(
+        shown.contains("+committed") && shown.contains("+Not committed.") && !shown.contains("seen before"),
+        "{shown}"
+    );
+    for (rev, says) in [("nowhere", "there is no such commit, branch or tag"), ("--since", "a value is required")] {
+        let output = run(&repo, &server, &["review", "--since", rev]).await;
+        assert!(output.status.code() == Some(2), "{}", spoken(&output));
+        assert!(rev.starts_with('-') || spoken(&output).contains(says), "{}", spoken(&output));
+    }
+    let output = run(&repo, &server, &["lint-fix", "--since", "seen"]).await;
+    assert!(spoken(&output).contains("is shown no change"), "{}", spoken(&output));
+    assert_eq!(server.asked().len(), 1);
+}

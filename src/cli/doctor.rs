@@ -242,7 +242,12 @@ fn configuration(library: &Library, root: &Path, cx: &Context<'_>, report: &mut 
         return report.add(State::Note, "configuration", "there is no .codeforge/ here: built-in workflows only", fix);
     }
     let place = Place::find(root, cx).unwrap_or_default();
-    let silent = firing::never_fires(library, &pipelines(root), place.repository.as_deref().unwrap_or_default());
+    let silent = firing::never_fires(
+        library,
+        &pipelines(root),
+        place.repository.as_deref().unwrap_or_default(),
+        cx.world.clock().now_ms(),
+    );
     if let Some(first) = silent.first() {
         let fix = first.help.clone().into_iter().collect();
         return report.add(State::Note, "configuration", first.message.clone(), fix);

@@ -1,6 +1,7 @@
 //! `codeforge run WORKFLOW`: the main job.
 
 use super::Context;
+use super::ci::{blocking, earlier};
 use super::error::CliError;
 use super::{Format, artifacts, forge, sources, tapes, watching};
 use crate::engine::{Engine, EngineError, Outcome, Outlet, Stop, history, publish};
@@ -10,7 +11,8 @@ use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
 use crate::model::recording::RunOptions;
-use crate::plan;
+use crate::model::usage::NanoUsd;
+use crate::plan::{self, scope};
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
 use crate::report;
@@ -26,6 +28,7 @@ use std::sync::Arc;
   codeforge run fix -i task=\"parse() drops the last field\"
   codeforge run fix -i task=@issue.md --deliver branch
   codeforge run review --sandbox native --budget 0.50
+  codeforge run review --since main            # what is new here, committed or not
   codeforge run fix -i task=x --artifact a.json && codeforge deliver a.json
   codeforge run fix -i task=x --dry-run        # show the plan, its limits and a quote; spend nothing")]
 pub struct Args {
@@ -40,6 +43,9 @@ pub struct Args {
     /// The event that the run is for: a JSON file
     #[arg(long, value_name = "FILE")]
     pub event: Option<PathBuf>,
+    /// Show the agents what changed since this commit, branch or tag: as a change of that
+    #[arg(long, value_name = "REV")]
+    pub since: Option<String>,
     /// What to hand over
     #[arg(long, value_name = "none|patch|commit-local|branch|pull_request|…", value_parser = deliver_kind)]
     pub deliver: Option<DeliverKind>,
@@ -127,11 +133,46 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         held: args.artifact.is_some(),
         ..plan::Request::default()
     };
-    let plan = compile(&library, &request, cx)?;
+    let mut plan = compile(&library, &request, cx)?;
+    if let Some(rev) = &args.since {
+        show_since(rev, &repository, &mut plan, cx).await?;
+    }
     if args.dry_run {
         return look(&plan, &*repository, cx).await;
     }
     start(plan, repository, &tape, order, cx, stop).await
+}
+
+/// Puts what changed since a commit into the event, where CI puts a change: files that are not committed count, too.
+async fn show_since(
+    rev: &str,
+    repository: &Arc<dyn Repository>,
+    plan: &mut Plan,
+    cx: &Context<'_>,
+) -> Result<(), CliError> {
+    if !earlier::shows_change(plan) {
+        return Err(CliError::usage(format!(
+            "workflow `{}` is shown no change, so --since changes nothing",
+            plan.workflow
+        ))
+        .hint("a prompt shows one by `{{ event.change.diff }}`, as `review`'s does"));
+    }
+    let checkout = cx.world.checkout(repository.root())?;
+    let (named, here) = (rev.to_owned(), Arc::clone(repository));
+    let changes = blocking(move || {
+        let commit = checkout.named(&named)?.ok_or_else(|| {
+            CliError::usage(format!("--since {}: there is no such commit, branch or tag here", named.escape_debug()))
+                .hint("`git log --oneline` shows the commits; `git fetch` brings what is missing")
+        })?;
+        let base = here.base()?;
+        Ok(here.diff(&here.committed(&commit)?, &base.tree, 0)?)
+    })
+    .await?;
+    if changes.files.is_empty() {
+        return Err(CliError::usage(format!("nothing changed since {}: there is nothing to show", rev.escape_debug())));
+    }
+    scope::scope(&changes, scope::ROOM).lay_on(&mut plan.event, None, &[]);
+    Ok(())
 }
 
 /// What a run is started with, beside its plan.

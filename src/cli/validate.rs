@@ -52,8 +52,12 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     let now = cx.world.clock().now_ms();
     problems.extend(workflow::stale_prices(&library, now).into_iter().filter(|it| checked.contains(&it.place.file)));
     let place = init::Place::find(&root, cx).unwrap_or_default();
-    let silent =
-        firing::never_fires(&library, &init::pipelines(&root), place.repository.as_deref().unwrap_or_default());
+    let silent = firing::never_fires(
+        &library,
+        &init::pipelines(&root),
+        place.repository.as_deref().unwrap_or_default(),
+        cx.world.clock().now_ms(),
+    );
     problems.extend(silent.into_iter().filter(|it| checked.contains(&it.place.file)));
     for age in library.pricing.ages(now).iter().filter(|age| age.builtin && age.is_stale()) {
         cx.say(&super::models::stale(age));

@@ -24,6 +24,7 @@ pub mod id;
 pub mod ignore;
 pub mod job;
 pub mod journal;
+pub mod ledger;
 pub mod patch;
 pub mod places;
 pub mod plan;

@@ -18,6 +18,8 @@ pub enum Memory {
     Nowhere,
     /// It is read, and not written: why, in words (`this run is of refs/pull/7/merge, and only runs of main write it`).
     ReadOnly(String),
+    /// Amounts of money are kept, and nothing else; `Some`: not this run's, and why, in words.
+    Amounts(Option<String>),
 }
 
 impl Compiler<'_> {
@@ -26,12 +28,18 @@ impl Compiler<'_> {
     pub(super) fn forgotten(&mut self, limits: &Limits, steps: &IndexMap<StepId, PlanStep>) {
         let (why, help) = match &self.request.memory {
             Memory::Kept => return,
+            Memory::Amounts(None) => {
+                return self.unlearnt(
+                    steps,
+                    "the branch of `state: { store: branch }` holds amounts of money, and nothing else",
+                );
+            }
             Memory::Nowhere => (
                 "a CI job forgets what was before, and no store is set".to_owned(),
-                "keep it in a CI cache (`state: { store: cache }` in config.yml), let a server run the workflows, or take \
+                "keep it in a CI cache (`state: { store: cache }` in config.yml) or on a branch (`store: branch`), let a server run the workflows, or take \
                  the limit away: `per_run_usd` holds everywhere",
             ),
-            Memory::ReadOnly(why) => (
+            Memory::ReadOnly(why) | Memory::Amounts(Some(why)) => (
                 why.clone(),
                 "start such runs by a comment (they are of the trusted branch), let a server run the workflows, or take \
                  the limit away: `per_run_usd` holds everywhere",
@@ -42,8 +50,15 @@ impl Compiler<'_> {
         for key in keys {
             self.forgets(&["budget", key], format!("`{key}` cannot be kept: {why}"), help);
         }
+        if matches!(self.request.memory, Memory::Nowhere | Memory::Amounts(_)) {
+            self.unlearnt(steps, &why);
+        }
+    }
+
+    /// Refuses experience where nothing keeps it.
+    fn unlearnt(&mut self, steps: &IndexMap<StepId, PlanStep>, why: &str) {
         let learns = |step: &PlanStep| matches!(&step.kind, StepKind::Agent(spec) if spec.experience.is_some());
-        if self.request.memory == Memory::Nowhere && !self.request.allow_unpriced && steps.values().any(learns) {
+        if !self.request.allow_unpriced && steps.values().any(learns) {
             self.forgets(
                 &["experience", "enabled"],
                 format!("experience cannot be kept: {why}"),

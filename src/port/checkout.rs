@@ -32,6 +32,12 @@ pub trait Checkout: Send + Sync {
     /// [`RepositoryError`].
     fn resolve(&self, git_ref: &str) -> Result<Option<String>, RepositoryError>;
 
+    /// The commit that people mean by a name: a branch, a tag, the beginning of an id, `HEAD~2`. `None`: there is none.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn named(&self, rev: &str) -> Result<Option<String>, RepositoryError>;
+
     /// Whether the commit, its tree and the files in it are here.
     fn has(&self, commit: &str) -> bool;
 
@@ -85,6 +91,13 @@ pub trait Checkout: Send + Sync {
     /// [`RepositoryError`].
     fn changes(&self, limit: usize) -> Result<Vec<CameIn>, RepositoryError>;
 
+    /// A commit without a parent that holds one file at its top, and a pack of it. Nothing of it is left here: it is made
+    /// to be sent.
+    ///
+    /// # Errors
+    /// [`RepositoryError`].
+    fn parcel(&self, parcel: &Parcel<'_>) -> Result<(String, Vec<u8>), RepositoryError>;
+
     /// The repository as if exactly this commit were checked out, with nothing dirty: for runs on it.
     ///
     /// # Errors
@@ -112,6 +125,21 @@ pub struct File {
     pub path: String,
     /// Its content.
     pub content: Vec<u8>,
+}
+
+/// A file that is sent as a commit of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'a> {
+    /// The file's name, without a folder.
+    pub name: &'a str,
+    /// Its content.
+    pub content: &'a [u8],
+    /// The commit's message.
+    pub message: &'a str,
+    /// Who commits: a name and an address.
+    pub author: (&'a str, &'a str),
+    /// When, in seconds since 1970.
+    pub time_s: i64,
 }
 
 /// What to fetch.

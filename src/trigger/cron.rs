@@ -29,8 +29,13 @@ pub fn settled(cron: &str, seed: &str) -> String {
 
 /// Whether the time table that was due is this entry: as it is written, or with its `H` settled.
 pub(super) fn is(entry: &str, due: &str, seed: &str) -> bool {
+    same(entry, due) || same(&settled(entry, seed), due)
+}
+
+/// Whether two are written alike.
+pub(super) fn same(one: &str, other: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
-    plain(entry) == plain(due) || plain(&settled(entry, seed)) == plain(due)
+    plain(one) == plain(other)
 }
 
 #[cfg(test)]

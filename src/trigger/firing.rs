@@ -1,7 +1,8 @@
 //! What a CI file has to listen to, so that what starts workflows reaches them; and which of it never does.
 
-use super::cron;
+use super::{cron, meeting, zone};
 use crate::model::diagnostic::{Diagnostic, Severity};
+use crate::workflow::schema::docs::ScheduleDoc;
 use crate::workflow::schema::document::{Document, Node, Yaml};
 use crate::workflow::schema::{ForgeEventDoc, Library, Loaded, OnDoc, WorkflowDoc, codes};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,14 +25,16 @@ pub struct Wanted {
     pub schedule: BTreeMap<String, Vec<String>>,
     /// A merge queue.
     pub merge_group: bool,
-    /// Workflows whose time table names a zone that no forge's CI knows; with the zone.
+    /// Workflows whose time table cannot be said in UTC, with the zone; it stands there as if it were UTC's.
     pub zones: Vec<(String, String)>,
+    /// A newer push to a change ends what works on the older one: all workflows of changes say so.
+    pub cancels: bool,
 }
 
 /// What the library's workflows wait for. Shipped ones wait for their command only. `repository` (`owner/name`) settles
-/// the `H` of time tables.
-pub fn wanted(library: &Library, repository: &str) -> Wanted {
-    let mut wanted = Wanted::default();
+/// the `H` of time tables, `now_ms` (milliseconds since 1970) what their zones are ahead of UTC this year.
+pub fn wanted(library: &Library, repository: &str, now_ms: i64) -> Wanted {
+    let mut wanted = Wanted { cancels: meeting::cancels(library), ..Wanted::default() };
     for (name, workflow) in &library.workflows {
         let Some(on) = &workflow.doc.on else { continue };
         wanted.issue_comment |= on.command.is_some();
@@ -58,13 +61,25 @@ pub fn wanted(library: &Library, repository: &str) -> Wanted {
         }
         for entry in &on.schedule {
             let settled = cron::settled(&entry.cron.0, &cron::seed(repository, name));
-            wanted.schedule.entry(settled).or_default().push(name.clone());
-            if let Some(zone) = entry.timezone.as_ref().filter(|zone| zone.0 != "UTC") {
-                wanted.zones.push((name.clone(), zone.0.clone()));
+            let (tables, zone) = tables(&settled, entry, now_ms);
+            for table in tables {
+                wanted.schedule.entry(table).or_default().push(name.clone());
             }
+            wanted.zones.extend(zone.map(|zone| (name.clone(), zone)));
         }
     }
     wanted
+}
+
+/// An entry's tables in UTC; and its zone, where they are as it is written since they cannot be said in UTC.
+fn tables(settled: &str, entry: &ScheduleDoc, now_ms: i64) -> (Vec<String>, Option<String>) {
+    let Some(named) = entry.timezone.as_ref().filter(|zone| zone.0 != "UTC") else {
+        return (vec![settled.to_owned()], None);
+    };
+    match zone::in_utc(settled, &named.0, now_ms) {
+        Some(tables) => (tables.into_iter().collect(), None),
+        None => (vec![settled.to_owned()], Some(named.0.clone())),
+    }
 }
 
 /// Adds a workflow's types; one without any takes all, or the usual ones where there are such.
@@ -182,7 +197,12 @@ struct Dead {
 
 /// Warnings on triggers of the repository's own workflows that its CI files never let happen. `pipelines`: path and text
 /// of CI files; those that do not call us do not count, and without one there is nothing to say.
-pub fn never_fires(library: &Library, pipelines: &[(String, String)], repository: &str) -> Vec<Diagnostic> {
+pub fn never_fires(
+    library: &Library,
+    pipelines: &[(String, String)],
+    repository: &str,
+    now_ms: i64,
+) -> Vec<Diagnostic> {
     let all: Vec<Pipeline> = pipelines.iter().filter_map(|(path, text)| pipeline(path, text)).collect();
     let mut found = Vec::new();
     if all.is_empty() {
@@ -196,7 +216,8 @@ pub fn never_fires(library: &Library, pipelines: &[(String, String)], repository
         if serving.iter().any(|it| it.only.is_some()) {
             continue;
         }
-        let (dead, automatic) = dead(name, on, &serving, repository);
+        found.extend(meeting::unmet(workflow));
+        let (dead, automatic) = dead(name, on, &serving, repository, now_ms);
         let never = dead.len() == automatic;
         for dead in dead {
             found.push(said(workflow, name, &dead, never, &all));
@@ -228,7 +249,7 @@ fn said(workflow: &Loaded<WorkflowDoc>, name: &str, dead: &Dead, never: bool, al
 }
 
 /// The triggers that never happen, and how many there are beside those by hand.
-fn dead(name: &str, on: &OnDoc, serving: &[&Pipeline], repository: &str) -> (Vec<Dead>, usize) {
+fn dead(name: &str, on: &OnDoc, serving: &[&Pipeline], repository: &str, now_ms: i64) -> (Vec<Dead>, usize) {
     let mut dead = Vec::new();
     let mut automatic = 0;
     let github = || serving.iter().filter(|it| !it.gitlab);
@@ -274,9 +295,13 @@ fn dead(name: &str, on: &OnDoc, serving: &[&Pipeline], repository: &str) -> (Vec
         automatic += 1;
         let seed = cron::seed(repository, name);
         // GitLab keeps its time tables in the project's settings: nobody can see them here.
-        let there = gitlab || github().flat_map(|it| it.times()).any(|due| cron::is(&entry.cron.0, due, &seed));
-        if !there {
-            let lacks = format!("schedule \"{}\"", cron::settled(&entry.cron.0, &seed));
+        let (tables, _) = tables(&cron::settled(&entry.cron.0, &seed), entry, now_ms);
+        let due = |table: &String| github().flat_map(|it| it.times()).any(|due| cron::same(table, due));
+        let written = entry.timezone.is_none()
+            && github().flat_map(|it| it.times()).any(|due| cron::is(&entry.cron.0, due, &seed));
+        let missing = tables.iter().find(|table| !due(table)).filter(|_| !gitlab && !written);
+        if let Some(table) = missing {
+            let lacks = format!("schedule \"{table}\"");
             dead.push(Dead { key: "schedule", entry: Some(place), lacks });
         }
     }

@@ -7,14 +7,17 @@ mod filters;
 pub mod firing;
 mod grammar;
 mod key;
+mod meeting;
 pub mod schedule;
 mod settings;
+mod zone;
 
 pub use command::{Arguments, Builtin, Meant, commands_of, dollars};
 pub use grammar::Grammar;
 pub use key::key;
 
 use crate::model::event::{CommandText, Event, EventKind};
+use crate::workflow::schema::docs::ScheduleDoc;
 use crate::workflow::schema::{Access, InputDoc, InputType, Library, Loaded, OnDoc, WorkflowDoc};
 use std::collections::BTreeMap;
 
@@ -36,6 +39,8 @@ pub struct Facts<'a> {
     pub changed: Option<&'a [String]>,
     /// The head comes from another repository, or nobody knows that it does not.
     pub fork: bool,
+    /// Now, in milliseconds since 1970: zones of time tables hang on it.
+    pub now_ms: i64,
 }
 
 /// What comes of an event for one workflow.
@@ -182,9 +187,8 @@ fn one(
             return match on.schedule.as_slice() {
                 [] => not_at_all(),
                 entries => match event.schedule.as_ref().and_then(|tick| tick.cron.as_deref()) {
-                    Some(due) if !entries.iter().any(|entry| cron::is(&entry.cron.0, due, &seed)) => {
-                        let own: Vec<String> =
-                            entries.iter().map(|entry| cron::settled(&entry.cron.0, &seed)).collect();
+                    Some(due) if !entries.iter().any(|entry| is_due(entry, due, &seed, facts.now_ms)) => {
+                        let own: Vec<String> = entries.iter().map(|entry| written(entry, &seed)).collect();
                         skip(format!("runs at `{}`; this is the time table `{due}`", own.join("`, `")))
                     }
                     _ => start(workflow, event, None, None),
@@ -198,6 +202,25 @@ fn one(
         filters::Passes::No(why) => skip(why),
         filters::Passes::NeedsChangedPaths => Decision::NeedsChangedPaths,
     }
+}
+
+/// Whether the CI's tick, whose time table counts in UTC, is one of the entry now.
+fn is_due(entry: &ScheduleDoc, due: &str, seed: &str, now_ms: i64) -> bool {
+    match entry.timezone.as_ref().filter(|zone| zone.0 != "UTC") {
+        None => cron::is(&entry.cron.0, due, seed),
+        Some(name) => {
+            let settled = cron::settled(&entry.cron.0, seed);
+            // What cannot be said in UTC stands in the CI file as it is written here.
+            zone::fits(&settled, &name.0, due, now_ms)
+                || zone::in_utc(&settled, &name.0, now_ms).is_none() && cron::is(&entry.cron.0, due, seed)
+        }
+    }
+}
+
+/// An entry as people read it.
+fn written(entry: &ScheduleDoc, seed: &str) -> String {
+    let zone = entry.timezone.as_ref().map(|zone| format!(" {}", zone.0)).unwrap_or_default();
+    format!("{}{zone}", cron::settled(&entry.cron.0, seed))
 }
 
 /// A person gave the command that a workflow waits for.

@@ -55,6 +55,20 @@ impl Act {
         act
     }
 
+    /// The same for a workflow file that pins actions of others by commit: what is run in their place is ours, too.
+    pub fn pinned(&mut self, workflow: &str) -> &mut Self {
+        let runners = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runners");
+        let used = workflow.lines().filter_map(|line| line.trim().strip_prefix("uses: actions/")?.split(' ').next());
+        let used: std::collections::BTreeSet<(&str, &str)> = used.filter_map(|used| used.split_once('@')).collect();
+        for (name, commit) in used {
+            let name = name.split('/').next().unwrap();
+            if runners.join(name).is_dir() {
+                self.local(&format!("actions/{name}@{commit}"), &runners.join(name));
+            }
+        }
+        self
+    }
+
     /// What `uses: NAME` is.
     pub fn local(&mut self, name: &str, folder: &Path) -> &mut Self {
         self.arguments.push("--local-repository".into());

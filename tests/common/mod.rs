@@ -96,6 +96,25 @@ pub struct TestRepo {
     folder: tempfile::TempDir,
 }
 
+/// What runs in it left mounted beside it goes, too: engines that a test drops half-way clean nothing up.
+impl Drop for TestRepo {
+    fn drop(&mut self) {
+        let state = self.path().canonicalize().unwrap_or_default().join(".git/codeforge");
+        let here = codeforge::model::id::short_hash(state.as_os_str().as_encoded_bytes(), 16);
+        let beside = PathBuf::from(format!("/var/tmp/codeforge-0/{here}"));
+        let runs = std::fs::read_dir(beside).into_iter().flatten().flatten();
+        let runs: Vec<String> = runs.map(|run| run.file_name().to_string_lossy().into_owned()).collect();
+        if runs.is_empty() {
+            return;
+        }
+        if let Ok(repository) = codeforge::adapter::git::open(self.path()) {
+            for run in runs {
+                let _ = repository.clean(&run.as_str().into());
+            }
+        }
+    }
+}
+
 impl TestRepo {
     /// An empty repository without a commit.
     pub fn empty() -> Self {

@@ -2,9 +2,9 @@
 
 use super::store::{broken, shown};
 use super::trees::{self, COMMIT, LINK};
-use super::{Inner, diff, fetch, pinned};
+use super::{Inner, diff, fetch, outgoing, pinned};
 use crate::model::delivery::ChangeSet;
-use crate::port::checkout::{CameIn, Checkout, Fetch, FetchError, File};
+use crate::port::checkout::{CameIn, Checkout, Fetch, FetchError, File, Parcel};
 use crate::port::repository::{Repository, RepositoryError};
 use git2::{ErrorCode, Oid};
 use std::path::Path;
@@ -92,6 +92,22 @@ impl Checkout for Found {
             Ok(found) => Ok(Some(found.peel_to_commit().map_err(failed)?.id().to_string())),
             Err(error) if matches!(error.code(), ErrorCode::NotFound) => Ok(None),
             Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn named(&self, rev: &str) -> Result<Option<String>, RepositoryError> {
+        let user = self.inner.user()?;
+        match user.revparse_single(rev).and_then(|found| found.peel_to_commit()) {
+            Ok(commit) => Ok(Some(commit.id().to_string())),
+            Err(error)
+                if matches!(
+                    error.code(),
+                    ErrorCode::NotFound | ErrorCode::InvalidSpec | ErrorCode::Peel | ErrorCode::Ambiguous
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(broken(format!("looking for `{}`", rev.escape_debug()), error)),
         }
     }
 
@@ -232,6 +248,10 @@ impl Checkout for Found {
             told.push(format!("submodules are left empty: `{first}`{more}"));
         }
         Ok(told)
+    }
+
+    fn parcel(&self, parcel: &Parcel<'_>) -> Result<(String, Vec<u8>), RepositoryError> {
+        outgoing::parcel(parcel).map_err(|error| broken("making a commit to send", error))
     }
 
     fn at(&self, commit: &str) -> Result<Arc<dyn Repository>, RepositoryError> {

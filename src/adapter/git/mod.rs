@@ -27,6 +27,7 @@ mod scan;
 mod seal;
 mod sign;
 mod store;
+mod stray;
 mod sys;
 mod trees;
 mod upper;
@@ -501,8 +502,10 @@ impl Repository for Repo {
         let beside = self.0.workspaces_dir(run)?;
         workspace::discard(&beside)?;
         // The repository's own folder goes with its last run.
-        if let Some(folder) = beside.parent().filter(|folder| folder.starts_with("/var/tmp")) {
-            let _ = std::fs::remove_dir(folder);
+        if let Some(folder) = beside.parent().filter(|folder| folder.starts_with("/var/tmp"))
+            && std::fs::remove_dir(folder).is_ok()
+        {
+            stray::forget(folder);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::trees::{self, COMMIT, Delta};
 use super::{Inner, guard, patch, sign};
 use crate::model::delivery::Delivery;
 use crate::model::journal::Base;
+use crate::port::checkout::Parcel;
 use crate::port::repository::{HeadChange, HeadFile, RepositoryError, Signer};
 use git2::{ErrorCode, Oid, Signature, Time};
 use std::collections::HashSet;
@@ -138,6 +139,24 @@ pub(super) fn pack(inner: &Inner, commit: &str, known: &[String]) -> Result<Vec<
         ))),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// A commit without a parent around one file, and its pack; made in memory.
+pub(super) fn parcel(parcel: &Parcel<'_>) -> Result<(String, Vec<u8>), git2::Error> {
+    let odb = git2::Odb::new()?;
+    odb.add_new_mempack_backend(1)?;
+    let store = git2::Repository::from_odb(odb)?;
+    let blob = store.blob(parcel.content)?;
+    let mut tree = store.treebuilder(None)?;
+    tree.insert(parcel.name, blob, 0o100_644)?;
+    let tree = tree.write()?;
+    let who = Signature::new(parcel.author.0, parcel.author.1, &Time::new(parcel.time_s, 0))?;
+    let commit = store.commit(None, &who, &who, parcel.message, &store.find_tree(tree)?, &[])?;
+    let mut builder = store.packbuilder()?;
+    for object in [commit, tree, blob] {
+        builder.insert_object(object, None)?;
+    }
+    Ok((commit.to_string(), write(&mut builder)?))
 }
 
 fn write(builder: &mut git2::PackBuilder<'_>) -> Result<Vec<u8>, git2::Error> {

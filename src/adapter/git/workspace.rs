@@ -5,7 +5,7 @@ use super::scan::{self, Facts, Found, Memory, Scanner};
 use super::seal::Seal;
 use super::store::broken;
 use super::upper::{Cache, Walk};
-use super::{Force, Inner, Taken, copy, files, overlay, plain_name, restore, trees};
+use super::{Force, Inner, Taken, copy, files, overlay, plain_name, restore, stray, trees};
 use crate::model::exec::ExecMode;
 use crate::model::id::TreeId;
 use crate::port::repository::{FileError, Hit, OpenWorkspace, RepositoryError, Workspace};
@@ -89,6 +89,10 @@ fn close_to_others(inner: &Inner, place: &Path) -> io::Result<()> {
         return Ok(());
     }
     let Some(folder) = place.parent().and_then(Path::parent) else { return Ok(()) };
+    if let Some(scratch) = folder.parent() {
+        stray::sweep(scratch);
+    }
+    stray::keep(folder, &inner.state)?;
     let stat = std::fs::metadata(&inner.root)?;
     let group = if stat.uid() == 0 { overlay::SANDBOX_ID } else { stat.gid() };
     std::os::unix::fs::chown(folder, None, Some(group))?;

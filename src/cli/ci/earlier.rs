@@ -84,7 +84,7 @@ async fn recall(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Earlier {
 }
 
 /// Whether an agent is shown what the change changed, or what was found in it: the first takes history.
-pub(super) fn shows_change(plan: &Plan) -> bool {
+pub(in crate::cli) fn shows_change(plan: &Plan) -> bool {
     const NAMES: [&str; 5] = ["change.diff", "change.files", "change.coverage", "change.since", "change.earlier"];
     let named = |text: &str| NAMES.iter().any(|it| text.contains(it));
     plan.steps.values().any(|step| match &step.kind {
@@ -180,6 +180,7 @@ impl Seen {
             since: self.since.clone(),
             run_url: ci.job.run_url.clone(),
             change_spent: self.earlier.known.then_some(spent),
+            change_budget_usd: ci.library.config.budget.as_ref().and_then(|budget| budget.per_change_usd),
             phrase: ci.settings.phrase.clone(),
             commands: commands(ci),
             ..reports::Facts::of(event, plan.inputs.get("task").and_then(|task| task.as_str()))

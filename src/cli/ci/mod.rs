@@ -5,7 +5,7 @@
 
 pub mod asking;
 mod commands;
-mod earlier;
+pub(super) mod earlier;
 pub mod one_step;
 pub mod outputs;
 pub mod phases;
@@ -286,6 +286,7 @@ impl Ci {
                 ours: &ours,
                 changed: changed.as_deref(),
                 fork: self.job.fork,
+                now_ms: cx.world.clock().now_ms(),
             };
             let decided = match &self.settings.workflow {
                 None => trigger::decide(&self.library, &self.job.event, &facts),
@@ -328,9 +329,15 @@ impl Ci {
         trusted.push(self.trusted.branch.clone());
         // What cannot be read there is there.
         let holds = |folder: &str| checkout.files(head, folder, 1, 1).map_or(true, |files| !files.is_empty());
-        let served = self.job.served.is_some();
-        let who =
-            state::Who { event: &self.job.event, trusted: &trusted, root: checkout.root(), holds: &holds, served };
+        let who = state::Who {
+            event: &self.job.event,
+            trusted: &trusted,
+            root: checkout.root(),
+            holds: &holds,
+            commits: &self.commits,
+            forge: self.forge.as_ref(),
+            served: self.job.served.is_some(),
+        };
         state::open(&self.library.config, &who, cx)
     }
 
@@ -384,7 +391,7 @@ pub(super) fn clean(line: &str) -> String {
 }
 
 /// Blocking work on a thread for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
 ) -> Result<T, CliError> {
     let done = tokio::task::spawn_blocking(work).await;

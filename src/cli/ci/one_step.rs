@@ -358,10 +358,11 @@ async fn one(
             Home::Container => Reader::Plain,
         },
     );
-    let engine = kept.engine(Arc::clone(&repository), cx).await?;
+    let id = ci.job.served.as_ref().map_or_else(|| RunId::from_bits(cx.world.random()), |it| RunId(it.id.clone()));
+    let engine = kept.engine(Arc::clone(&repository), &id, cx).await?;
     let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
-    let (id, begun) = of_job(ci, &engine, cx).await?;
+    let (id, begun) = of_job(id, &engine).await?;
     let outcome = if begun {
         // Finished steps are not run again, paid answers are not paid again.
         say(cx, &format!("attempt {}: run {id} goes on where its journal ends", ci.job.attempt));
@@ -373,7 +374,17 @@ async fn one(
             budget_usd: ci.settings.max_cost_usd,
         };
         engine.keep_options(&id, &options).await.map_err(running::engine_error)?;
-        engine.start(id, plan, base, stop).await
+        let held = match &kept.branch {
+            Some(branch) => branch.hold(&plan, &id, &engine, cx).await?,
+            None => None,
+        };
+        let outcome = engine.start(id, plan, base, stop).await;
+        if let (Some(branch), Some(held)) = (&kept.branch, held)
+            && let Err(error) = branch.settle(held, &engine, cx).await
+        {
+            say(cx, &format!("WARNING: what this run spent could not be written, so all that it held counts: {error}"));
+        }
+        outcome
     };
     let outcome = outcome.map_err(running::engine_error)?;
     let mut account = crate::run::account(&outcome.state);
@@ -384,7 +395,10 @@ async fn one(
             format!("the trajectory of run {} could not be written: {error}", account.run),
         )
     })?;
-    watching.conclude(&account, Some(&trajectory.display().to_string()));
+    // Beside the reports, so that whoever keeps them keeps it.
+    let whole = std::fs::read_to_string(&trajectory).ok().map(|text| reports.write("trajectory.jsonl", &text));
+    let whole = whole.transpose()?.unwrap_or(trajectory).display().to_string();
+    watching.conclude(&account, Some(&whole));
     let mut ending = match (outcome.interrupted, account.ending) {
         (true, _) => Ending::Cancelled,
         (false, Some(ending)) => ending,
@@ -398,16 +412,19 @@ async fn one(
     }
     // Who delivers an artifact asks the forge again what was there before.
     let found = seen.standing(found, account.ending, wanted);
-    let facts = seen.facts(ci, &outcome.state.plan, &event, head, &account);
+    let mut facts = seen.facts(ci, &outcome.state.plan, &event, head, &account);
+    facts.whole = Some(whole);
     let order = publish::Order {
         wanted,
         state: &outcome.state,
-        account: &account.clone(),
         rows: &rows,
-        event: &event,
-        findings: &found,
-        facts: &facts,
-        seen: &seen,
+        known: publish::Known {
+            account: &account.clone(),
+            event: &event,
+            findings: &found,
+            facts: &facts,
+            seen: &seen,
+        },
     };
     // What the run made and what became of it are two things: reports are written in either case.
     let published = if here { publish::publish(ci, &order, &engine, cx).await } else { Ok(None) };
@@ -433,11 +450,9 @@ async fn one(
     Ok(Some((ending, outputs, account)))
 }
 
-/// The run of a server's job, and whether an earlier attempt began it. One that ended because something was unavailable
+/// The run of a job, and whether an earlier attempt of a server's job began it. One that ended because something was unavailable
 /// is over: the next one begins anew, under an id of its own.
-async fn of_job(ci: &Ci, engine: &Engine, cx: &Context<'_>) -> Result<(RunId, bool), CliError> {
-    let Some(served) = &ci.job.served else { return Ok((RunId::from_bits(cx.world.random()), false)) };
-    let mut id = RunId(served.id.clone());
+async fn of_job(mut id: RunId, engine: &Engine) -> Result<(RunId, bool), CliError> {
     loop {
         let rows = match engine.store.rows(&id).await {
             Err(StoreError::NoSuchRun(_)) => return Ok((id, false)),
@@ -485,9 +500,7 @@ fn leave(
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
     let write = |name: &str, content: &str| folder.write(name, &text::redact(content, &secrets));
     folder.summary(&text::redact(&reports::summary(account, found, facts, reports::SUMMARY_CAP), &secrets))?;
-    write("results.sarif", &reports::sarif(account, found, facts, reports::REPORT_CAP))?;
-    write("gl-code-quality-report.json", &reports::code_quality(found, reports::REPORT_CAP))?;
-    write("junit.xml", &reports::junit(account, reports::REPORT_CAP))?;
+    machines(account, found, facts, folder, &secrets)?;
     let told = serde_json::to_value(account).unwrap_or_default();
     write("account.json", &format!("{told:#}\n"))?;
     if ci.job.home == Home::Github {
@@ -518,6 +531,27 @@ fn leave(
         }
     }
     Ok(outputs)
+}
+
+/// Writes the reports that machines read.
+///
+/// # Errors
+/// The environment's.
+pub(super) fn machines(
+    account: &Account,
+    found: &[Finding],
+    facts: &reports::Facts,
+    folder: &Reports,
+    secrets: &[&str],
+) -> Result<(), CliError> {
+    for (name, content) in [
+        ("results.sarif", reports::sarif(account, found, facts, reports::REPORT_CAP)),
+        ("gl-code-quality-report.json", reports::code_quality(found, reports::REPORT_CAP)),
+        ("junit.xml", reports::junit(account, reports::REPORT_CAP)),
+    ] {
+        folder.write(name, &text::redact(&content, secrets))?;
+    }
+    Ok(())
 }
 
 /// Money and tokens of all runs.

@@ -166,6 +166,7 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     let mut ending = Ending::Done;
     let mut summary = String::from("### Gates\n\n| workflow | gate | verdict | |\n|---|---|---|---|\n");
     let (mut final_message, mut warnings) = (Vec::new(), String::new());
+    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     for Match { taken, plan, .. } in &matches {
         let said = both::gates(plan, taken, &head, &engine, stop.clone()).await?;
         for note in &said.notes {
@@ -201,6 +202,10 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
             }
             final_message.push(format!("`{}`: gates did not pass: {}", plan.workflow, said.failed.join(", ")));
         }
+        let account = gated(plan, taken, &head, &said.results);
+        let junit = reports::junit(&account, reports::REPORT_CAP);
+        let folder = if matches.len() > 1 { ci.reports.within(&plan.workflow) } else { ci.reports.clone() };
+        folder.write("junit.xml", &text::redact(&junit, &secrets))?;
         words.push(said.word);
     }
     let line = Word::line(&words);
@@ -212,7 +217,6 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     if !warnings.is_empty() {
         summary.push_str(&format!("\n**The change weakens its own checks**\n\n{warnings}"));
     }
-    let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     ci.reports.summary(&text::redact(&summary, &secrets))?;
     Ok(Done::Ended(ending))
 }
@@ -257,7 +261,8 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         );
         let found = redacted(found, &secrets);
         let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
-        let words_of = Words { event, facts: &facts, found: &found, seen: &seen };
+        let mut account = judged(plan, taken, &words, &head);
+        let known = publish::Known { account: &account, event, findings: &found, facts: &facts, seen: &seen };
         // Where there is a forge a branch goes there: here it would go with the job.
         let here = match plan.deliver.kind {
             DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal => true,
@@ -267,7 +272,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         let done = if here {
             both::deliver(&order, &engine, cx).await?
         } else {
-            to_forge(ci, &order, &words_of, &engine, cx).await?
+            to_forge(ci, &order, known, &engine, cx).await?
         };
         say(cx, done.render().trim_end());
         outputs.set("run-id", taken.part.run.as_str());
@@ -281,10 +286,11 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         outputs.set("final-message", text::redact(&text::invisible(&text::clean(&said)), &secrets));
         told.outputs = outputs;
         sums.add(&taken.part.account);
-        let mut account = judged(plan, taken, &words, &head);
         account.delivered = Some(done.delivered);
         let summary = reports::summary(&account, &found, &facts, reports::SUMMARY_CAP);
         ci.reports.summary(&text::redact(&summary, &secrets))?;
+        let folder = if matches.len() > 1 { ci.reports.within(&plan.workflow) } else { ci.reports.clone() };
+        one_step::machines(&account, &found, &facts, &folder, &secrets)?;
         // What the agent's job says of its run can only make this one worse.
         if badness(taken.part.ending) > badness(ending) {
             ending = taken.part.ending;
@@ -294,12 +300,9 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     Ok(Done::Ended(ending))
 }
 
-/// What is said of a run when it is delivered.
-struct Words<'a> {
-    event: &'a Event,
-    facts: &'a reports::Facts,
-    found: &'a [Finding],
-    seen: &'a Seen,
+/// The gates of this job as an account of their own: what the agent's job said of steps is not told again.
+fn gated(plan: &Plan, taken: &Taken, head: &str, results: &[GateResult]) -> Account {
+    Account { steps: Vec::new(), final_gates: results.to_vec(), ..judged(plan, taken, &[], head) }
 }
 
 /// The artifact's account with what is known better here: whose run it was, and what the gates said.
@@ -312,6 +315,7 @@ fn judged(plan: &Plan, taken: &Taken, words: &[Word], head: &str) -> Account {
     for step in &mut account.steps {
         step.gates.clear();
     }
+    account.final_gates.clear();
     let said = words.iter().find(|word| word.patch == taken.hash());
     let gates = said.into_iter().flat_map(|word| &word.gates);
     account.final_gates = gates
@@ -381,11 +385,11 @@ pub(super) async fn unmoved(ci: &Ci, head: &str) -> Result<(), CliError> {
 async fn to_forge(
     ci: &Ci,
     order: &Order<'_>,
-    words: &Words<'_>,
+    known: publish::Known<'_>,
     engine: &Engine,
     cx: &Context<'_>,
 ) -> Result<both::Done, CliError> {
-    let Order { plan, taken, .. } = order;
+    let plan = order.plan;
     let ready = both::ready(order, engine).await?;
     for line in &ready.told {
         say(cx, &format!("WARNING: {line}"));
@@ -393,18 +397,8 @@ async fn to_forge(
     let kind = plan.deliver.kind;
     let Some(delivery) = ready.delivery else { return Ok(both::Done::nothing(kind, Vec::new())) };
     let changed = delivery.base != delivery.tree || both::speaks(kind);
-    let account = judged(plan, taken, order.words, order.commit);
-    let sending = publish::Sending {
-        plan,
-        delivery: &delivery,
-        base: &ready.base,
-        account: &account,
-        event: words.event,
-        findings: words.found,
-        facts: words.facts,
-        seen: words.seen,
-        passed: order.passed(),
-    };
+    let passed = order.passed();
+    let sending = publish::Sending { plan, delivery: &delivery, base: &ready.base, known, passed };
     let published = publish::send(ci, &sending, engine, cx).await?;
     let (branch, commit, changes) = (published.branch.clone(), published.commit.clone(), ready.changes);
     let published = Some(Box::new(published));

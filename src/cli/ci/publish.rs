@@ -29,16 +29,27 @@ pub(super) fn held(kind: DeliverKind) -> DeliverKind {
     }
 }
 
-/// What is published.
+/// What is known of a run, for what is said and remembered of it.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// How it went.
+    pub account: &'a Account,
+    /// What happened.
+    pub event: &'a Event,
+    /// What was found, beside what was found before.
+    pub findings: &'a [Finding],
+    /// What reports tell beside the account.
+    pub facts: &'a reports::Facts,
+    /// What was known of the change before.
+    pub seen: &'a Seen,
+}
+
+/// What a run made, to be published.
 pub(super) struct Order<'a> {
     pub wanted: DeliverKind,
     pub state: &'a State,
-    pub account: &'a Account,
     pub rows: &'a [Row],
-    pub event: &'a Event,
-    pub findings: &'a [Finding],
-    pub facts: &'a reports::Facts,
-    pub seen: &'a Seen,
+    pub known: Known<'a>,
 }
 
 /// Publishes what a run made. `None`: there was nothing to publish, or nowhere to.
@@ -51,11 +62,13 @@ pub(super) async fn publish(
     engine: &Engine,
     cx: &Context<'_>,
 ) -> Result<Option<Published>, CliError> {
-    let delivered = order.account.delivered.as_ref();
+    let delivered = order.known.account.delivered.as_ref();
     let words = matches!(order.wanted, DeliverKind::Comment | DeliverKind::Review);
     let pushed = order.wanted == DeliverKind::Branch && ci.forge.is_some();
     let ready = match order.wanted {
-        DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report => order.account.ending == Some(Ending::Done),
+        DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report => {
+            order.known.account.ending == Some(Ending::Done)
+        }
         DeliverKind::PullRequest | DeliverKind::PushToBranch => delivered.is_some_and(|it| it.changed),
         DeliverKind::Branch => pushed && delivered.is_some_and(|it| it.changed),
         _ => false,
@@ -71,11 +84,12 @@ pub(super) async fn publish(
     };
     let tree = tree(order.rows).unwrap_or_else(|| state.base.tree.clone());
     let gates: Vec<_> = order
+        .known
         .account
         .steps
         .iter()
         .flat_map(|step| step.gates.iter().map(|(_, it, _)| it.clone()))
-        .chain(order.account.final_gates.clone())
+        .chain(order.known.account.final_gates.clone())
         .collect();
     let facts = deliver::Facts {
         run: &state.run,
@@ -84,20 +98,11 @@ pub(super) async fn publish(
         started_ms: state.started_ms,
         context: &state.whole_context(),
         gates: &gates,
-        cost: &order.account.spend.cost.to_string(),
+        cost: &order.known.account.spend.cost.to_string(),
     };
     let delivery = deliver::compose(&plan, &facts).map_err(CliError::usage)?;
-    let sending = Sending {
-        plan: &plan,
-        delivery: &delivery,
-        base: &state.base,
-        account: order.account,
-        event: order.event,
-        findings: order.findings,
-        facts: order.facts,
-        seen: order.seen,
-        passed: deliver::all_passed(&plan, &gates),
-    };
+    let passed = deliver::all_passed(&plan, &gates);
+    let sending = Sending { plan: &plan, delivery: &delivery, base: &state.base, known: order.known, passed };
     send(ci, &sending, engine, cx).await.map(Some)
 }
 
@@ -139,15 +144,7 @@ pub(super) struct Sending<'a> {
     /// Where it stands.
     pub base: &'a Base,
     /// For what is said about it.
-    pub account: &'a Account,
-    /// What happened.
-    pub event: &'a Event,
-    /// For a review.
-    pub findings: &'a [Finding],
-    /// For what is said about it.
-    pub facts: &'a reports::Facts,
-    /// For what is remembered.
-    pub seen: &'a Seen,
+    pub known: Known<'a>,
     /// Whether every required gate passed on what is sent.
     pub passed: bool,
 }
@@ -162,9 +159,10 @@ pub(super) async fn send(
     engine: &Engine,
     cx: &Context<'_>,
 ) -> Result<Published, CliError> {
-    let Sending { plan, delivery, account, facts, .. } = sending;
+    let Sending { plan, delivery, known, .. } = sending;
+    let Known { account, facts, .. } = *known;
     let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
-    let findings = &redacted(sending.findings.to_vec(), &secrets)[..];
+    let findings = &redacted(known.findings.to_vec(), &secrets)[..];
     let wanted = plan.deliver.kind;
     let words = matches!(wanted, DeliverKind::Comment | DeliverKind::Review);
     if wanted == DeliverKind::Report {
@@ -200,14 +198,14 @@ pub(super) async fn send(
         (false, _) => None,
     };
     let comment = comment.map(|comment| text::redact(&comment, &secrets));
-    let memory = (words && sending.event.change.is_some()).then(|| sending.seen.memory(account, findings, facts));
+    let memory = (words && known.event.change.is_some()).then(|| known.seen.memory(account, findings, facts));
     // Words about a change are known again whatever was pushed meanwhile; a branch belongs to its trigger.
     let key = if words { plan.workflow.clone() } else { format!("{}/{}", plan.workflow, plan.key) };
     let signing = forge_of::signing(cx.world)?;
     let publication = outgoing::Publication {
         delivery,
         base: sending.base,
-        event: sending.event,
+        event: known.event,
         findings,
         body: &body,
         comment: comment.as_deref(),

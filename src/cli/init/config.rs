@@ -165,6 +165,9 @@ pub(super) fn text(intent: &Intent) -> String {
         ),
     }
     text.push_str("\nbudget: { per_run_usd: 5, per_run_tokens: 2000000 }\n");
+    if intent.place.github || intent.place.gitlab {
+        text.push_str("# What runs spend is kept in the CI's cache, so that limits of a day or a change (`per_day_usd`) can count it.\nstate: { store: cache }\n");
+    }
     gates(intent, &mut text);
     let setup = intent.survey.setup();
     if let Some(kit) = intent.survey.kits.first() {

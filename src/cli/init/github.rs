@@ -11,9 +11,11 @@ const BEGIN: &str = "# codeforge:triggers begin";
 const END: &str = "# codeforge:triggers end";
 
 /// Actions of others that the file calls, each at one commit.
-pub(super) const PINS: [(&str, &str, &str); 3] = [
+pub(super) const PINS: [(&str, &str, &str); 5] = [
     ("actions/checkout", "3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1"),
     ("actions/upload-artifact", "bbbca2ddaa5d8feaa63e36b76fdaad77386f024f", "v7.0.0"),
+    ("actions/cache/restore", "27d5ce7f107fe9357f9df03efb73ab90386fccae", "v5.0.5"),
+    ("actions/cache/save", "27d5ce7f107fe9357f9df03efb73ab90386fccae", "v5.0.5"),
     ("actions/download-artifact", "3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c", "v8.0.1"),
 ];
 
@@ -45,11 +47,13 @@ pub(super) fn text(wanted: &Wanted, intent: &Intent, action: &ActionRef) -> Stri
     };
     let key = match intent.provider.is_variables() {
         true => String::new(),
-        false => format!("        env:\n          {0}: ${{{{ secrets.{0} }}}}\n", intent.provider.secret()),
+        false => format!("          {0}: ${{{{ secrets.{0} }}}}\n", intent.provider.secret()),
     };
     let triggers = triggers(wanted);
+    let meeting = meeting(wanted);
     let (checkout, upload, download) =
         (pinned("actions/checkout"), pinned("actions/upload-artifact"), pinned("actions/download-artifact"));
+    let (restore, save) = (pinned("actions/cache/restore"), pinned("actions/cache/save"));
     format!(
         r#"# Agents that review and change this repository. From `codeforge init`; yours to change. Three jobs, each with the rights it
 # needs: the agent has a model's key and reads, the gates have nothing, deliver writes and runs no code of the repository.
@@ -58,11 +62,7 @@ name: CodeForge
 {triggers}
 permissions: {{}}
 
-# One after the other for each change, issue or branch: none is cut off in the middle.
-concurrency:
-  group: codeforge-${{{{ github.event.pull_request.number || github.event.issue.number || github.ref }}}}
-  cancel-in-progress: false
-
+{meeting}
 env:
   CODEFORGE_WORKFLOW: ${{{{ inputs.workflow }}}}
   CODEFORGE_PROMPT: ${{{{ inputs.prompt }}}}
@@ -85,12 +85,27 @@ jobs:
         uses: {checkout}
         with:
           persist-credentials: false
+      # What earlier runs spent (`state: {{ store: cache }}`): every run reads it, only runs of the default branch keep theirs.
+      - name: Fetch what earlier runs spent
+        uses: {restore}
+        with:
+          path: ${{{{ runner.temp }}}}/codeforge-state
+          key: codeforge-state-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
+          restore-keys: codeforge-state-
       - name: Let the agents work
         id: codeforge
         uses: {ours}
         with:
           phase: agent
-{model}{shared}{key}      - name: Keep what they made
+{model}{shared}        env:
+          CODEFORGE_STATE_DIR: ${{{{ runner.temp }}}}/codeforge-state
+{key}      - name: Keep what was spent
+        if: always() && github.event_name != 'pull_request' && github.ref_name == github.event.repository.default_branch
+        uses: {save}
+        with:
+          path: ${{{{ runner.temp }}}}/codeforge-state
+          key: codeforge-state-${{{{ github.run_id }}}}-${{{{ github.run_attempt }}}}
+      - name: Keep what they made
         if: always() && steps.codeforge.outputs.artifact != ''
         uses: {upload}
         with:
@@ -114,6 +129,7 @@ jobs:
         uses: {checkout}
         with:
           persist-credentials: false
+          fetch-depth: 0 # this job has no token to fetch the trusted branch with
       - name: Take what the agents made
         uses: {download}
         with:
@@ -146,6 +162,7 @@ jobs:
           name: codeforge
           path: ${{{{ runner.temp }}}}/codeforge
       - name: Hand it over
+        id: codeforge
         uses: {ours}
         with:
           phase: deliver
@@ -155,6 +172,25 @@ jobs:
     .trim_end()
     .to_owned()
         + "\n"
+}
+
+/// How runs meet. A newer push cuts off what works on the older one, where all workflows of changes say so; what a
+/// comment asked for is never cut off by that.
+fn meeting(wanted: &Wanted) -> String {
+    let about = "${{ github.event.pull_request.number || github.event.issue.number || github.ref }}";
+    let (why, group, cancel) = match wanted.cancels {
+        true => (
+            "One after the other for each change, issue or branch; a newer push to a change ends the review of the older one.",
+            format!("codeforge-${{{{ github.event_name == 'pull_request' && 'change' || 'asked' }}}}-{about}"),
+            "${{ github.event_name == 'pull_request' }}",
+        ),
+        false => (
+            "One after the other for each change, issue or branch: none is cut off in the middle.",
+            format!("codeforge-{about}"),
+            "false",
+        ),
+    };
+    format!("# {why}\nconcurrency:\n  group: {group}\n  cancel-in-progress: {cancel}\n")
 }
 
 /// Types of events; what is no plain word is quoted.

@@ -2,12 +2,13 @@
 
 use super::Intent;
 use super::config::{ActionRef, quoted};
+use crate::trigger::firing::Wanted;
 
 /// Where it lies.
 pub(super) const FILE: &str = ".gitlab-ci.yml";
 
 /// The file: the component does the rest.
-pub(super) fn text(intent: &Intent, action: &ActionRef) -> String {
+pub(super) fn text(wanted: &Wanted, intent: &Intent, action: &ActionRef) -> String {
     let mut inputs = String::new();
     let settings = [
         ("trigger-phrase", intent.carried.phrase.as_ref()),
@@ -18,6 +19,18 @@ pub(super) fn text(intent: &Intent, action: &ActionRef) -> String {
         if let Some(value) = value {
             inputs.push_str(&format!("      {name}: {}\n", quoted(value)));
         }
+    }
+    let mut times = String::new();
+    for (cron, workflows) in &wanted.schedule {
+        for workflow in workflows {
+            times.push_str(&format!("#   {cron} (UTC)   CODEFORGE_WORKFLOW={workflow}\n"));
+        }
+    }
+    if !times.is_empty() {
+        times.insert_str(
+            0,
+            "# Time tables are the project's: Build > Pipeline schedules, one for each line, with this variable:\n",
+        );
     }
     let key = intent.provider.secret();
     let model = if intent.provider.is_variables() {
@@ -31,6 +44,7 @@ pub(super) fn text(intent: &Intent, action: &ActionRef) -> String {
          {model}CODEFORGE_FORGE_TOKEN, a project's token\n\
          # with the scopes api and write_repository, is a masked and protected one, for the environment codeforge-deliver.\n\
          # A merge request's pipeline has neither: there agents and gates report, and nothing is delivered.\n\
+         {times}\
          include:\n  - component: $CI_SERVER_FQDN/{}/codeforge@{} # {}\n    inputs:\n      stage: test\n{inputs}",
         action.repository, action.commit, action.version,
     )

@@ -193,12 +193,13 @@ fn write(
         }
         return Err(CliError::usage("nothing was written: with these files the configuration would not be right"));
     }
-    let wanted = firing::wanted(&library, intent.place.repository.as_deref().unwrap_or_default());
+    let wanted =
+        firing::wanted(&library, intent.place.repository.as_deref().unwrap_or_default(), cx.world.clock().now_ms());
     if homes.github {
         made.push(Made::new(github::FILE, github::text(&wanted, intent, action)));
     }
     if homes.gitlab {
-        let text = gitlab::text(intent, action);
+        let text = gitlab::text(&wanted, intent, action);
         // A pipeline of theirs takes an include; it is shown, and theirs to put in.
         if root.join(gitlab::FILE).exists() {
             made.push(Made { shown_only: true, ..Made::new(gitlab::FILE, text) });
@@ -232,7 +233,7 @@ fn sync(args: &Args, root: &Path, place: &Place, cx: &Context<'_>) -> Result<(),
         return Err(CliError::usage(format!("{file} has errors: what its workflow waits for is not known"))
             .hint("`codeforge validate` shows them"));
     }
-    let wanted = firing::wanted(&library, place.repository.as_deref().unwrap_or_default());
+    let wanted = firing::wanted(&library, place.repository.as_deref().unwrap_or_default(), cx.world.clock().now_ms());
     let path = root.join(github::FILE);
     let before = std::fs::read_to_string(&path).map_err(|error| {
         CliError::usage(format!("{}: {error}", github::FILE)).hint("`codeforge init --github` writes it")
@@ -261,7 +262,7 @@ fn sync(args: &Args, root: &Path, place: &Place, cx: &Context<'_>) -> Result<(),
 
 fn zones(wanted: &firing::Wanted, cx: &Context<'_>) {
     for (workflow, zone) in &wanted.zones {
-        cx.say(&format!("note: `{workflow}` counts its hours in {zone}, and the CI counts them in UTC"));
+        cx.say(&format!("note: `{workflow}` counts its hours in {zone}, and the CI file cannot say them in UTC: they stand there as UTC's"));
     }
 }
 

@@ -55,6 +55,9 @@ pub fn summary(account: &Account, findings: &[Finding], facts: &Facts, cap: usiz
     parts::costs(&mut document, account, facts);
     let notes: Vec<String> = account.notes.iter().map(|note| format!("- {}", prose(note, 300))).collect();
     document.add(rank::NOTES, "notes", notes.join("\n"));
+    if let Some(whole) = &facts.whole {
+        document.add(rank::NOTES, "notes", format!("All of it: {}", code(whole, 300)));
+    }
     document.fit(cap)
 }
 

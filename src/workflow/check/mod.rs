@@ -197,11 +197,6 @@ fn configuration(checker: &mut Checker<'_>, root: &Node) {
     }
     if let Some(state) = root.get("state") {
         let store = state.get("store").and_then(Node::text).unwrap_or("none");
-        if let Some(node) = state.get("store").filter(|_| store == "branch") {
-            let message = "this version keeps no state on a branch".to_owned();
-            checker.error(codes::NOT_YET, node.at, message).help =
-                Some("take `store: cache`, or `none` and limits that hold within one run (`per_run_usd`)".into());
-        }
         for (key, wanted) in [("path", "cache"), ("branch", "branch")] {
             if let Some(node) = state.get(key).filter(|_| store != wanted) {
                 let message = format!("`{key}` belongs to `store: {wanted}`, and the store is `{store}`");

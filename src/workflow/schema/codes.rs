@@ -78,6 +78,7 @@ codes! {
     UNKNOWN_FILE = "unknown-file", "A file under .codeforge that nothing reads.";
     EXTENDS_MISSING = "extends-missing", "A file that the configuration extends does not exist.";
     EXTENDS_CYCLE = "extends-cycle", "Configuration files extend each other in a circle.";
+    UNMET = "unmet-concurrency", "The CI cannot let runs of this group meet as it says.";
     NOT_YET = "not-yet", "Known, checked, and not carried out by this version.";
     REQUIRED_GATE_MISSING = "required-gate-missing", "The policy requires a gate that is not defined.";
     NO_MODEL = "no-model", "No model is configured for a scenario.";

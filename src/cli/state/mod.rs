@@ -4,15 +4,21 @@
 //! a change does to its copy, no later run sees. Runs about somebody's change may count money, where they are of the
 //! trusted branch; what agents learnt in them is not kept, since a change can be made to teach.
 
+pub(super) mod branch;
+
+use super::ci::trusted::Commits;
 use super::error::CliError;
 use super::{Context, run};
-use crate::engine::Engine;
+use crate::engine::{Engine, publish::branch_name_fault};
 use crate::model::account::Ending;
 use crate::model::event::{Event, EventKind};
+use crate::model::id::RunId;
 use crate::plan::Memory;
+use crate::port::forge::Forge;
 use crate::port::repository::Repository;
 use crate::port::world::Tape;
 use crate::workflow::schema::{ConfigDoc, StateStore};
+use branch::Branch;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -31,17 +37,29 @@ pub(super) struct State {
     pub memory: Memory,
     /// Whether what agents learn is kept.
     pub learns: bool,
+    /// The branch that amounts are kept on.
+    pub branch: Option<Branch>,
     /// A copy goes with this.
     _copy: Option<tempfile::TempDir>,
 }
 
 impl State {
-    /// An engine that works with it.
+    /// An engine that works with it, for a run.
     ///
     /// # Errors
     /// The store cannot be opened.
-    pub(super) async fn engine(&self, repository: Arc<dyn Repository>, cx: &Context<'_>) -> Result<Engine, CliError> {
-        let folder = self.folder.clone().unwrap_or_else(|| repository.state_dir().to_path_buf());
+    pub(super) async fn engine(
+        &self,
+        repository: Arc<dyn Repository>,
+        run: &RunId,
+        cx: &Context<'_>,
+    ) -> Result<Engine, CliError> {
+        let folder = match (&self.folder, &self.branch) {
+            // What others spent comes from the branch, and from nowhere else: each run has a journal of its own.
+            (Some(folder), Some(_)) => folder.join(run.as_str()),
+            (Some(folder), None) => folder.clone(),
+            (None, _) => repository.state_dir().to_path_buf(),
+        };
         run::engine_in(repository, &folder, &Tape::Off, cx).await
     }
 }
@@ -58,6 +76,10 @@ pub(super) struct Who<'a> {
     pub served: bool,
     /// Whether the job's commit has files below a folder of the checkout.
     pub holds: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Where commits are had.
+    pub commits: &'a Commits,
+    /// The forge, where there is a token for it.
+    pub forge: Option<&'a Arc<dyn Forge>>,
 }
 
 impl Who<'_> {
@@ -98,11 +120,10 @@ pub(super) fn open(config: &ConfigDoc, who: &Who<'_>, cx: &Context<'_>) -> Resul
     }
     let state = config.state.clone().unwrap_or_default();
     match state.store.unwrap_or_default() {
-        StateStore::None => Ok(State { folder: None, memory: Memory::Nowhere, learns: false, _copy: None }),
-        StateStore::Branch => {
-            Err(CliError::usage("this version keeps no state on a branch (`state: { store: branch }`)")
-                .hint("take `store: cache`, or `store: none` and limits that hold within one run (`per_run_usd`)"))
+        StateStore::None => {
+            Ok(State { folder: None, memory: Memory::Nowhere, learns: false, branch: None, _copy: None })
         }
+        StateStore::Branch => on_branch(state.branch, who),
         StateStore::Cache => {
             let given = cx.world.env(FOLDER).filter(|path| !path.trim().is_empty()).or(state.path);
             let Some(path) = given else {
@@ -113,6 +134,37 @@ pub(super) fn open(config: &ConfigDoc, who: &Who<'_>, cx: &Context<'_>) -> Resul
             cached(&who.root.join(path), who)
         }
     }
+}
+
+fn on_branch(named: Option<String>, who: &Who<'_>) -> Result<State, CliError> {
+    let name = named.unwrap_or_else(|| branch::USUAL.to_owned());
+    let refuse = |why: &str| {
+        Err(CliError::usage(format!("`state.branch` is `{}`: {why}", name.escape_debug()))
+            .hint(format!("name a branch that is for nothing else; the usual one is `{}`", branch::USUAL)))
+    };
+    if let Some(fault) = branch_name_fault(&name) {
+        return refuse(&format!("that is no branch name ({fault})"));
+    }
+    if who.trusted.contains(&name) {
+        return refuse("a trusted branch holds code, and what runs spent would be pushed over it");
+    }
+    let why = match (who.may_not_write(), who.forge) {
+        (Some(why), _) => Some(why),
+        (None, None) => Some(format!("this job has no token that could write the branch `{name}`")),
+        (None, Some(_)) => None,
+    };
+    let copy = tempfile::Builder::new().prefix("codeforge-state-").tempdir().map_err(|error| {
+        CliError::new(Ending::Unavailable, format!("no folder for the journal could be made: {error}"))
+    })?;
+    let branch = Branch { name, commits: who.commits.clone(), forge: who.forge.cloned() };
+    Ok(State {
+        folder: Some(copy.path().to_path_buf()),
+        // A run that may not write has no limit that counts others, and needs nothing of the branch.
+        branch: why.is_none().then_some(branch),
+        memory: Memory::Amounts(why),
+        learns: false,
+        _copy: Some(copy),
+    })
 }
 
 fn cached(folder: &Path, who: &Who<'_>) -> Result<State, CliError> {
@@ -162,7 +214,13 @@ fn cached(folder: &Path, who: &Who<'_>) -> Result<State, CliError> {
     let Some(why) = who.may_not_write() else {
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let learns = who.is_ours();
-        return Ok(State { folder: Some(folder.to_path_buf()), memory: Memory::Kept, learns, _copy: None });
+        return Ok(State {
+            folder: Some(folder.to_path_buf()),
+            memory: Memory::Kept,
+            learns,
+            branch: None,
+            _copy: None,
+        });
     };
     let copy = tempfile::Builder::new().prefix("codeforge-state-").tempdir().map_err(cannot)?;
     for file in files.iter().filter(|file| file.exists()) {
@@ -172,7 +230,7 @@ fn cached(folder: &Path, who: &Who<'_>) -> Result<State, CliError> {
         std::fs::copy(file, copy.path().join(name(file))).map_err(cannot)?;
     }
     let folder = Some(copy.path().to_path_buf());
-    Ok(State { folder, memory: Memory::ReadOnly(why), learns: false, _copy: Some(copy) })
+    Ok(State { folder, memory: Memory::ReadOnly(why), learns: false, branch: None, _copy: Some(copy) })
 }
 
 fn name(file: &Path) -> String {
