@@ -136,7 +136,9 @@ impl Unread {
 fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Unread::File(format!("{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"))
+        Unread::File(format!(
+            "{shown} cannot be read: {error}; `--config FILE` names another, docs/serve.md has one to copy"
+        ))
     })?;
     let (serve, problems) = workflow::serve(&shown, &text);
     let mut serve = serve.ok_or(Unread::Problems(problems))?;

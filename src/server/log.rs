@@ -111,7 +111,8 @@ impl Log {
         let dropped = self.dropped.load(Ordering::Relaxed);
         if self.lines.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-        } else if dropped > 0 && self.dropped.compare_exchange(dropped, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        } else if dropped > 0 && self.dropped.compare_exchange(dropped, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             self.warn("log_lines_dropped").number("count", dropped).write();
         }
     }

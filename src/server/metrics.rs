@@ -124,7 +124,10 @@ mod tests {
         metrics.set("b", "B.", &[], 1.5);
         metrics.took("c_seconds", "C.", &[], 0.3);
         let text = metrics.render();
-        assert!(text.starts_with("# HELP a_total A.\n# TYPE a_total counter\na_total{source=\"x\\\"y\\n\"} 2\n"), "{text}");
+        assert!(
+            text.starts_with("# HELP a_total A.\n# TYPE a_total counter\na_total{source=\"x\\\"y\\n\"} 2\n"),
+            "{text}"
+        );
         assert!(text.contains("# TYPE b gauge\nb 1.5\n"), "{text}");
         assert!(text.contains("c_seconds_bucket{le=\"0.25\"} 0\nc_seconds_bucket{le=\"0.5\"} 1\n"), "{text}");
         assert!(text.ends_with("c_seconds_bucket{le=\"+Inf\"} 1\nc_seconds_sum 0.3\nc_seconds_count 1\n"), "{text}");

@@ -16,6 +16,7 @@ pub mod recorded;
 pub mod releases;
 pub mod stage;
 pub mod tls;
+pub mod town;
 
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use model_server::{Asked, ModelServer, Reply, Rule, Script, Wire};

@@ -192,8 +192,9 @@ impl Call<'_> {
         // Where several repositories share a secret, the body says which; never one that has another secret.
         let repository = match key.repositories.as_slice() {
             [one] => Some(*one),
-            several => repository_of(forge, &body)
-                .and_then(|name| several.iter().copied().find(|place| named(place, &name))),
+            several => {
+                repository_of(forge, &body).and_then(|name| several.iter().copied().find(|place| named(place, &name)))
+            }
         };
         let Some(repository) = repository.filter(|place| only.is_none_or(|name| named(place, name))) else {
             return Outcome::new("ignored", StatusCode::OK, "this repository is not served with this secret");

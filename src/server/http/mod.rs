@@ -136,10 +136,15 @@ fn lock(places: &Places) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Place>>>
 /// Ends the connection that has been there longest without a request.
 fn give_way(places: &Places, shared: &Shared) {
     let places = lock(places);
-    if let Some(place) = places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
+    if let Some(place) =
+        places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
     {
         place.give_up.cancel();
-        shared.server.metrics.count("codeforge_http_given_up_total", "Idle connections that gave way to new ones.", &[]);
+        shared.server.metrics.count(
+            "codeforge_http_given_up_total",
+            "Idle connections that gave way to new ones.",
+            &[],
+        );
     }
 }
 
@@ -241,7 +246,12 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let server = &shared.server;
     if let Ok(Ok((waiting, oldest))) = tokio::time::timeout(DATABASE, server.inbox.backlog()).await {
         let age = oldest.map_or(0.0, |at| (server.clock.now_ms() - at).max(0) as f64 / 1000.0);
-        server.metrics.set("codeforge_deliveries_waiting", "Webhooks that were not looked at yet.", &[], waiting as f64);
+        server.metrics.set(
+            "codeforge_deliveries_waiting",
+            "Webhooks that were not looked at yet.",
+            &[],
+            waiting as f64,
+        );
         server.metrics.set("codeforge_deliveries_oldest_seconds", "How long the oldest of them waits.", &[], age);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.render()).into_response()

@@ -22,10 +22,9 @@ pub(super) fn said(forge: ForgeKind, headers: &HeaderMap) -> Said<'_> {
     let (event, id) = match forge {
         ForgeKind::Github => (first(&["x-github-event"]), first(&["x-github-delivery"])),
         ForgeKind::Gitlab => (first(&["x-gitlab-event"]), first(&["webhook-id", "idempotency-key"])),
-        ForgeKind::Gitea => (
-            first(&["x-forgejo-event", "x-gitea-event"]),
-            first(&["x-forgejo-delivery", "x-gitea-delivery"]),
-        ),
+        ForgeKind::Gitea => {
+            (first(&["x-forgejo-event", "x-gitea-event"]), first(&["x-forgejo-delivery", "x-gitea-delivery"]))
+        }
         ForgeKind::Local => (None, None),
     };
     Said { event, id: plain(id) }
@@ -53,14 +52,9 @@ pub(super) fn is_known(forge: ForgeKind, event: &str) -> bool {
             "push",
             "repository_dispatch",
         ],
-        ForgeKind::Gitlab => &[
-            "Issue Hook",
-            "Merge Request Hook",
-            "Note Hook",
-            "Push Hook",
-            "Tag Push Hook",
-            "Work Item Hook",
-        ],
+        ForgeKind::Gitlab => {
+            &["Issue Hook", "Merge Request Hook", "Note Hook", "Push Hook", "Tag Push Hook", "Work Item Hook"]
+        }
         ForgeKind::Gitea => &[
             "issue_assign",
             "issue_comment",

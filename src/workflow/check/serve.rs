@@ -7,9 +7,7 @@ use super::checker::Checker;
 use super::{Known, normal};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::forge::ForgeKind;
-use crate::model::serve::{
-    Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve,
-};
+use crate::model::serve::{Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 

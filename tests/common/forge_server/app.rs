@@ -134,8 +134,7 @@ pub(super) fn check_run(memory: &mut Memory, call: &Call) -> Said {
     let id = memory.id();
     let (commit, name, external_id) = (call.text("head_sha"), call.text("name"), call.text("external_id"));
     let (status, title) = (String::new(), String::new());
-    let check =
-        FakeCheck { id, commit, name, external_id, status, conclusion: None, title, annotations: Vec::new() };
+    let check = FakeCheck { id, commit, name, external_id, status, conclusion: None, title, annotations: Vec::new() };
     memory.checks.push(check);
     let said = change_run(memory, call, &id.to_string());
     (if said.0 == 200 { 201 } else { said.0 }, said.1)

@@ -19,9 +19,8 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let open = call.asked("state") != Some("all");
             let head = call.asked("head");
             let memory = inner.memory();
-            let of = |change: &&FakeChange| {
-                (!open || change.state == "open") && head.is_none_or(|head| change.head == head)
-            };
+            let of =
+                |change: &&FakeChange| (!open || change.state == "open") && head.is_none_or(|head| change.head == head);
             let found: Vec<FakeChange> = memory.changes.iter().rev().filter(of).cloned().collect();
             drop(memory);
             (200, found.iter().map(|change| pull(inner, change)).collect())
@@ -57,10 +56,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("GET", ["pulls", number, "reviews"]) => {
             let memory = inner.memory();
             let of = memory.remarks.iter().filter(|remark| remark.change.to_string() == *number);
-            (
-                200,
-                of.map(|it| json!({ "id": it.id, "user": { "login": it.author }, "comments_count": 1 })).collect(),
-            )
+            (200, of.map(|it| json!({ "id": it.id, "user": { "login": it.author }, "comments_count": 1 })).collect())
         }
         ("GET", ["pulls", _, "reviews", id, "comments"]) => {
             let memory = inner.memory();
@@ -151,7 +147,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 let protected = rule || memory.protected.iter().any(|there| there == branch);
                 let name = if protected { *branch } else { "" };
                 let commit = json!({ "id": sha });
-                (200, json!({ "name": branch, "commit": commit, "protected": protected, "effective_branch_protection_name": name }))
+                (
+                    200,
+                    json!({ "name": branch, "commit": commit, "protected": protected, "effective_branch_protection_name": name }),
+                )
             }
             None => not_found(),
         },

@@ -1,6 +1,6 @@
 //! GitHub's side of the fake: the routes and rules that adapters meet.
 
-use super::app::{check_run, check_runs, change_run};
+use super::app::{change_run, check_run, check_runs};
 use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, shown, since};
 use serde_json::{Value, json};
 
@@ -255,7 +255,9 @@ fn review(inner: &Inner, change: &FakeChange, call: &Call) -> Said {
                 .find(|(old, new)| if right { *new == Some(line) } else { *old == Some(line) })
         });
         let start = remark.get("start_line").map(|start| start.as_u64().unwrap());
-        if start.is_some_and(|start| start >= line) || remark.get("start_side").is_some_and(|side| *side != remark["side"]) {
+        if start.is_some_and(|start| start >= line)
+            || remark.get("start_side").is_some_and(|side| *side != remark["side"])
+        {
             return (422, json!({ "message": "Unprocessable Entity", "errors": ["start_line must precede the line"] }));
         }
         let Some((old, new)) = place else {

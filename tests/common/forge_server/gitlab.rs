@@ -77,7 +77,8 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         ("GET", ["issues"]) => {
             let memory = inner.memory();
-            let late = memory.comments.iter().filter(|comment| since(call, "updated_after", &memory.touched(comment.id)));
+            let late =
+                memory.comments.iter().filter(|comment| since(call, "updated_after", &memory.touched(comment.id)));
             let numbers: std::collections::BTreeSet<u64> =
                 late.filter_map(|comment| comment.thread.strip_prefix("issue ")?.parse().ok()).collect();
             (200, numbers.into_iter().map(|number| json!({ "iid": number })).collect())

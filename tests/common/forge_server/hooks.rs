@@ -198,7 +198,8 @@ impl Hooks {
             Some(found) => change(&mut found.labels),
             None => {
                 let mut state = self.state();
-                let issue = state.issues.iter_mut().find(|issue| issue.number == number).expect("there is such a number");
+                let issue =
+                    state.issues.iter_mut().find(|issue| issue.number == number).expect("there is such a number");
                 change(&mut issue.labels);
             }
         }
@@ -260,7 +261,13 @@ impl Telling<'_> {
     }
 
     fn change(&self, number: u64) -> FakeChange {
-        self.forge.memory().changes.iter().find(|change| change.number == number).cloned().expect("there is such a change")
+        self.forge
+            .memory()
+            .changes
+            .iter()
+            .find(|change| change.number == number)
+            .cloned()
+            .expect("there is such a change")
     }
 
     fn comment(&self, id: u64) -> FakeComment {
@@ -314,7 +321,8 @@ impl Telling<'_> {
             "labels": issue.labels.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         });
         if what == "change" {
-            value["pull_request"] = json!({ "url": format!("https://forge.example/api/pulls/{number}"), "merged_at": null });
+            value["pull_request"] =
+                json!({ "url": format!("https://forge.example/api/pulls/{number}"), "merged_at": null });
         }
         value
     }
@@ -328,9 +336,7 @@ impl Telling<'_> {
             payload["sender"] = self.user(self.by);
             vec![(event.to_owned(), kind.to_owned(), payload)]
         };
-        let pull = |number: u64, action: &str| {
-            json!({ "action": action, "number": number, "pull_request": self.pull(&self.change(number)) })
-        };
+        let pull = |number: u64, action: &str| json!({ "action": action, "number": number, "pull_request": self.pull(&self.change(number)) });
         match what {
             What::Change { number, action } => one("pull_request", "pull_request", pull(*number, action)),
             What::Synchronized { number, before } => {
@@ -356,7 +362,9 @@ impl Telling<'_> {
                 };
                 let mut payload = match is_change {
                     true => pull(*number, action),
-                    false => json!({ "action": action, "number": number, "issue": self.thread(&format!("issue {number}")) }),
+                    false => {
+                        json!({ "action": action, "number": number, "issue": self.thread(&format!("issue {number}")) })
+                    }
                 };
                 if gitea {
                     let key = if *set { "added_labels" } else { "removed_labels" };
@@ -453,7 +461,8 @@ impl Telling<'_> {
             }
             What::Retargeted { number, from } => {
                 let mut payload = request(*number, "update", &[]);
-                payload["changes"] = json!({ "target_branch": { "previous": from, "current": self.change(*number).base } });
+                payload["changes"] =
+                    json!({ "target_branch": { "previous": from, "current": self.change(*number).base } });
                 one("Merge Request Hook", payload)
             }
             What::Issue { number } => {

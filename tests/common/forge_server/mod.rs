@@ -330,7 +330,11 @@ impl ForgeServer {
     pub fn branches(&self) -> BTreeMap<String, String> {
         let refs = self.inner.git(&["for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads/"]);
         let pairs = refs.unwrap_or_default();
-        pairs.lines().filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.to_owned(), id.to_owned())).collect()
+        pairs
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, id)| (name.to_owned(), id.to_owned()))
+            .collect()
     }
 
     /// Sets the ref under which a change's head is found.
@@ -525,7 +529,8 @@ async fn tagged(inner: &Inner, request: &axum::http::request::Parts, response: R
     }
     let (mut parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, 256 << 20).await.unwrap();
-    let tag = format!("\"{:x}\"", body.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
+    let tag =
+        format!("\"{:x}\"", body.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))));
     if request.headers.get("if-none-match").is_some_and(|given| given == &tag) {
         inner.memory().unchanged += 1;
         return Response::builder().status(304).header("etag", tag).body(Body::empty()).unwrap();

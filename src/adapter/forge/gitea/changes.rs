@@ -133,7 +133,8 @@ impl Changes for Gitea {
         for id in self.label_ids(remove, false).await? {
             let url = self.url(&["issues", &number, "labels", &id.to_string()], &[])?;
             let doing = "taking a label away";
-            let ask = Ask { method: Method::DELETE, needs: Some(WRITE_ISSUES), kind: Kind::Again, ..Ask::read(url, doing) };
+            let ask =
+                Ask { method: Method::DELETE, needs: Some(WRITE_ISSUES), kind: Kind::Again, ..Ask::read(url, doing) };
             match self.http.ask(&ask).await.map_err(Failed::into_inner) {
                 Ok(_) | Err(ForgeError::NotFound { .. }) => {}
                 Err(error) => return Err(error),

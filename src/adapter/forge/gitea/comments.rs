@@ -39,9 +39,7 @@ impl Comments for Gitea {
             let made = self.write(Method::POST, &parts, json!({ "body": body }), doing, WRITE_ISSUES, Kind::Once);
             Ok(CommentInfo::from(read::<CommentWire>(doing, &made.await?.body).map_err(Failed::Lost)?))
         };
-        let look = || async {
-            self.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?)
-        };
+        let look = || async { self.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
         let update = |id: u64| async move {
             let parts = ["issues", "comments", &id.to_string()];
             let body = json!({ "body": body });

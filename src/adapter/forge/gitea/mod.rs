@@ -179,7 +179,8 @@ impl Rights for Gitea {
         let branch = "codeforge/doctor-no-such-branch";
         let body = json!({ "title": "codeforge doctor", "head": branch, "base": repository.default_branch });
         let open_changes = self.tried(&["pulls"], body, "scope write:repository").await;
-        let comment = self.tried(&["issues", "0", "comments"], json!({ "body": "codeforge doctor" }), WRITE_ISSUES).await;
+        let comment =
+            self.tried(&["issues", "0", "comments"], json!({ "body": "codeforge doctor" }), WRITE_ISSUES).await;
         let admin = repository.permissions.unwrap_or_default().admin;
         let ask_access = if admin { Right::Yes } else { Right::No(ADMIN.to_owned()) };
         Ok(TokenRights { account, read: Right::Yes, push, open_changes, comment, ask_access })

@@ -17,7 +17,8 @@ impl Reviews for Gitea {
     async fn review(&self, review: &NewReview<'_>) -> Result<Reviewed, ForgeError> {
         let mut done = Reviewed::default();
         if !review.resolved.is_empty() {
-            done.told.push("threads of findings that are gone stay open: this forge's API cannot resolve them".to_owned());
+            done.told
+                .push("threads of findings that are gone stay open: this forge's API cannot resolve them".to_owned());
         }
         if review.remarks.is_empty() {
             return Ok(done);

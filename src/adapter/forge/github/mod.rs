@@ -14,8 +14,7 @@ use super::{Jitter, Marks, Settings, parse};
 use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights,
-    Sticky, Thread,
+    Capabilities, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky, Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;

@@ -14,8 +14,8 @@ use crate::model::event::{Change, Side};
 use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, ChangeInfo, ChangeState, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights,
-    Sticky, Thread,
+    Capabilities, ChangeInfo, ChangeState, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky,
+    Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};

@@ -106,9 +106,8 @@ impl Local {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|error| broken("reading the changes", error))?,
         };
-        let number = |entry: std::io::Result<fs::DirEntry>| {
-            entry.ok()?.file_name().to_str()?.strip_suffix(".md")?.parse().ok()
-        };
+        let number =
+            |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.strip_suffix(".md")?.parse().ok();
         let mut numbers: Vec<u64> = entries.filter_map(number).collect();
         numbers.sort_unstable();
         Ok(numbers)
@@ -156,7 +155,8 @@ impl Local {
 
     /// All changes, newest first.
     fn infos(&self) -> Result<Vec<ChangeInfo>, ForgeError> {
-        let git = Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
+        let git =
+            Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
         self.numbers()?.into_iter().rev().map(|number| self.info(&git, number)).collect()
     }
 
@@ -218,7 +218,8 @@ impl Rights for Local {
 #[async_trait]
 impl Changes for Local {
     async fn change(&self, number: u64) -> Result<ChangeInfo, ForgeError> {
-        let git = Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
+        let git =
+            Repository::open_bare(&self.folder).map_err(|error| broken("opening the repository", error.message()))?;
         self.info(&git, number)
     }
 
@@ -422,7 +423,12 @@ impl Code for Local {
         let head = self
             .git(doing, |git| {
                 let head = git.find_reference("HEAD")?;
-                Ok(head.symbolic_target().ok().flatten().and_then(|name| name.strip_prefix("refs/heads/")).map(str::to_owned))
+                Ok(head
+                    .symbolic_target()
+                    .ok()
+                    .flatten()
+                    .and_then(|name| name.strip_prefix("refs/heads/"))
+                    .map(str::to_owned))
             })
             .await?;
         head.ok_or_else(|| ForgeError::NotFound { doing: doing.into(), hint: "its HEAD is no branch".into() })

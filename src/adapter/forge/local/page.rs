@@ -109,7 +109,10 @@ impl Page {
     }
 
     pub(super) fn body(&self) -> &str {
-        self.parts.iter().find_map(|part| if let Part::Body(text) = part { Some(text.as_str()) } else { None }).unwrap_or("")
+        self.parts
+            .iter()
+            .find_map(|part| if let Part::Body(text) = part { Some(text.as_str()) } else { None })
+            .unwrap_or("")
     }
 
     pub(super) fn set_body(&mut self, text: &str) {
@@ -245,7 +248,8 @@ mod tests {
     #[test]
     fn a_page_is_read_as_it_was_written_whatever_its_texts_hold() {
         let about = |id| About { id, author: "codeforge".into(), created_ms: 1, updated_ms: 2 };
-        let nasty = "# not the title\n- State: merged\n<!-- section: end -->\n\\<!-- section: comment {} -->\n### x\n\nend";
+        let nasty =
+            "# not the title\n- State: merged\n<!-- section: end -->\n\\<!-- section: comment {} -->\n### x\n\nend";
         let spot = Spot {
             path: "a-->b--c".into(),
             commit: "c".into(),

@@ -1,0 +1,535 @@
+//! A town: a forge that remembers and tells, people who do things there, a scripted model, and the real `codeforge serve`.
+//!
+//! ```ignore
+//! let town = Town::of(ForgeKind::Github).model(script).start().await;
+//! let change = town.person("ann").opens_change("topic", &[("a.txt", "one\n")]).await;
+//! town.person("ann").comments(change, "/codeforge review").await;
+//! town.settles().await;
+//! assert_eq!(town.comments_of_ours(change).len(), 1);
+//! ```
+
+use super::forge_server::hooks::{HOOK_SECRET, Hooks, Seen, What};
+use super::forge_server::{BOT, FakeChange, FakeComment, ForgeServer, TOKEN};
+use super::model_server::{ModelServer, Script};
+use super::{codeforge, git, ok};
+use codeforge::model::forge::ForgeKind;
+use serde_json::Value;
+use sqlx::{Connection, Row, SqliteConnection};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a town may take to come to rest.
+const REST: Duration = Duration::from_secs(90);
+/// The key that the model is asked with.
+pub const MODEL_KEY: &str = "sk-town-71f0c2aa9d3e4b58";
+/// The key that marks are signed with.
+pub const MARKER_KEY: &str = "marker-key-5b1f2e8c6a9d4073";
+
+/// A town that is being planned.
+pub struct Plan {
+    kind: ForgeKind,
+    files: Vec<(String, String)>,
+    script: Script,
+    serve: String,
+    members: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// A file on `main`.
+    #[must_use]
+    pub fn file(mut self, path: &str, content: &str) -> Self {
+        self.files.push((path.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// A workflow of the repository's own.
+    #[must_use]
+    pub fn workflow(self, name: &str, text: &str) -> Self {
+        let path = format!(".codeforge/workflows/{name}.yml");
+        self.file(&path, &format!("name: {name}\n{text}"))
+    }
+
+    /// What the model says.
+    #[must_use]
+    pub fn model(mut self, script: Script) -> Self {
+        self.script.extend(script);
+        self
+    }
+
+    /// More of `serve.yml`, at its top level.
+    #[must_use]
+    pub fn serve(mut self, yaml: &str) -> Self {
+        self.serve.push_str(yaml);
+        self.serve.push('\n');
+        self
+    }
+
+    /// Somebody with a role (`admin`, `maintain`, `write`, `triage`, `read`).
+    #[must_use]
+    pub fn member(mut self, name: &str, role: &str) -> Self {
+        self.members.push((name.to_owned(), role.to_owned()));
+        self
+    }
+
+    /// Builds it, and starts the server.
+    pub async fn start(self) -> Town {
+        let town = self.build().await;
+        town.starts().await;
+        town
+    }
+
+    /// Builds it; the server does not run yet.
+    pub async fn build(self) -> Town {
+        let files: Vec<(&str, &str)> = self.files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let forge = ForgeServer::with(self.kind, &files).await;
+        for (name, role) in self.members {
+            forge.memory().members.insert(name, role);
+        }
+        let model = ModelServer::start(self.script).await;
+        let folder = tempfile::tempdir().unwrap();
+        let word = match self.kind {
+            ForgeKind::Github => "github",
+            ForgeKind::Gitlab => "gitlab",
+            _ => "gitea",
+        };
+        let server = forge.git_url().replace("/acme/widgets.git", "");
+        let api = forge.api();
+        let serve = format!(
+            "listen: 127.0.0.1:0\nstate: state\nmarker_key: env://TOWN_MARKER_KEY\nrepositories:\n  - {{ forge: {word}, name: acme/widgets, \
+             server: \"{server}\", api: \"{api}\", token: env://TOWN_TOKEN, secrets: [env://TOWN_HOOK] }}\n\
+             env:\n  CODEFORGE_LLM_API_KEY: env://CODEFORGE_LLM_API_KEY\n  CODEFORGE_LLM_BASE_URL: env://CODEFORGE_LLM_BASE_URL\n  \
+             CODEFORGE_MODEL: env://CODEFORGE_MODEL\n  CODEFORGE_LLM_PRICE_INPUT: env://CODEFORGE_LLM_PRICE_INPUT\n  \
+             CODEFORGE_LLM_PRICE_OUTPUT: env://CODEFORGE_LLM_PRICE_OUTPUT\n  CODEFORGE_LLM_ATTEMPTS: env://CODEFORGE_LLM_ATTEMPTS\n{}{}",
+            if self.serve.contains("sweep:") { "" } else { "sweep: false\n" },
+            self.serve
+        );
+        std::fs::write(folder.path().join("serve.yml"), serve).unwrap();
+        let hooks = Hooks::of(self.kind);
+        let seen = Mutex::new(Seen::of(&forge));
+        Town { kind: self.kind, forge, hooks, model, folder, seen, server: Mutex::default(), log: Arc::default() }
+    }
+}
+
+/// The town; its server ends when it is dropped.
+pub struct Town {
+    pub kind: ForgeKind,
+    pub forge: ForgeServer,
+    pub hooks: Hooks,
+    pub model: ModelServer,
+    folder: tempfile::TempDir,
+    seen: Mutex<Seen>,
+    server: Mutex<Option<Child>>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A job, as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobRow {
+    pub id: String,
+    pub workflow: String,
+    pub state: String,
+    pub conclusion: String,
+    pub note: String,
+    pub change: Option<i64>,
+    pub attempts: i64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Town {
+    /// A small repository with a change's usual people: `ann` and `bob` may write, `tess` triages, `root` is an admin;
+    /// `eve` is nobody.
+    pub fn of(kind: ForgeKind) -> Plan {
+        let plan = Plan { kind, files: Vec::new(), script: Vec::new(), serve: String::new(), members: Vec::new() };
+        let plan = plan.file("README.md", "hello\n").file("src/a.txt", "one\ntwo\nthree\n");
+        plan.member("ann", "write").member("bob", "write").member("tess", "triage").member("root", "admin")
+    }
+
+    /// The folder of `serve.yml` and of the server's state.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the server, and sends webhooks to it from now on.
+    pub async fn starts(&self) {
+        let mut command = codeforge();
+        command.current_dir(self.folder()).args(["serve", "--config", "serve.yml", "--format", "json"]);
+        for (name, value) in [
+            ("TOWN_TOKEN", TOKEN),
+            ("TOWN_HOOK", HOOK_SECRET),
+            ("TOWN_MARKER_KEY", MARKER_KEY),
+            ("CODEFORGE_LLM_API_KEY", MODEL_KEY),
+            ("CODEFORGE_LLM_BASE_URL", self.model.url()),
+            ("CODEFORGE_MODEL", "scripted-1"),
+            ("CODEFORGE_LLM_PRICE_INPUT", "1"),
+            ("CODEFORGE_LLM_PRICE_OUTPUT", "1"),
+            ("CODEFORGE_LLM_ATTEMPTS", "1"),
+            ("CODEFORGE_SANDBOX", "native"),
+        ] {
+            command.env(name, value);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::clone(&self.log);
+        let from = locked(&log).len();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                locked(&log).push(line);
+            }
+        });
+        *locked(&self.server) = Some(child);
+        let address = self
+            .until("the server listens", || async {
+                let line = locked(&self.log)[from..].iter().find(|line| line.contains("\"listening\"")).cloned()?;
+                let line: Value = serde_json::from_str(&line).ok()?;
+                Some(format!("http://{}", line["address"].as_str()?))
+            })
+            .await;
+        self.hooks.go_to(&address);
+    }
+
+    /// Ends the server as a power cut does.
+    pub fn kill(&self) {
+        let mut child = locked(&self.server).take().expect("a server");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks the server to stop, as an init system does; gives its exit code.
+    pub async fn stops(&self) -> Option<i32> {
+        let pid = locked(&self.server).as_ref().expect("a server").id();
+        ok(super::clean("kill").args(["-TERM", &pid.to_string()]));
+        let status = self
+            .until("the server ends", || async {
+                locked(&self.server).as_mut().and_then(|child| child.try_wait().unwrap())
+            })
+            .await;
+        *locked(&self.server) = None;
+        status.code()
+    }
+
+    /// Whether the server's process runs.
+    pub fn runs(&self) -> bool {
+        locked(&self.server).as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// What the server wrote.
+    pub fn log(&self) -> String {
+        locked(&self.log).join("\n")
+    }
+
+    /// Waits for something, and panics with the server's log where it does not come.
+    pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
+        let end = Instant::now() + REST;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < end, "{what}: not within {REST:?}\n{}\n{:#?}", self.log(), self.model.unmatched());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until nothing is left to do: every webhook looked at, no job waiting or running, nothing new at the forge.
+    /// What the server did there is told to it, as a forge does.
+    pub async fn settles(&self) {
+        self.until("the town settles", || async {
+            let busy = self.count("SELECT count(*) FROM deliveries WHERE state = 'waiting'").await
+                + self.count("SELECT count(*) FROM jobs WHERE state IN ('waiting', 'running')").await;
+            if busy > 0 {
+                return None;
+            }
+            // What is said after a job ended is said by now, or soon: two looks must agree.
+            let before = Seen::of(&self.forge);
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            let told = self.echoes().await;
+            (told == 0 && before.news(&self.forge, &Seen::of(&self.forge)).is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    /// Tells what our own account did since the last time; how much that was.
+    pub async fn echoes(&self) -> usize {
+        let now = Seen::of(&self.forge);
+        let before = std::mem::replace(&mut *locked(&self.seen), now.clone());
+        let news = before.news(&self.forge, &now);
+        for what in &news {
+            if let What::Change { number, .. } = what {
+                self.keeps_head(*number);
+            }
+            self.hooks.tell(&self.forge, BOT, what).await;
+        }
+        news.len()
+    }
+
+    fn keeps_head(&self, number: u64) {
+        let head = self.change(number).head;
+        if let Some(tip) = self.forge.tip(&head) {
+            self.forge.keep_head(number, &tip);
+        }
+    }
+
+    async fn database(&self) -> Option<SqliteConnection> {
+        let file = self.folder().join("state/serve.db");
+        if !file.exists() {
+            return None;
+        }
+        SqliteConnection::connect(&format!("sqlite://{}?mode=rw", file.display())).await.ok()
+    }
+
+    /// A number from the server's database.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let Some(mut database) = self.database().await else { return 0 };
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut database).await.unwrap_or(0)
+    }
+
+    /// Changes something in the server's database, as only a test does.
+    pub async fn alters(&self, sql: &'static str, values: &[&str]) {
+        let mut database = self.database().await.expect("a database");
+        let mut query = sqlx::query(sql);
+        for value in values {
+            query = query.bind((*value).to_owned());
+        }
+        query.execute(&mut database).await.unwrap();
+    }
+
+    /// The jobs, oldest first.
+    pub async fn jobs(&self) -> Vec<JobRow> {
+        let Some(mut database) = self.database().await else { return Vec::new() };
+        let sql = "SELECT id, workflow, state, conclusion, note, change, attempts FROM jobs ORDER BY created_ms, rowid";
+        let rows = sqlx::query(sql).fetch_all(&mut database).await.unwrap();
+        let text = |row: &sqlx::sqlite::SqliteRow, name: &str| row.get::<Option<String>, _>(name).unwrap_or_default();
+        rows.iter()
+            .map(|row| JobRow {
+                id: text(row, "id"),
+                workflow: text(row, "workflow"),
+                state: text(row, "state"),
+                conclusion: text(row, "conclusion"),
+                note: text(row, "note"),
+                change: row.get("change"),
+                attempts: row.get("attempts"),
+            })
+            .collect()
+    }
+
+    /// The jobs as `workflow: state conclusion`.
+    pub async fn work(&self) -> Vec<String> {
+        let jobs = self.jobs().await;
+        jobs.iter()
+            .map(|job| format!("{}: {} {}", job.workflow, job.state, job.conclusion).trim_end().to_owned())
+            .collect()
+    }
+
+    /// What was decided about each delivery.
+    pub async fn decided(&self) -> Vec<String> {
+        let Some(mut database) = self.database().await else { return Vec::new() };
+        let sql = "SELECT source || ' ' || event || ' ' || state || ': ' || coalesce(note, '') FROM deliveries ORDER BY number";
+        sqlx::query_scalar(sql).fetch_all(&mut database).await.unwrap()
+    }
+
+    /// Somebody.
+    pub fn person<'a>(&'a self, name: &'a str) -> Person<'a> {
+        Person { town: self, name }
+    }
+
+    /// A change as the forge has it.
+    pub fn change(&self, number: u64) -> FakeChange {
+        self.forge.memory().changes.iter().find(|change| change.number == number).cloned().expect("a change")
+    }
+
+    /// The changes that our account opened.
+    pub fn changes_of_ours(&self) -> Vec<FakeChange> {
+        self.forge.memory().changes.iter().filter(|change| change.author == BOT).cloned().collect()
+    }
+
+    /// The comments under a number, by our account.
+    pub fn comments_of_ours(&self, number: u64) -> Vec<FakeComment> {
+        let ends = format!(" {number}");
+        let memory = self.forge.memory();
+        memory.comments.iter().filter(|it| it.author == BOT && it.thread.ends_with(&ends)).cloned().collect()
+    }
+
+    /// A comment by its number.
+    pub fn comment(&self, id: u64) -> FakeComment {
+        self.forge.memory().comments.iter().find(|comment| comment.id == id).cloned().expect("a comment")
+    }
+
+    /// All that our account wrote, for what must not be in it.
+    pub fn said(&self) -> String {
+        let memory = self.forge.memory();
+        let comments = memory.comments.iter().filter(|comment| comment.author == BOT).map(|it| it.body.clone());
+        let changes = memory
+            .changes
+            .iter()
+            .filter(|change| change.author == BOT)
+            .flat_map(|it| [it.title.clone(), it.body.clone()]);
+        let remarks = memory.remarks.iter().filter(|remark| remark.author == BOT).map(|remark| remark.body.clone());
+        comments.chain(changes).chain(remarks).collect::<Vec<_>>().join("\n---\n")
+    }
+
+    /// How many requests the forge had that change something.
+    pub fn writes(&self) -> usize {
+        self.forge.asked().iter().filter(|asked| asked.method != "GET" && !asked.path.ends_with("graphql")).count()
+    }
+
+    /// A state folder's journal of runs.
+    pub fn state(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
+    /// Runs a command of ours beside the server.
+    pub fn codeforge(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = codeforge();
+        command.current_dir(self.folder()).args(arguments).output().unwrap()
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        if let Some(mut child) = locked(&self.server).take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}", locked(&self.log).join("\n"));
+            eprintln!("--- questions that no rule matched\n{:#?}", self.model.unmatched());
+        }
+    }
+}
+
+/// Somebody who does things at the forge.
+pub struct Person<'a> {
+    town: &'a Town,
+    name: &'a str,
+}
+
+impl Person<'_> {
+    async fn tells(&self, what: What) {
+        self.town.hooks.tell(&self.town.forge, self.name, &what).await;
+    }
+
+    fn thread(&self, number: u64) -> String {
+        let is_change = self.town.forge.memory().changes.iter().any(|change| change.number == number);
+        format!("{} {number}", if is_change { "change" } else { "issue" })
+    }
+
+    /// Commits to a branch, from `main` where it is new; gives the commit.
+    pub async fn pushes(&self, branch: &str, files: &[(&str, &str)]) -> String {
+        let before = self.town.forge.tip(branch);
+        let files: Vec<(&str, Option<&str>)> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
+        let after = self.town.forge.commit_by(self.name, branch, "main", &files);
+        self.moved(branch, before, after.clone()).await;
+        after
+    }
+
+    /// Puts a branch somewhere else: one new commit on `main`.
+    pub async fn force_pushes(&self, branch: &str, files: &[(&str, &str)]) -> String {
+        let before = self.town.forge.tip(branch);
+        let bare = self.town.forge.bare();
+        ok(git().arg("-C").arg(bare).args(["update-ref", "-d", &format!("refs/heads/{branch}")]));
+        let files: Vec<(&str, Option<&str>)> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
+        let after = self.town.forge.commit_by(self.name, branch, "main", &files);
+        self.moved(branch, before, after.clone()).await;
+        after
+    }
+
+    async fn moved(&self, branch: &str, before: Option<String>, after: String) {
+        let branch_of = |change: &FakeChange| change.head == branch && change.state == "open";
+        let changes: Vec<u64> =
+            self.town.forge.memory().changes.iter().filter(|it| branch_of(it)).map(|change| change.number).collect();
+        for number in &changes {
+            self.town.keeps_head(*number);
+        }
+        *locked(&self.town.seen) = Seen::of(&self.town.forge);
+        let what = What::Pushed { branch: branch.to_owned(), before: before.clone(), after: Some(after) };
+        self.tells(what).await;
+        for number in changes {
+            let before = before.clone().unwrap_or_default();
+            self.tells(What::Synchronized { number, before }).await;
+        }
+    }
+
+    /// Pushes a branch and opens a change of it; gives its number.
+    pub async fn opens_change(&self, branch: &str, files: &[(&str, &str)]) -> u64 {
+        self.opens(branch, files, false).await
+    }
+
+    /// The same from a fork.
+    pub async fn opens_fork(&self, branch: &str, files: &[(&str, &str)]) -> u64 {
+        self.opens(branch, files, true).await
+    }
+
+    async fn opens(&self, branch: &str, files: &[(&str, &str)], fork: bool) -> u64 {
+        let files: Vec<(&str, Option<&str>)> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
+        self.town.forge.commit_by(self.name, branch, "main", &files);
+        let number = self.town.forge.open(self.name, branch, "Please have a look.");
+        self.with_change(number, |change| change.fork = fork);
+        self.town.keeps_head(number);
+        self.tells(What::Change { number, action: "opened" }).await;
+        number
+    }
+
+    fn with_change(&self, number: u64, set: impl FnOnce(&mut FakeChange)) {
+        let mut memory = self.town.forge.memory();
+        set(memory.changes.iter_mut().find(|change| change.number == number).expect("a change"));
+    }
+
+    /// Closes a change.
+    pub async fn closes(&self, number: u64) {
+        self.with_change(number, |change| change.state = "closed");
+        self.tells(What::Change { number, action: "closed" }).await;
+    }
+
+    /// Lets a change go into another branch.
+    pub async fn retargets(&self, number: u64, base: &str) {
+        let from = self.town.change(number).base;
+        self.with_change(number, |change| change.base = base.to_owned());
+        self.tells(What::Retargeted { number, from }).await;
+    }
+
+    /// Opens an issue; gives its number.
+    pub async fn opens_issue(&self, title: &str, body: &str) -> u64 {
+        let number = self.town.hooks.new_issue(&self.town.forge, self.name, title, body);
+        self.tells(What::Issue { number }).await;
+        number
+    }
+
+    /// Sets a label.
+    pub async fn labels(&self, number: u64, label: &str) {
+        self.town.hooks.label(&self.town.forge, number, label, true);
+        self.tells(What::Label { number, label: label.to_owned(), set: true }).await;
+    }
+
+    /// Writes a comment; gives its id.
+    pub async fn comments(&self, number: u64, body: &str) -> u64 {
+        let id = self.town.forge.comment_by(self.name, &self.thread(number), body);
+        self.tells(What::Comment { id }).await;
+        id
+    }
+
+    /// Edits a comment, whoever wrote it.
+    pub async fn edits(&self, id: u64, body: &str) {
+        let before = {
+            let mut memory = self.town.forge.memory();
+            let comment = memory.comments.iter_mut().find(|comment| comment.id == id).expect("a comment");
+            std::mem::replace(&mut comment.body, body.to_owned())
+        };
+        *locked(&self.town.seen) = Seen::of(&self.town.forge);
+        self.tells(What::Edited { id, before }).await;
+    }
+}
+
+/// How often each word is there.
+pub fn tally<'a>(words: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for word in words {
+        *counts.entry(word.to_owned()).or_default() += 1;
+    }
+    counts
+}
