@@ -248,10 +248,14 @@ impl World for RealWorld {
     fn models(&self, tape: &Tape) -> Vec<ModelRef> {
         match tape {
             Tape::Play(_) | Tape::PlayText(_) => vec![cassette::model()],
-            Tape::Off => match llm::discover(&variable) {
-                found if !found.is_empty() => found,
-                _ => catalog::model(&variable).into_iter().collect(),
-            },
+            Tape::Off => self.models_of(&variable),
+        }
+    }
+
+    fn models_of(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef> {
+        match llm::discover(env) {
+            found if !found.is_empty() => found,
+            _ => catalog::model(env).into_iter().collect(),
         }
     }
 
@@ -299,6 +303,15 @@ impl World for RealWorld {
 
     fn owner(&self) -> String {
         sqlite::owner()
+    }
+
+    fn user(&self) -> String {
+        let uid = nix::unistd::geteuid().to_string();
+        // Plainly read: a static program asks no name service.
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let mut fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let own = fields.find(|fields| fields.get(2) == Some(&uid.as_str()));
+        own.and_then(|fields| fields.first().map(|name| (*name).to_owned())).unwrap_or_else(|| format!("uid {uid}"))
     }
 
     fn secrets(&self) -> Vec<String> {

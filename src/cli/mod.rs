@@ -4,6 +4,7 @@
 //! `#[derive(clap::Args)] pub struct Args`. It prints data with [`Context::data`] and everything meant for people
 //! with [`Context::say`].
 
+pub mod approve;
 pub mod artifacts;
 pub mod backends;
 pub mod ci;
@@ -20,10 +21,12 @@ pub mod models;
 pub mod modes;
 pub mod phases;
 pub mod policies;
+pub mod queue;
 pub mod replay;
 pub mod resume;
 pub mod run;
 pub mod runs;
+pub mod schedule;
 pub mod schema;
 pub mod serve;
 pub mod sources;
@@ -132,6 +135,12 @@ pub enum Command {
     Policies(policies::Args),
     /// Listen for webhooks and schedules, and run what they ask for
     Serve(serve::Args),
+    /// Say yes or no to a job of the server that waits for it
+    Approve(approve::Args),
+    /// A server's jobs: list, show, dead, requeue, cancel, deliveries
+    Queue(queue::Args),
+    /// Time tables: list, next
+    Schedule(schedule::Args),
     /// Print the JSON Schema of a kind of file
     Schema(schema::Args),
     /// Print a shell's completions, or the man page
@@ -165,6 +174,9 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
             policies::run(args, cx, &library.policies.into_iter().collect(), &protected)
         }
         Command::Serve(args) => serve::run(args, cx, stop).await,
+        Command::Approve(args) => approve::run(args, cx).await,
+        Command::Queue(args) => queue::run(args, cx).await,
+        Command::Schedule(args) => schedule::run(args, cx).await,
         Command::Schema(args) => schema::run(args, cx).await,
         Command::Completions(args) => completions::run(args, cx).await,
     }

@@ -92,7 +92,7 @@ pub(super) fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     match text.trim_start_matches('$').parse::<f64>() {
         Ok(usd) if usd >= 0.0 && usd.is_finite() => Ok(usd),
         _ => Err(format!("`{text}` is not an amount of US dollars")),

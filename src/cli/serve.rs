@@ -132,8 +132,21 @@ impl Unread {
     }
 }
 
+/// The server's settings without their secrets, for commands that look at its state.
+///
+/// # Errors
+/// They cannot be read, or have errors: exit code 2.
+pub(super) fn settings(cx: &Context<'_>) -> Result<Serve, CliError> {
+    let path = cx.world.cwd().join(cx.config.as_deref().unwrap_or(Path::new(USUAL)));
+    settled(&path).map_err(|unread| CliError::usage(unread.words()))
+}
+
 /// Reads the settings and their secrets. A relative state folder is taken from the file's own folder.
 fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
+    Live::read(settled(path)?, &|name| world.env(name)).map_err(Unread::Secrets)
+}
+
+fn settled(path: &Path) -> Result<Serve, Unread> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         Unread::File(format!(
@@ -144,7 +157,7 @@ fn read(path: &Path, world: &dyn World) -> Result<Live, Unread> {
     let mut serve = serve.ok_or(Unread::Problems(problems))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     serve.state = folder.join(&serve.state).components().collect::<PathBuf>();
-    Live::read(serve, &|name| world.env(name)).map_err(Unread::Secrets)
+    Ok(serve)
 }
 
 impl From<InboxError> for CliError {

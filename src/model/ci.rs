@@ -51,6 +51,9 @@ pub struct ServedJob {
     pub fence: i64,
     /// The file that holds the newest fence of the job: while it is ours we may hand over.
     pub fence_file: PathBuf,
+    /// What somebody said yes to, where the job waited for that.
+    #[serde(default)]
+    pub approved: Option<super::job::Approved>,
 }
 
 /// One job: what happened, and where to answer.

@@ -70,6 +70,11 @@ impl RunId {
         let text = (0..8).map(|place| char::from(ALPHABET[(bits >> (place * 5)) as usize & 31])).collect();
         Self(text)
     }
+
+    /// The run that takes this one's place where it is over and its job is begun again: always the same one.
+    pub fn next(&self) -> Self {
+        Self::from_bits(u64::from_str_radix(&short_hash(self.0.as_bytes(), 16), 16).unwrap_or_default())
+    }
 }
 
 /// The first `digits` hex digits (at most 64) of the SHA-256 of `bytes`.

@@ -119,6 +119,17 @@ pub struct NeedsApproval {
     pub independent: bool,
 }
 
+/// What somebody said yes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Who.
+    pub by: String,
+    /// The full commit id that was looked at: nothing else is run.
+    pub commit: String,
+    /// The price, in dollars, as text: the run's budget.
+    pub max_cost_usd: Option<String>,
+}
+
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +146,16 @@ pub enum JobState {
     Cancelled,
     /// It failed too often; it can be put back.
     Dead,
+}
+
+impl Job {
+    /// What somebody said yes to, where it waited for that.
+    pub fn approved(&self) -> Option<Approved> {
+        let approval = self.new.approval.as_ref()?;
+        let price = self.new.settings.get("max_cost_usd").or(approval.max_cost_usd.as_ref());
+        let (commit, max_cost_usd) = (approval.commit.clone(), price.cloned());
+        Some(Approved { by: self.approved_by.clone()?, commit, max_cost_usd })
+    }
 }
 
 impl JobState {

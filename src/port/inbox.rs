@@ -24,6 +24,29 @@ pub struct Unhandled {
     pub attempts: u32,
 }
 
+/// A delivery as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Received {
+    /// Its place in the order of arrival.
+    pub number: i64,
+    /// Where it came from.
+    pub source: String,
+    /// The sender's id.
+    pub id: String,
+    /// The event's name.
+    pub event: String,
+    /// The repository, where that was known when it came.
+    pub repository: Option<String>,
+    /// When it came, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// `waiting`, `handled` or `dead`.
+    pub state: String,
+    /// How often handling it was begun.
+    pub attempts: i64,
+    /// What was decided, or why it failed.
+    pub note: Option<String>,
+}
+
 /// What was decided about a delivery.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Handled {
@@ -50,6 +73,9 @@ pub trait Inbox: Send + Sync {
 
     /// Puts one off: it failed, and is looked at again after `due_ms`; or never (`None`), and stays as a dead letter.
     async fn put_off(&self, number: i64, due_ms: Option<i64>, note: &str) -> Result<(), InboxError>;
+
+    /// The newest deliveries, at most so many.
+    async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError>;
 
     /// How many wait, and since when the oldest does (milliseconds since 1970).
     async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError>;

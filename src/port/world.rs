@@ -91,6 +91,9 @@ pub trait World: Send + Sync {
     /// stands for what was recorded.
     fn models(&self, tape: &Tape) -> Vec<ModelRef>;
 
+    /// The models that these variables name.
+    fn models_of(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<ModelRef>;
+
     /// A model with the address, and the name of the key's variable, that are its provider's where it has none of its
     /// own.
     fn addressed(&self, model: ModelRef) -> ModelRef;
@@ -133,6 +136,9 @@ pub trait World: Send + Sync {
 
     /// Who this process is, for leases: host, process, and when it began.
     fn owner(&self) -> String;
+
+    /// The account of the operating system that this process runs as: its name, or `uid N`.
+    fn user(&self) -> String;
 
     /// Values in the environment that must never leave: keys, tokens.
     fn secrets(&self) -> Vec<String>;

@@ -116,7 +116,7 @@ async fn after(parts: &Parts<'_>, decided: &Decided, ids: &[String]) {
     let shown = async {
         let trusted = parts.trusted(place, false).await?;
         let ours = parts.ours(place, &trusted.library).await?;
-        let room = Room::new(parts, place, &trusted.library, &ours);
+        let room = Room::new(parts, place, &trusted.library, &ours).await?;
         room.desk().announce(ids).await.map_err(|error| error.to_string())
     };
     if let Err(why) = shown.await {
@@ -126,29 +126,38 @@ async fn after(parts: &Parts<'_>, decided: &Decided, ids: &[String]) {
 }
 
 /// What a desk is made of.
-struct Room<'a> {
+pub(super) struct Room<'a> {
     parts: &'a Parts<'a>,
     place: &'a Place,
     library: &'a Library,
     ours: &'a [String],
     serve: Arc<Serve>,
     models: Vec<crate::model::chat::ModelRef>,
+    journal: Arc<dyn crate::port::store::Store>,
 }
 
 impl<'a> Room<'a> {
-    fn new(parts: &'a Parts<'a>, place: &'a Place, library: &'a Library, ours: &'a [String]) -> Self {
-        Self { parts, place, library, ours, serve: (parts.settings)(), models: parts.models() }
+    /// # Errors
+    /// The journals cannot be opened; in words.
+    pub(super) async fn new(
+        parts: &'a Parts<'a>,
+        place: &'a Place,
+        library: &'a Library,
+        ours: &'a [String],
+    ) -> Result<Self, String> {
+        let (serve, journal) = ((parts.settings)(), parts.journal(place).await?);
+        Ok(Self { parts, place, library, ours, serve, models: parts.models(place)?, journal })
     }
 
-    fn desk(&self) -> Desk<'_> {
+    pub(super) fn desk(&self) -> Desk<'_> {
         Desk {
             library: self.library,
             forge: &*self.place.forge,
             queue: &*self.parts.queue,
-            store: None,
+            store: Some(&*self.journal),
             repository: &self.place.served,
             phrase: &self.serve.commands.phrase,
-            allow_users: &[],
+            allow_users: &self.serve.commands.allow_users,
             ours: self.ours,
             models: &self.models,
             now_ms: self.parts.now_ms(),
@@ -218,7 +227,7 @@ async fn about(
         )]);
     }
     let ours = parts.ours(place, library).await?;
-    let room = Room::new(parts, place, library, &ours);
+    let room = Room::new(parts, place, library, &ours).await?;
     let desk = room.desk();
     let failed = |error: DeskError| error.to_string();
     if event.kind == EventKind::IssueComment {
@@ -317,7 +326,10 @@ async fn about(
                 ));
                 decided.what.jobs.push(job);
             }
-            Err(why) => notes.push(format!("not `{name}`: {why}")),
+            Err(why) => {
+                desk.cannot(&event, &start, &why).await.map_err(failed)?;
+                notes.push(format!("not `{name}`: {why}"));
+            }
         }
     }
     Ok(notes)
@@ -327,7 +339,7 @@ async fn about(
 fn heard(event: &Event, library: &Library, room: &Room<'_>) -> bool {
     let facts = Facts {
         phrase: &room.serve.commands.phrase,
-        allow_users: &[],
+        allow_users: &room.serve.commands.allow_users,
         ours: room.ours,
         changed: None,
         fork: is_fork(event),
@@ -412,7 +424,7 @@ async fn changed_paths(
 
 /// A workflow that is to run, as a job.
 fn job(parts: &Parts<'_>, place: &Place, event: &Event, start: &Start, doc: &WorkflowDoc, delivery: &str) -> NewJob {
-    let event = Event { command: start.command.clone(), ..event.clone() };
+    let event = Event { command: start.given.clone(), ..event.clone() };
     let (group, on_conflict) = group(doc, &event, &start.inputs);
     NewJob {
         repository: place.served.clone(),

@@ -12,6 +12,7 @@ pub mod schedule;
 pub mod serve;
 pub mod settings;
 pub mod sweep;
+pub mod tend;
 pub mod worker;
 
 pub use parts::Parts;
@@ -27,6 +28,7 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
         intake::run(parts, stop),
         schedule::run(parts, stop),
         sweep::run(parts, stop),
+        tend::run(parts, stop),
         futures::future::join_all(workers)
     );
 }

@@ -10,10 +10,11 @@ use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
 use crate::port::inbox::Inbox;
 use crate::port::queue::Queue;
 use crate::port::runner::{Order, Runner};
-use crate::port::world::{Tape, World};
+use crate::port::store::Store;
+use crate::port::world::World;
 use crate::text;
 use crate::workflow::schema::Library;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,7 @@ struct Seen {
     branch: Option<(String, i64)>,
     own: Option<(Option<String>, i64)>,
     trusted: Option<(Trusted, i64)>,
+    journal: Option<Arc<dyn Store>>,
 }
 
 /// The configuration that holds for a repository.
@@ -255,9 +257,36 @@ impl<'a> Parts<'a> {
         Ok(named.chain(own).chain(["codeforge[bot]".to_owned()]).collect())
     }
 
-    /// The models that the server's environment names.
-    pub fn models(&self) -> Vec<ModelRef> {
-        self.world.models(&Tape::Off)
+    /// The models that the operator's variables for a repository's runs name, or the server's own environment.
+    ///
+    /// # Errors
+    /// A secret is not there; in words.
+    pub fn models(&self, place: &Place) -> Result<Vec<ModelRef>, String> {
+        let vars = self.vars(place)?;
+        let named = |name: &str| vars.get(name).map(|value| value.expose_secret().to_owned());
+        Ok(self.world.models_of(&|name| named(name).or_else(|| self.world.env(name))))
+    }
+
+    /// The operator's variables for a repository's runs.
+    fn vars(&self, place: &Place) -> Result<BTreeMap<String, SecretString>, String> {
+        let serve = (self.settings)();
+        let all = serve.env.iter().chain(&place.repository.env);
+        all.map(|(name, at)| Ok((name.clone(), self.secret(at)?))).collect()
+    }
+
+    /// The journals of a repository's runs.
+    ///
+    /// # Errors
+    /// They cannot be opened; in words.
+    pub async fn journal(&self, place: &Place) -> Result<Arc<dyn Store>, String> {
+        let mut seen = place.seen.lock().await;
+        if let Some(journal) = &seen.journal {
+            return Ok(Arc::clone(journal));
+        }
+        let folder = places::journal(&(self.settings)().state, &place.served);
+        let journal = self.world.store(&folder).await.map_err(|error| error.to_string())?;
+        seen.journal = Some(Arc::clone(&journal));
+        Ok(journal)
     }
 
     /// All that a run of a job needs.
@@ -272,10 +301,10 @@ impl<'a> Parts<'a> {
             let mut seen = place.seen.lock().await;
             self.branch_of(&place, &mut seen).await?
         };
-        let mut vars = BTreeMap::new();
-        for (name, at) in serve.env.iter().chain(&place.repository.env) {
-            vars.insert(name.clone(), self.secret(at)?);
-        }
+        let mut vars = self.vars(&place)?;
+        // The run asks the forge about whoever gave its command once more.
+        let allowed = serve.commands.allow_users.join(",");
+        vars.insert("CODEFORGE_ALLOW_USERS".to_owned(), allowed.into());
         Ok(Order {
             job: job.clone(),
             fence: lease.fence,

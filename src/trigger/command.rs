@@ -120,6 +120,10 @@ pub(super) fn given(grammar: &Grammar, event: &Event, facts: &Facts<'_>) -> Resu
     if event.actor_is_bot {
         return Err(format!("`{actor}` is a program: commands are people's"));
     }
+    // A server looked at the comment already, and this event is about one of its commands. No forge's event says that.
+    if let Some(command) = &event.command {
+        return Ok(vec![command.clone()]);
+    }
     let now = grammar.commands(&comment.body);
     match event.action.as_deref() {
         Some("created") => {

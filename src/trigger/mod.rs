@@ -60,6 +60,9 @@ pub struct Start {
     pub inputs: BTreeMap<String, String>,
     /// The command that started it.
     pub command: Option<CommandText>,
+    /// The same as it was given, with the commit and the settings that it names. In an event it is what counts of a
+    /// comment: whoever looks at the event again decides the same.
+    pub given: Option<CommandText>,
     /// What the forge must say yes to first. Anything but a clear yes is no.
     pub access: Option<NeedsAccess>,
     /// What the command sets for this run alone (`policy`, `model`, `max_cost_usd`), which the configuration allows.
@@ -202,12 +205,12 @@ fn commanded(
     library: &Library,
     workflow: &Loaded<WorkflowDoc>,
     access: Access,
-    command: &CommandText,
+    given: &CommandText,
     event: &Event,
     facts: &Facts<'_>,
 ) -> Decision {
     let user = event.actor.clone().unwrap_or_default();
-    let mut command = command.clone();
+    let mut command = given.clone();
     let named = command.values.remove("sha").map(|sha| sha.to_ascii_lowercase());
     if event.change.is_some() && facts.fork {
         // What a maintainer has looked at is what runs, not what was pushed a second later.
@@ -236,7 +239,7 @@ fn commanded(
     let allowed = !facts.fork && facts.allow_users.iter().any(|name| name.eq_ignore_ascii_case(&user));
     let access = (!allowed).then_some(NeedsAccess { user, access });
     match start(workflow, event, Some(command), access) {
-        Decision::Run(run) => Decision::Run(Box::new(Start { settings, ..*run })),
+        Decision::Run(run) => Decision::Run(Box::new(Start { settings, given: Some(given.clone()), ..*run })),
         other => other,
     }
 }
@@ -272,8 +275,8 @@ fn start(
 ) -> Decision {
     let takes = &workflow.doc.inputs;
     let run = |inputs, command, access| {
-        let (workflow, settings) = (workflow.name.clone(), BTreeMap::new());
-        Decision::Run(Box::new(Start { workflow, inputs, command, access, settings }))
+        let (workflow, settings, given) = (workflow.name.clone(), BTreeMap::new(), None);
+        Decision::Run(Box::new(Start { workflow, inputs, command, given, access, settings }))
     };
     let mut inputs = BTreeMap::new();
     if event.kind == EventKind::WorkflowDispatch {

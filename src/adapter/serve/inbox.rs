@@ -2,7 +2,7 @@
 
 use super::{Database, Writer, jobs};
 use crate::model::job::Delivery;
-use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Unhandled};
+use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Received, Unhandled};
 use crate::port::queue::Added;
 use crate::text;
 use async_trait::async_trait;
@@ -207,6 +207,30 @@ impl Inbox for Database {
         .bind(note.to_owned());
         self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(())
+    }
+
+    async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError> {
+        let found: Vec<(i64, String, String, String, Option<String>, i64, String, i64, Option<String>)> =
+            sqlx::query_as(
+                "SELECT number, source, id, event, repository, at_ms, state, attempts, note FROM deliveries
+             ORDER BY number DESC LIMIT $1",
+            )
+            .bind(i64::from(most))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| self.fault(&error))?;
+        let received = |(number, source, id, event, repository, at_ms, state, attempts, note)| Received {
+            number,
+            source,
+            id,
+            event,
+            repository,
+            at_ms,
+            state,
+            attempts,
+            note,
+        };
+        Ok(found.into_iter().map(received).collect())
     }
 
     async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError> {

@@ -163,6 +163,7 @@ impl Processes {
             url: None,
             fence: order.fence,
             fence_file: folder.join("fence"),
+            approved: job.approved(),
         };
         let put = |name: &str, text: Result<String, serde_json::Error>| {
             let file = folder.join(name);

@@ -4,6 +4,7 @@
 //! commit, and whatever happens, outputs and an exit code say how it ended.
 
 pub mod asking;
+mod commands;
 mod earlier;
 pub mod one_step;
 pub mod outputs;

@@ -2,7 +2,7 @@
 
 use super::earlier::{self, Seen};
 use super::outputs::{Outputs, Reports};
-use super::{Ci, Done, Told, asking, blocking, phases, publish, say};
+use super::{Ci, Done, Told, asking, blocking, commands, phases, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::state::State;
 use crate::cli::{Context, run as running, watching};
@@ -23,6 +23,7 @@ use crate::port::world::Tape;
 use crate::report::{self, ci as reports, ci::log::Reader};
 use crate::text;
 use crate::trigger::{self, Start};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,11 +61,12 @@ pub(super) async fn work(
     mut parts: Option<&mut Vec<Part>>,
 ) -> Result<Done, CliError> {
     let mut starts = ci.decide(cx).await?;
+    let answered = if parts.is_none() { commands::answer(ci, cx).await? } else { false };
     if parts.is_some() {
         starts = phases::asked_for(ci, starts, cx);
     }
     if starts.is_empty() {
-        let why = "nothing here runs on this event";
+        let why = if answered { "the command was answered" } else { "nothing here runs on this event" };
         say(cx, &format!("skipped: {why}"));
         told.outputs.set("final-message", why);
         return Ok(Done::Skipped);
@@ -154,20 +156,26 @@ pub(super) async fn planned(
 ) -> Result<(Plan, Event, Seen), CliError> {
     let mut event = ci.job.event.clone();
     event.command = start.command.clone();
-    let request = plan::Request {
+    let price = approved(ci, start, head)?;
+    let mut request = plan::Request {
         workflow: start.workflow.clone(),
         inputs: inputs(ci, start)?,
         event: event.value(),
         driver: ci.settings.sandbox,
         deliver: ci.settings.delivery,
-        budget_usd: ci.settings.max_cost_usd,
+        budget_usd: ci.settings.max_cost_usd.into_iter().chain(price).min_by(f64::total_cmp),
         policy: ci.settings.policy.clone(),
         outside: true,
         key: trigger::key(&event, &start.workflow, ci.job.run.as_deref()),
         if_no_changes: ci.settings.if_no_changes,
         ..request
     };
-    let mut plan = plan::compile(&ci.library, &request).map_err(|problems| {
+    request.set(&start.settings);
+    let mut library = Cow::Borrowed(&ci.library);
+    if let Some(model) = start.settings.get("model") {
+        library.to_mut().only_model(model);
+    }
+    let mut plan = plan::compile(&library, &request).map_err(|problems| {
         for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
             cx.say(&text::inert_ci(report::diagnostics::render(problem, cx.color).trim_end()));
         }
@@ -205,6 +213,37 @@ pub(super) async fn planned(
         ),
     );
     Ok((plan, event, seen))
+}
+
+/// The price that somebody said yes to, where the workflow asks for that (`quote: true`). Only a server keeps a yes.
+///
+/// # Errors
+/// Nobody did, or for another commit.
+fn approved(ci: &Ci, start: &Start, head: &str) -> Result<Option<f64>, CliError> {
+    let quotes = ci.library.workflows.get(&start.workflow).is_some_and(|workflow| workflow.doc.quote);
+    if !quotes || ci.settings.dry_run {
+        return Ok(None);
+    }
+    let name = &start.workflow;
+    let refused = |why: String| CliError::new(Ending::Denied, format!("`{name}` {why}"));
+    let Some(served) = &ci.job.served else {
+        let why =
+            "names its price before it runs (`quote: true`), and waits for a yes: only `codeforge serve` keeps one";
+        return Err(refused(why.to_owned())
+            .hint(format!(
+                "run it by hand: `codeforge run {name} --dry-run` names the price, `codeforge run {name}` runs it"
+            ))
+            .hint("or take `quote` out of the workflow, and limit it by `budget.max_cost_usd`"));
+    };
+    let Some(approved) = &served.approved else {
+        return Err(refused("waits for a yes, and nobody gave one".to_owned()));
+    };
+    if approved.commit != head {
+        let why = format!("was approved for the commit {}, and this is {head}", approved.commit);
+        return Err(refused(why).hint("give its command anew: it is quoted for what is there now"));
+    }
+    let price = approved.max_cost_usd.as_deref().map(str::parse::<f64>).transpose();
+    price.map_err(|_| refused("was approved for a price that is none".to_owned()))
 }
 
 /// Our branches begin with the operator's prefix.
@@ -406,8 +445,7 @@ async fn of_job(ci: &Ci, engine: &Engine, cx: &Context<'_>) -> Result<(RunId, bo
         if engine.replay(&id, &rows).map_err(running::engine_error)?.ending != Some(Ending::Unavailable) {
             return Ok((id, true));
         }
-        let bits = u64::from_str_radix(&short_hash(id.as_str().as_bytes(), 16), 16).unwrap_or_default();
-        id = RunId::from_bits(bits);
+        id = id.next();
     }
 }
 

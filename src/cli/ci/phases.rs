@@ -8,7 +8,7 @@ use super::earlier::{self, Seen};
 use super::one_step::{self, Sums, badness, planned};
 use super::outputs::Outputs;
 use super::settings::Phase;
-use super::{Ci, Done, Told, asking, blocking, clean, publish, say};
+use super::{Ci, Done, Told, asking, blocking, clean, commands, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::forge::redacted;
 use crate::cli::phases::{self as both, Order};
@@ -222,6 +222,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         say(cx, "note: a model's key is set; this phase asks none, and its job needs none");
     }
     let words = Word::read(ci.settings.gate_word.as_deref().unwrap_or_default()).map_err(CliError::usage)?;
+    commands::answer(ci, cx).await?;
     let Some((head, matches)) = matched(ci, cx).await? else { return Ok(skipped(told, cx)) };
     for Match { start, plan, .. } in &matches {
         asking::access(ci, start).await?;

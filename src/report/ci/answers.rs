@@ -362,15 +362,30 @@ pub fn explain(job: &Job, account: Option<&Account>, question: &str) -> String {
         document.add(rank::HEAD, "what is not known", why);
         return document.fit(CAP);
     };
-    let reason = prose(&account.reason, 800);
-    if reason != note {
+    if note != prose(&account.reason, 600) {
         document.add(rank::HEAD, "the reason", note);
     }
-    document.add(rank::HEAD, "the reason", reason);
+    folded(&mut document, account, question);
+    document.fit(CAP)
+}
+
+/// The same of a run that is no job's.
+pub fn explain_run(account: &Account, question: &str) -> String {
+    let mut document = Document::new();
+    let (sign, word) = parts::verdict(account);
+    let head =
+        format!("### {sign} CodeForge {} {} — {word}", prose(&account.workflow, 60), code(account.run.as_str(), 20));
+    document.add(rank::HEAD, "the head", head);
+    folded(&mut document, account, question);
+    document.fit(CAP)
+}
+
+fn folded(document: &mut Document, account: &Account, question: &str) {
+    document.add(rank::HEAD, "the reason", prose(&account.reason, 800));
     if account.ending != Some(Ending::Done) {
         document.add(rank::WRONG, "the advice", super::summary::advice(account));
     }
-    parts::denial_table(&mut document, account);
+    parts::denial_table(document, account);
     let table = document.table(&["check", "step", "result"]);
     for step in &account.steps {
         for (attempt, gate, led) in &step.gates {
@@ -407,7 +422,6 @@ pub fn explain(job: &Job, account: Option<&Account>, question: &str) -> String {
     if !unknown.is_empty() {
         document.add(rank::NOTES, "what is not known", format!("Not known: {}.", unknown.join("; ")));
     }
-    document.fit(CAP)
 }
 
 #[cfg(test)]

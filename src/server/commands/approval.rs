@@ -262,7 +262,7 @@ impl Desk<'_> {
     }
 
     /// How jobs are shown.
-    fn progress(&self) -> Progress<'_> {
+    pub(super) fn progress(&self) -> Progress<'_> {
         Progress { forge: self.forge, queue: self.queue, phrase: self.phrase, now_ms: self.now_ms }
     }
 }

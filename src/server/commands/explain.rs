@@ -2,7 +2,7 @@
 
 use super::{Desk, DeskError, Given, Reply, code};
 use crate::engine;
-use crate::model::account::Account;
+use crate::model::account::{Account, Ending};
 use crate::model::forge::Access;
 use crate::model::id::RunId;
 use crate::model::job::Job;
@@ -38,14 +38,23 @@ impl Desk<'_> {
         Ok(Reply { body: Some(body), may: true, jobs: Vec::new(), note: format!("explained {}", job.id) })
     }
 
-    /// The account of a job's run; `None`: there is no journal of it. The inner error: why it cannot be folded.
+    /// The account of a job's last run; `None`: there is no journal of it. The inner error: why it cannot be folded.
     async fn account(&self, job: &Job) -> Result<Result<Option<Account>, String>, DeskError> {
         let Some(store) = self.store else { return Ok(Ok(None)) };
-        let rows = match store.rows(&RunId(job.id.clone())).await {
-            Ok(rows) => rows,
-            Err(StoreError::NoSuchRun(_)) => return Ok(Ok(None)),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(engine::replay(&rows).map(|state| Some(run::account(&state))))
+        let (mut id, mut last) = (RunId(job.id.clone()), None);
+        // A run that ended because something was unavailable was followed by another one.
+        while last.as_ref().is_none_or(|it: &Account| it.ending == Some(Ending::Unavailable)) {
+            let rows = match store.rows(&id).await {
+                Ok(rows) => rows,
+                Err(StoreError::NoSuchRun(_)) => break,
+                Err(error) => return Err(error.into()),
+            };
+            match engine::replay(&rows) {
+                Ok(state) => last = Some(run::account(&state)),
+                Err(why) => return Ok(Err(why)),
+            }
+            id = id.next();
+        }
+        Ok(Ok(last))
     }
 }

@@ -48,7 +48,7 @@ pub fn offers(library: &Library, grammar: &Grammar) -> Vec<Offer> {
             Builtin::Help => ("", "read", "This."),
             Builtin::Status => ("", "read", "How the jobs here stand, what they cost, what they made."),
             Builtin::Cancel => ("[ID]", "write, or who asked", "Ends a job, or all of them here."),
-            Builtin::Retry => ("[ID]", "write", "Runs a job that ended once more."),
+            Builtin::Retry => ("[ID]", "as the workflow", "Runs a job that ended once more."),
             Builtin::Approve => ("[ID] [max=USD]", "write", "Says yes to a price that was named."),
             Builtin::Deny => ("[ID]", "write", "Says no to it."),
             Builtin::Explain => ("[ID] [TEXT]", "read", "Why a run did what it did: rules, checks, limits."),
@@ -65,7 +65,7 @@ pub fn offers(library: &Library, grammar: &Grammar) -> Vec<Offer> {
 }
 
 /// What a comment may set for one run, as it is written.
-pub(crate) fn settings(library: &Library) -> Vec<String> {
+pub fn settings(library: &Library) -> Vec<String> {
     let allowed = library.config.comments.as_ref().and_then(|it| it.settings.clone()).unwrap_or_default();
     let mut told = vec!["max_cost_usd=…".to_owned()];
     let names: Vec<&str> = allowed.policy.as_slice().iter().map(|it| it.0.as_str()).collect();

@@ -34,6 +34,9 @@ impl Desk<'_> {
             let note = format!("cancelled by {}", given.actor);
             let which = Which { id: Some(job.id.clone()), most: 1, ..Which::default() };
             self.queue.cancel(&which, &note, self.now_ms).await?;
+            if let Some(job) = self.job(&job.id).await?.filter(|job| job.state.is_over()) {
+                self.progress().show(&job, None).await?;
+            }
             let was = match job.state {
                 JobState::Running => "it was running and stops now",
                 JobState::Asked => "it waited for a yes",

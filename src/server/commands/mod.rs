@@ -11,7 +11,7 @@ mod help;
 mod jobs;
 mod price;
 
-pub use help::offers;
+pub use help::{offers, settings};
 
 use crate::model::chat::ModelRef;
 use crate::model::event::{CommandText, Event};
@@ -22,7 +22,7 @@ use crate::port::inbox::InboxError;
 use crate::port::queue::{Queue, Which};
 use crate::port::store::{Store, StoreError};
 use crate::report::ci::answers;
-use crate::trigger::{self, Arguments, Builtin, Decision, Facts, Meant};
+use crate::trigger::{self, Arguments, Builtin, Decision, Facts, Meant, Start};
 use crate::workflow::schema::{ANSWERS_PER_HOUR, Library};
 use std::collections::BTreeMap;
 use tokio::sync::Mutex;
@@ -242,6 +242,25 @@ impl Desk<'_> {
         }
         let head = format!("{} was not carried out", prose(&given.command.name));
         Reply { note, may: false, ..Reply::said(&head, vec![prose(why)]) }
+    }
+
+    /// Says to whoever gave a workflow's command why its job was not made.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn cannot(&self, event: &Event, start: &Start, why: &str) -> Result<(), DeskError> {
+        let (Some(comment), Some(thread), Some(command)) = (&event.comment, thread(event), &start.given) else {
+            return Ok(());
+        };
+        let actor = event.actor.as_deref().unwrap_or_default();
+        let given = Given { event, actor, command, comment: comment.id, fork: is_fork(event) };
+        let reply = self.refused(&given, why).await;
+        let Some(body) = reply.body else { return Ok(()) };
+        if self.may_answer(actor).await? {
+            let key = format!("command/{}", command.name);
+            self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
+        }
+        Ok(())
     }
 
     /// What somebody may do here, as the forge says; asked once.
