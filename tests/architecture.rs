@@ -27,13 +27,12 @@ fn table() -> BTreeMap<&'static str, Vec<&'static str>> {
         ],
     );
     table.insert("report", vec!["model", "text", "template"]);
-    table.insert(
-        "cli",
-        vec![
-            "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
-            "policy", "gate", "deliver", "scout", "cassette",
-        ],
-    );
+    let server = vec![
+        "engine", "report", "port", "model", "template", "text", "workflow", "trigger", "plan", "run", "agent",
+        "policy", "gate", "deliver", "scout", "cassette",
+    ];
+    table.insert("cli", server.iter().copied().chain(["server"]).collect());
+    table.insert("server", server);
     table
 }
 

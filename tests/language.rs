@@ -229,6 +229,7 @@ fn committed_schemas_and_reference_are_up_to_date() {
         (DocKind::Config, "config"),
         (DocKind::Backend, "backend"),
         (DocKind::Pricing, "pricing"),
+        (DocKind::Serve, "serve"),
     ] {
         compare(&root().join(format!("schemas/{name}.schema.json")), &format!("{:#}\n", json_schema(kind)));
     }

@@ -332,7 +332,7 @@ fn bad_settings_are_said_all_at_once_with_their_places() {
 /// reliability.md 27, the door's half: what is under way ends, nothing new begins, and it says so phase by phase.
 #[tokio::test]
 async fn an_interrupt_closes_the_door_first_and_ends_in_phases() {
-    let home = Home::usual("");
+    let home = Home::usual("sweep: false\ngrace: 1s\n");
     let mut served = home.serve().await;
     let body = comment(1);
     let signature = format!("sha256={}", signature(SECRET, body.as_bytes()));
@@ -355,7 +355,7 @@ async fn an_interrupt_closes_the_door_first_and_ends_in_phases() {
     let phases: Vec<Value> = served.log();
     let phases = phases.iter().filter(|line| line["event"] == "stopping" || line["event"] == "stopped");
     let phases: Vec<&str> = phases.map(|line| line["phase"].as_str().unwrap_or("end")).collect();
-    assert_eq!(phases, ["intake", "work", "end"]);
+    assert!(phases.starts_with(&["intake", "work"]) && phases.ends_with(&["end"]), "{phases:?}");
     assert!(home.deliveries().await.contains(&"late".to_owned()));
 }
 

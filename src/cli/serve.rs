@@ -7,7 +7,6 @@ use crate::model::account::Ending;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::serve::Serve;
 use crate::port::inbox::InboxError;
-use crate::port::queue::Queue;
 use crate::port::world::{Serving, World};
 use crate::report::diagnostics;
 use crate::server::log::Log;
@@ -68,7 +67,9 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     let Serving { inbox, queue } = world.serving(&state).await?;
     let server = Server {
         inbox,
+        queue,
         arrived: Arc::default(),
+        replaced: Arc::default(),
         settings: Arc::new(Settings::new(live)),
         clock,
         log: Arc::new(log),
@@ -78,12 +79,12 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         world: Arc::clone(&world),
     };
     let reload = move || read(&path, &*world).map_err(|unread| unread.words());
-    let loops = |server: &Server, phases: &Phases| vec![jobs(server.clone(), queue, phases.clone())];
+    let loops = |server: &Server, phases: &Phases| vec![jobs(server.clone(), phases.clone())];
     Ok(serve::run(server, loops, &reload, stop).await?)
 }
 
 /// The loops that make jobs and work on them.
-fn jobs(server: Server, queue: Arc<dyn Queue>, phases: Phases) -> Loop {
+fn jobs(server: Server, phases: Phases) -> Loop {
     let work = async move {
         let settings = || Arc::new(server.settings.now().serve.clone());
         let say = |line: &str| match line.strip_prefix("ALARM: ") {
@@ -91,16 +92,22 @@ fn jobs(server: Server, queue: Arc<dyn Queue>, phases: Phases) -> Loop {
             None => server.log.info("jobs").text("said", line).write(),
         };
         let runner = server.world.runner();
-        let parts = Parts::new(&*server.world, &settings, (Arc::clone(&server.inbox), queue), runner, &say);
+        let kept = (Arc::clone(&server.inbox), Arc::clone(&server.queue));
+        let parts = Parts::new(&*server.world, &settings, kept, runner, (Arc::clone(&server.health), &say));
         let wake = async {
             loop {
-                server.arrived.notified().await;
-                parts.wake.notify_waiters();
+                tokio::select! {
+                    () = server.arrived.notified() => parts.wake.notify_waiters(),
+                    // Tokens may be others.
+                    () = server.replaced.notified() => parts.forget().await,
+                }
             }
         };
         tokio::select! {
             () = server::run(&parts, &phases.stop) => {}
             () = wake => {}
+            // What waits for a forge may wait for long; runs were interrupted when the server began to stop.
+            () = phases.now.cancelled() => {}
         }
     };
     Loop { name: "jobs", work: Box::pin(work) }

@@ -1,8 +1,14 @@
 //! What works and what does not, part by part.
+//!
+//! Ready is a server that can take webhooks in: its database and its disk. That a forge is away or all workers are busy is
+//! shown beside it; to turn webhooks away because of that would lose them.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+
+/// Parts without which no webhook can be taken in.
+const NEEDED: [&str; 2] = ["database", "disk"];
 
 /// A part's state, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +33,10 @@ impl Health {
         before.is_none_or(|before| before.good != good)
     }
 
-    /// Whether everything works, and how each part is.
+    /// Whether webhooks can be taken in, and how each part is.
     pub fn all(&self) -> (bool, Value) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = parts.values().all(|part| part.good);
+        let good = NEEDED.iter().all(|name| parts.get(name).is_none_or(|part| part.good));
         let rows = parts.iter().map(|(name, part)| {
             let status = if part.good { "ok" } else { "failed" };
             ((*name).to_owned(), json!({ "status": status, "detail": part.words }))

@@ -1,5 +1,6 @@
 //! What the server's loops work with: settings, forges, cached clones, and the configuration of each repository.
 
+use super::health::Health;
 use crate::engine::configuration;
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
@@ -45,6 +46,8 @@ pub struct Parts<'a> {
     pub runner: Arc<dyn Runner>,
     /// Who this server is, among those that share a database.
     pub name: String,
+    /// What works.
+    pub health: Arc<Health>,
     /// The log.
     pub say: Say<'a>,
     /// A delivery came in, or a job.
@@ -91,10 +94,10 @@ impl<'a> Parts<'a> {
         settings: Settings<'a>,
         (inbox, queue): (Arc<dyn Inbox>, Arc<dyn Queue>),
         runner: Arc<dyn Runner>,
-        say: Say<'a>,
+        (health, say): (Arc<Health>, Say<'a>),
     ) -> Self {
         let name = format!("{}/{:08x}", world.owner(), world.random() as u32);
-        Self { world, settings, inbox, queue, runner, name, say, wake: Notify::new(), known: Mutex::default() }
+        Self { world, settings, inbox, queue, runner, name, health, say, wake: Notify::new(), known: Mutex::default() }
     }
 
     /// Now, in milliseconds since 1970.

@@ -12,6 +12,7 @@ use super::settings::{Live, Settings};
 use crate::engine::Stop;
 use crate::port::clock::Clock;
 use crate::port::inbox::Inbox;
+use crate::port::queue::Queue;
 use crate::port::world::World;
 use futures::future::BoxFuture;
 use std::net::SocketAddr;
@@ -40,8 +41,12 @@ pub struct Server {
     pub settings: Arc<Settings>,
     /// Deliveries.
     pub inbox: Arc<dyn Inbox>,
+    /// Jobs.
+    pub queue: Arc<dyn Queue>,
     /// A delivery came in.
     pub arrived: Arc<Notify>,
+    /// The settings were read anew.
+    pub replaced: Arc<Notify>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -175,6 +180,7 @@ fn read_again(server: &Server, reload: &Reload) {
             let after_restart = Some(waiting.as_str()).filter(|names| !names.is_empty());
             let repositories = new.repositories.len();
             server.settings.replace(live);
+            server.replaced.notify_one();
             let line = server.log.info("settings_read").number("repositories", repositories);
             line.text("after_a_restart", after_restart).write();
         }

@@ -20,6 +20,7 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         let serve = (parts.settings)();
         let every = serve.sweep_ms;
+        let mut away = 0;
         if every.is_some() {
             for repository in &serve.repositories {
                 if stop.is_cancelled() {
@@ -31,9 +32,14 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
                     Ok(found) => {
                         parts.say(&format!("sweep of {}: {found} events that no webhook told", repository.name))
                     }
-                    Err(why) => parts.say(&format!("sweep of {}: {why}", repository.name)),
+                    Err(why) => {
+                        away += 1;
+                        parts.say(&format!("sweep of {}: {why}", repository.name));
+                    }
                 }
             }
+            let all = serve.repositories.len();
+            parts.health.report("forge", away == 0, format!("{} of {all} repositories answered", all - away));
         }
         tokio::select! {
             () = stop.cancelled() => {}

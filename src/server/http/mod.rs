@@ -9,6 +9,7 @@ mod names;
 mod signature;
 
 use super::serve::Server;
+use crate::model::job::JobState;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
@@ -227,6 +228,12 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
             server.health.report("database", false, format!("no answer within {} s", DATABASE.as_secs()));
         }
     }
+    if let Ok(Ok(counts)) = tokio::time::timeout(DATABASE, server.queue.counts()).await {
+        let of = |state| counts.iter().find(|(it, _)| *it == state).map_or(0, |(_, count)| *count);
+        let (running, waiting) = (of(JobState::Running), of(JobState::Waiting));
+        let workers = server.settings.now().serve.limits.workers;
+        server.health.report("workers", true, format!("{running} of {workers} at work, {waiting} jobs wait"));
+    }
     match server.world.free_space(&server.state) {
         Ok(free) => server.health.report("disk", free >= LITTLE_ROOM, format!("{} MiB free", free >> 20)),
         Err(why) => server.health.report("disk", false, why),
@@ -253,6 +260,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             waiting as f64,
         );
         server.metrics.set("codeforge_deliveries_oldest_seconds", "How long the oldest of them waits.", &[], age);
+    }
+    if let Ok(Ok(counts)) = tokio::time::timeout(DATABASE, server.queue.counts()).await {
+        for (state, count) in counts {
+            let label = serde_json::to_value(state).unwrap_or_default();
+            let labels = [("state", label.as_str().unwrap_or_default())];
+            server.metrics.set("codeforge_jobs", "Jobs, by where they stand.", &labels, count as f64);
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.render()).into_response()
 }

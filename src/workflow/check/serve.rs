@@ -167,7 +167,8 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         grace_ms: span(doc.grace.as_ref(), 60_000)?,
         commands: Commands {
             phrase: commands.phrase.clone().unwrap_or_else(|| "/codeforge".to_owned()),
-            allow_users: commands.allow_users.clone(),
+            aliases: commands.aliases.clone(),
+            mention: commands.mention.as_ref().map(|name| name.trim_start_matches('@').to_owned()),
         },
         sweep_ms: match &doc.sweep {
             Some(SweepDoc::Switch(false)) => None,

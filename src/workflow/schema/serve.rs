@@ -195,9 +195,12 @@ pub struct CommandsDoc {
     /// What a command begins with. Default: /codeforge.
     #[serde(default)]
     pub phrase: Option<String>,
-    /// People who may give commands whatever the forge says of them; not on forks.
+    /// Short forms, beside those of the repository's own configuration: `/review: review`.
     #[serde(default)]
-    pub allow_users: Vec<String>,
+    pub aliases: BTreeMap<String, String>,
+    /// The account that is spoken to in free text: `codeforge` for `@codeforge`. Default: nobody is.
+    #[serde(default)]
+    pub mention: Option<String>,
 }
 
 /// How often is looked for what no webhook told.

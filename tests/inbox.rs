@@ -1,0 +1,140 @@
+//! What every inbox promises, and what the SQLite one promises beyond that. The scenarios know nothing but `dyn Inbox`;
+//! that a kill loses nothing is shown with the whole program in `tests/serve.rs`.
+
+use codeforge::adapter::serve;
+use codeforge::model::event::Event;
+use codeforge::model::forge::ForgeKind;
+use codeforge::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
+use codeforge::port::inbox::{Accepted, Handled, Inbox};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct File(tempfile::TempDir);
+
+impl File {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+
+    async fn open(&self) -> Arc<dyn Inbox> {
+        serve::open(&self.state()).await.unwrap()
+    }
+}
+
+fn delivery(source: &str, id: &str, body: &str) -> Delivery {
+    Delivery {
+        source: source.into(),
+        id: id.into(),
+        hash: Delivery::hash_of(body.as_bytes()),
+        event: "push".into(),
+        repository: Some("acme/widgets".into()),
+        body: body.into(),
+        at_ms: 1000,
+    }
+}
+
+fn job(key: &str) -> NewJob {
+    NewJob {
+        repository: Served { forge: ForgeKind::Github, host: "api.github.com".into(), name: "acme/widgets".into() },
+        workflow: "fix".into(),
+        event: Event::default(),
+        key: key.into(),
+        actor: None,
+        group: None,
+        on_conflict: OnConflict::Queue,
+        priority: Priority::Event,
+        due_ms: 0,
+        settings: Default::default(),
+        approval: None,
+    }
+}
+
+async fn ids(inbox: &dyn Inbox, now_ms: i64) -> Vec<(String, u32)> {
+    let found = inbox.unhandled(100, now_ms).await.unwrap();
+    found.into_iter().map(|it| (it.delivery.id, it.attempts)).collect()
+}
+
+#[tokio::test]
+async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
+    let inbox = File::new().open().await;
+    let accept = async |source: &str, id: &str, body: &str| inbox.accept(delivery(source, id, body)).await.unwrap();
+    assert_eq!(accept("github", "1", "one").await, Accepted::New);
+    assert_eq!(accept("github", "1", "one").await, Accepted::Known);
+    assert_eq!(accept("github", "1", "another").await, Accepted::Known);
+    assert_eq!(accept("github", "2", "one").await, Accepted::Known);
+    assert_eq!(accept("gitlab", "1", "one").await, Accepted::New, "sources do not meet");
+    assert_eq!(accept("github", "3", "three").await, Accepted::New);
+    let found = inbox.unhandled(100, 5000).await.unwrap();
+    let whole: Vec<Delivery> = found.into_iter().map(|it| it.delivery).collect();
+    assert_eq!(whole, [delivery("github", "1", "one"), delivery("gitlab", "1", "one"), delivery("github", "3", "three")]);
+}
+
+#[tokio::test]
+async fn of_many_at_once_each_is_told_what_became_of_it() {
+    let home = File::new();
+    let inbox = home.open().await;
+    // More than fit into a commit; each body four times.
+    let all = (0..2000).map(|number| {
+        let body = format!("body {}", number % 500);
+        let inbox = Arc::clone(&inbox);
+        tokio::spawn(async move { inbox.accept(delivery("github", &number.to_string(), &body)).await.unwrap() })
+    });
+    let told = futures::future::join_all(all).await.into_iter().map(Result::unwrap);
+    assert_eq!(told.filter(|told| *told == Accepted::New).count(), 500);
+    assert_eq!(inbox.backlog().await.unwrap(), (500, Some(1000)));
+    drop(inbox);
+    assert_eq!(home.open().await.backlog().await.unwrap().0, 500, "another process finds them");
+}
+
+#[tokio::test]
+async fn what_is_handled_makes_its_jobs_once_and_what_fails_is_put_off() {
+    let inbox = File::new().open().await;
+    for (id, body) in [("1", "a"), ("2", "b"), ("3", "c")] {
+        inbox.accept(delivery("github", id, body)).await.unwrap();
+    }
+    let first = inbox.unhandled(1, 5000).await.unwrap();
+    assert_eq!((first.len(), first[0].delivery.id.as_str(), first[0].attempts), (1, "1", 1));
+    let what = Handled { jobs: vec![job("k1"), job("k2"), job("k1")], note: "two jobs".into(), ..Handled::default() };
+    let made = inbox.handled(first[0].number, &what, 5000).await.unwrap();
+    assert_eq!(made.len(), 2, "a key makes one job");
+    assert_eq!(inbox.handled(first[0].number, &what, 5001).await.unwrap(), Vec::<String>::new());
+
+    let rest = inbox.unhandled(100, 5000).await.unwrap();
+    inbox.put_off(rest[0].number, Some(9000), "the forge is away").await.unwrap();
+    inbox.put_off(rest[1].number, None, "nobody can read it").await.unwrap();
+    assert_eq!(ids(&*inbox, 8999).await, []);
+    assert_eq!(ids(&*inbox, 9000).await, [("2".to_owned(), 2)]);
+    assert_eq!(inbox.backlog().await.unwrap().0, 1, "a dead letter does not wait");
+}
+
+#[tokio::test]
+async fn what_was_handled_long_ago_is_forgotten_bodies_first() {
+    let home = File::new();
+    let inbox = home.open().await;
+    for (id, body) in [("1", "a"), ("2", "b")] {
+        inbox.accept(delivery("github", id, body)).await.unwrap();
+    }
+    let found = inbox.unhandled(1, 5000).await.unwrap();
+    inbox.handled(found[0].number, &Handled::default(), 5000).await.unwrap();
+    assert_eq!(inbox.tidy(5000, 5000, 10).await.unwrap(), 0);
+    assert_eq!(inbox.tidy(5001, 5000, 10).await.unwrap(), 1, "its body");
+    assert_eq!(inbox.tidy(5001, 5000, 10).await.unwrap(), 0);
+    assert_eq!(inbox.accept(delivery("github", "9", "a")).await.unwrap(), Accepted::Known, "a replay is still known");
+    assert_eq!(inbox.tidy(5001, 5001, 10).await.unwrap(), 1, "all of it");
+    assert_eq!(inbox.accept(delivery("github", "9", "a")).await.unwrap(), Accepted::New);
+    assert_eq!(ids(&*inbox, 9000).await.len(), 2, "what waits is never forgotten");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_said_with_what_to_do() {
+    let home = File::new();
+    std::fs::create_dir_all(home.state()).unwrap();
+    std::fs::write(home.state().join("serve.db"), "not a database, but long enough to look at it twice".repeat(100)).unwrap();
+    let Err(error) = serve::open(&home.state()).await else { panic!("it was opened") };
+    let said = error.to_string();
+    assert!(said.contains("serve.db") && said.contains("the file is damaged: move it away"), "{said}");
+}
