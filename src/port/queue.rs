@@ -58,6 +58,10 @@ pub trait Queue: Send + Sync {
         for_ms: i64,
     ) -> Result<Option<(Job, Lease)>, InboxError>;
 
+    /// Frees the jobs of workers whose process was here and is gone: nobody waits for their leases to run out. Returns
+    /// how many.
+    async fn orphans(&self, now_ms: i64) -> Result<u64, InboxError>;
+
     /// Makes a lease last longer. It may be somebody else's by now.
     async fn renew(&self, lease: &Lease, now_ms: i64, for_ms: i64) -> Result<Renewed, InboxError>;
 

@@ -22,6 +22,11 @@ use tokio_util::sync::CancellationToken;
 /// Runs all loops until `stop`: no delivery is begun after it and no job leased; runs are interrupted, come to where they
 /// can be gone on with, and go back to the queue. Returns when all of them have.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
+    match parts.queue.orphans(parts.now_ms()).await {
+        Ok(0) => {}
+        Ok(found) => parts.say(&format!("{found} jobs of a server that is gone are taken up where they are")),
+        Err(error) => parts.say(&format!("whose jobs are nobody's cannot be told: {error}")),
+    }
     let workers = (parts.settings)().limits.workers.max(1);
     let workers = (1..=workers).map(|number| worker::work(parts, number, stop));
     tokio::join!(

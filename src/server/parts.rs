@@ -96,7 +96,7 @@ impl<'a> Parts<'a> {
         runner: Arc<dyn Runner>,
         (health, say): (Arc<Health>, Say<'a>),
     ) -> Self {
-        let name = format!("{}/{:08x}", world.owner(), world.random() as u32);
+        let name = format!("{}/{:08x}", world.owner(), world.random() & 0xffff_ffff);
         Self { world, settings, inbox, queue, runner, name, health, say, wake: Notify::new(), known: Mutex::default() }
     }
 

@@ -14,7 +14,6 @@ pub mod model_server;
 pub mod payloads;
 pub mod recorded;
 pub mod releases;
-pub mod served;
 pub mod stage;
 pub mod tls;
 pub mod town;

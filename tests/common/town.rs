@@ -214,6 +214,16 @@ impl Town {
         status.code()
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> String {
+        locked(&self.server).as_ref().expect("a server").id().to_string()
+    }
+
+    /// Leaves the server alone, so that another one can be started beside it; it is killed when this is dropped.
+    pub fn leaves(&self) -> Left {
+        Left(locked(&self.server).take().expect("a server"))
+    }
+
     /// Whether the server's process runs.
     pub fn runs(&self) -> bool {
         locked(&self.server).as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
@@ -387,6 +397,16 @@ impl Town {
     pub fn codeforge(&self, arguments: &[&str]) -> std::process::Output {
         let mut command = codeforge();
         command.current_dir(self.folder()).args(arguments).output().unwrap()
+    }
+}
+
+/// A server that is not the town's any more.
+pub struct Left(Child);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs: the queue as SQL. Whatever decides who has a job is one transaction.
 
 use super::Database;
+use crate::adapter::sqlite::{Life, Owner};
 use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
@@ -353,6 +354,29 @@ impl Queue for Database {
                 Ok(None)
             }
         }
+    }
+
+    async fn orphans(&self, now_ms: i64) -> Result<u64, InboxError> {
+        let held: Vec<(String, i64, Option<String>)> =
+            sqlx::query_as("SELECT id, fence, worker FROM jobs WHERE state = 'running'")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.fault(&error))?;
+        let here = Owner::of(std::process::id());
+        let mut freed = 0;
+        for (id, fence, worker) in held {
+            // A worker's name begins with its process.
+            let owner = worker.as_deref().and_then(|worker| Owner::parse(worker.split_once('/')?.0));
+            if !owner.is_some_and(|owner| owner.life(&here) == Life::Gone) {
+                continue;
+            }
+            let query = sqlx::query("UPDATE jobs SET lease_ms = $3 WHERE id = $1 AND fence = $2 AND state = 'running'")
+                .bind(id)
+                .bind(fence)
+                .bind(now_ms);
+            freed += self.writer.whole(async |connection| query.execute(connection).await).await?.rows_affected();
+        }
+        Ok(freed)
     }
 
     async fn renew(&self, lease: &Lease, now_ms: i64, for_ms: i64) -> Result<Renewed, InboxError> {
