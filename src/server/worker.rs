@@ -12,9 +12,11 @@ use crate::text;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long a lease holds, in milliseconds. It is renewed three times in that time; a server that is gone for longer
+/// How long a lease holds, in milliseconds. It is renewed several times in that time; a server that is gone for longer
 /// loses its jobs to the others.
 const LEASE_MS: i64 = 30_000;
+/// After how long at most a run is told that its job was cancelled: that is asked with each renewal.
+const TOLD: Duration = Duration::from_secs(2);
 /// How often is looked for jobs where nobody says that there are any: those that become due.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long after a failure of the database.
@@ -124,7 +126,7 @@ async fn hold(
 ) -> (Result<Ran, String>, Option<Why>) {
     tokio::pin!(run);
     let for_ms = lease_ms(parts);
-    let mut every = tokio::time::interval(Duration::from_millis(for_ms.unsigned_abs() / 3));
+    let mut every = tokio::time::interval(Duration::from_millis(for_ms.unsigned_abs() / 3).min(TOLD));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let longest = tokio::time::sleep(Duration::from_millis((parts.settings)().limits.run_ms));
     tokio::pin!(longest);

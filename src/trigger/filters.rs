@@ -32,7 +32,7 @@ pub(super) fn passes(filter: &ForgeEventDoc, event: &Event, facts: &Facts<'_>) -
 fn types(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     let wanted = filter.types.as_slice();
     if wanted.is_empty() {
-        return None;
+        return unusual(filter, event);
     }
     match event.action.as_deref() {
         Some(action) if wanted.iter().any(|word| word.eq_ignore_ascii_case(action)) => None,
@@ -45,6 +45,15 @@ fn types(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
         }
         None => Some(format!("only when it was {}; nobody says what it was", wanted.join(", "))),
     }
+}
+
+/// A change's own event without `types:` is that there is something new to look at, as on GitHub; with `labels:` a label
+/// that was set is, too.
+fn unusual(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
+    let action = event.action.as_deref().filter(|_| event.kind == EventKind::PullRequest)?;
+    let usual = matches!(action, "opened" | "synchronize" | "reopened")
+        || action == "labeled" && !filter.labels.as_slice().is_empty();
+    (!usual).then(|| format!("only when it was opened, pushed to or reopened, where no `types` are listed; it was {action}"))
 }
 
 fn labels(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
