@@ -30,7 +30,8 @@ async fn running(town: &Town) -> JobRow {
 async fn in_the_second_step(town: &Town) -> JobRow {
     let job = running(town).await;
     let log = town.state().join("jobs").join(&job.id).join("log");
-    town.until("the second step", || async { std::fs::read_to_string(&log).ok().filter(|text| text.contains("two")) }).await;
+    town.until("the second step", || async { std::fs::read_to_string(&log).ok().filter(|text| text.contains("two")) })
+        .await;
     job
 }
 
@@ -78,10 +79,13 @@ async fn reliability_20_a_zombie_writes_nothing() {
     let (writes, log) = (town.writes(), town.log());
     signal("-CONT", &first);
     // The first server finds out that somebody else has it.
-    town.until("the zombie gives up", || async { {
-        let log = town.log();
-        (log.contains("is stale") || log.contains("another worker has it now")).then_some(())
-    } }).await;
+    town.until("the zombie gives up", || async {
+        {
+            let log = town.log();
+            (log.contains("is stale") || log.contains("another worker has it now")).then_some(())
+        }
+    })
+    .await;
     town.settles().await;
     one_change(&town);
     assert_eq!(town.writes(), writes, "{log}");
@@ -169,7 +173,8 @@ async fn reliability_6_what_no_webhook_told_is_found() {
         names.sort();
         names
     };
-    town.until("all three are found", || async { (names().await == ["asked", "opened", "pushed"]).then_some(()) }).await;
+    town.until("all three are found", || async { (names().await == ["asked", "opened", "pushed"]).then_some(()) })
+        .await;
     town.hooks.release(7, 2).await;
     town.settles().await;
     assert_eq!(names().await, ["asked", "opened", "pushed"], "{:#?}", town.decided().await);
@@ -185,9 +190,8 @@ async fn reliability_22_poison_becomes_a_dead_letter_that_can_be_put_back() {
     let plan = town().workflow("ask", text).model(vec![broken]);
     let town = plan.serve("retries: { attempts: 3, backoff: 100ms, longest: 300ms }").start().await;
     town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
-    let dead = town
-        .until("it is dead", || async { town.jobs().await.into_iter().find(|job| job.state == "dead") })
-        .await;
+    let dead =
+        town.until("it is dead", || async { town.jobs().await.into_iter().find(|job| job.state == "dead") }).await;
     assert_eq!(dead.attempts, 3, "{dead:?}");
     town.until("an alarm", || async { town.log().lines().any(|line| line.contains("alarm")).then_some(()) }).await;
     let said = town.codeforge(&["queue", "dead", "--config", "serve.yml"]);

@@ -70,7 +70,10 @@ async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
     assert_eq!(accept("github", "3", "three").await, Accepted::New);
     let found = inbox.unhandled(100, 5000).await.unwrap();
     let whole: Vec<Delivery> = found.into_iter().map(|it| it.delivery).collect();
-    assert_eq!(whole, [delivery("github", "1", "one"), delivery("gitlab", "1", "one"), delivery("github", "3", "three")]);
+    assert_eq!(
+        whole,
+        [delivery("github", "1", "one"), delivery("gitlab", "1", "one"), delivery("github", "3", "three")]
+    );
 }
 
 #[tokio::test]
@@ -133,7 +136,8 @@ async fn what_was_handled_long_ago_is_forgotten_bodies_first() {
 async fn a_file_that_is_no_database_is_said_with_what_to_do() {
     let home = File::new();
     std::fs::create_dir_all(home.state()).unwrap();
-    std::fs::write(home.state().join("serve.db"), "not a database, but long enough to look at it twice".repeat(100)).unwrap();
+    std::fs::write(home.state().join("serve.db"), "not a database, but long enough to look at it twice".repeat(100))
+        .unwrap();
     let Err(error) = serve::open(&home.state()).await else { panic!("it was opened") };
     let said = error.to_string();
     assert!(said.contains("serve.db") && said.contains("the file is damaged: move it away"), "{said}");

@@ -1,9 +1,9 @@
 //! What the operator of a server says in `serve.yml`, checked. Lengths of time are milliseconds.
 
 use super::forge::ForgeKind;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// A server's settings.
@@ -156,10 +156,8 @@ pub struct Retries {
 pub struct Commands {
     /// What a command begins with: `/codeforge`.
     pub phrase: String,
-    /// Short forms, beside those of the repository's own configuration: `/review` → `review`.
-    pub aliases: BTreeMap<String, String>,
-    /// The account that is spoken to in free text, without `@`; `None`: nobody is.
-    pub mention: Option<String>,
+    /// People who may give commands whatever the forge says of them; not on forks.
+    pub allow_users: Vec<String>,
 }
 
 /// How long what was handled is kept.

@@ -53,7 +53,9 @@ fn unusual(filter: &ForgeEventDoc, event: &Event) -> Option<String> {
     let action = event.action.as_deref().filter(|_| event.kind == EventKind::PullRequest)?;
     let usual = matches!(action, "opened" | "synchronize" | "reopened")
         || action == "labeled" && !filter.labels.as_slice().is_empty();
-    (!usual).then(|| format!("only when it was opened, pushed to or reopened, where no `types` are listed; it was {action}"))
+    (!usual).then(|| {
+        format!("only when it was opened, pushed to or reopened, where no `types` are listed; it was {action}")
+    })
 }
 
 fn labels(filter: &ForgeEventDoc, event: &Event) -> Option<String> {

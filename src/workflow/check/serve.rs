@@ -8,8 +8,8 @@ use super::{Known, normal};
 use crate::model::diagnostic::{Diagnostic, Severity};
 use crate::model::forge::ForgeKind;
 use crate::model::serve::{Commands, Hook, Keep, Limits, Login, Network, Repository, Retries, SecretAt, Serve};
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 /// Reads a `serve.yml`. `None` where there is an error among the problems.
 pub fn serve(path: &str, text: &str) -> (Option<Serve>, Vec<Diagnostic>) {
@@ -167,8 +167,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         grace_ms: span(doc.grace.as_ref(), 60_000)?,
         commands: Commands {
             phrase: commands.phrase.clone().unwrap_or_else(|| "/codeforge".to_owned()),
-            aliases: commands.aliases.clone(),
-            mention: commands.mention.as_ref().map(|name| name.trim_start_matches('@').to_owned()),
+            allow_users: commands.allow_users.clone(),
         },
         sweep_ms: match &doc.sweep {
             Some(SweepDoc::Switch(false)) => None,
