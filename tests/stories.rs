@@ -69,7 +69,7 @@ async fn a_label_starts_an_implementation_that_comes_back_as_a_draft() {
         let issue = town.person("ann").opens_issue("Make it", "A file, please.").await;
         town.person("ann").labels(issue, "agent").await;
         town.settles().await;
-        assert_eq!(town.work().await, ["build: done success"], "{kind:?}");
+        assert_eq!(town.work().await, ["build: done success"], "{kind:?} {:#?}", town.jobs().await);
         let ours = town.changes_of_ours();
         assert_eq!(ours.len(), 1, "{kind:?}: {ours:#?}");
         let made = &ours[0];
