@@ -156,10 +156,8 @@ pub struct Retries {
 pub struct Commands {
     /// What a command begins with: `/codeforge`.
     pub phrase: String,
-    /// Short forms, beside those of the repository's own configuration: `/review` → `review`.
-    pub aliases: BTreeMap<String, String>,
-    /// The account that is spoken to in free text, without `@`; `None`: nobody is.
-    pub mention: Option<String>,
+    /// People who may give commands whatever the forge says of them; not on forks.
+    pub allow_users: Vec<String>,
 }
 
 /// How long what was handled is kept.

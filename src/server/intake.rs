@@ -117,6 +117,7 @@ async fn after(parts: &Parts<'_>, decided: &Decided, ids: &[String]) {
         let trusted = parts.trusted(place, false).await?;
         let ours = parts.ours(place, &trusted.library).await?;
         let room = Room::new(parts, place, &trusted.library, &ours).await?;
+        let _one = parts.showing.lock().await;
         room.desk().announce(ids).await.map_err(|error| error.to_string())
     };
     if let Err(why) = shown.await {

@@ -53,6 +53,8 @@ pub struct Parts<'a> {
     /// A delivery came in, or a job.
     pub wake: Notify,
     known: Mutex<BTreeMap<Served, Arc<Place>>>,
+    /// One at a time shows how jobs stand: two that look for a comment at once would each make one.
+    pub(super) showing: Mutex<()>,
 }
 
 /// A repository, and what is known of it.
@@ -97,7 +99,19 @@ impl<'a> Parts<'a> {
         (health, say): (Arc<Health>, Say<'a>),
     ) -> Self {
         let name = format!("{}/{:08x}", world.owner(), world.random() & 0xffff_ffff);
-        Self { world, settings, inbox, queue, runner, name, health, say, wake: Notify::new(), known: Mutex::default() }
+        Self {
+            world,
+            settings,
+            inbox,
+            queue,
+            runner,
+            name,
+            health,
+            say,
+            wake: Notify::new(),
+            known: Mutex::default(),
+            showing: Mutex::default(),
+        }
     }
 
     /// Now, in milliseconds since 1970.

@@ -261,6 +261,7 @@ async fn reviewed(parts: &Parts<'_>, job: &Job, end: &JobEnd) -> Result<(), Inbo
 
 /// Shows how a job stands where people look. The work does not wait for it.
 async fn show(parts: &Parts<'_>, id: &str) {
+    let _one = parts.showing.lock().await;
     let which = Which { id: Some(id.to_owned()), most: 1, ..Which::default() };
     let Ok(jobs) = parts.queue.jobs(&which).await else { return };
     let Some(job) = jobs.first() else { return };

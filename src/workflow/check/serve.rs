@@ -171,8 +171,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         grace_ms: span(doc.grace.as_ref(), 60_000)?,
         commands: Commands {
             phrase: commands.phrase.clone().unwrap_or_else(|| "/codeforge".to_owned()),
-            aliases: commands.aliases.clone(),
-            mention: commands.mention.as_ref().map(|name| name.trim_start_matches('@').to_owned()),
+            allow_users: commands.allow_users.clone(),
         },
         sweep_ms: match &doc.sweep {
             Some(SweepDoc::Switch(false)) => None,

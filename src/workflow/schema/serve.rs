@@ -195,12 +195,9 @@ pub struct CommandsDoc {
     /// What a command begins with. Default: /codeforge.
     #[serde(default)]
     pub phrase: Option<String>,
-    /// Short forms, beside those of the repository's own configuration: `/review: review`.
+    /// People who may give commands whatever the forge says of them; not on forks.
     #[serde(default)]
-    pub aliases: BTreeMap<String, String>,
-    /// The account that is spoken to in free text: `codeforge` for `@codeforge`. Default: nobody is.
-    #[serde(default)]
-    pub mention: Option<String>,
+    pub allow_users: Vec<String>,
 }
 
 /// How often is looked for what no webhook told.

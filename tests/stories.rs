@@ -1,0 +1,128 @@
+//! `codeforge serve` from the webhook to the forge, in stories of a few lines: the real server, real git, real HTTP; the
+//! forge is a fake that remembers and tells, the model follows a script.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod common;
+
+use codeforge::model::forge::ForgeKind;
+use common::town::Town;
+use common::{Reply, Rule, Script};
+use serde_json::{Value, json};
+
+const KINDS: [ForgeKind; 3] = [ForgeKind::Github, ForgeKind::Gitlab, ForgeKind::Gitea];
+
+fn finish(output: Value) -> Reply {
+    Reply::call("finish", json!({ "summary": "Done.", "output": output }))
+}
+
+/// A reviewer that finds one thing, or nothing.
+fn reviewer(found: Option<&str>) -> Rule {
+    let findings = found.map(|what| json!({ "severity": "high", "file": "src/a.txt", "line": 2, "what": what }));
+    let findings: Vec<Value> = findings.into_iter().collect();
+    let output = json!({ "approved": findings.is_empty(), "summary": "Looked.", "findings": findings });
+    Rule::when().system("You are the reviewer").reply(finish(output))
+}
+
+/// A workflow that makes a file of what it is asked for, and hands it over as a change.
+const BUILD: &str = "on: { issues: { types: [labeled], labels: [agent] } }
+inputs: { task: { type: string, required: true } }
+steps: { work: { mode: coder, prompt: \"Do this: {{ inputs.task }}\" } }
+deliver: { as: pull_request, title: \"Do what was asked\", branch: \"codeforge/build/{{ key }}\" }
+";
+
+fn coder() -> Script {
+    let coder = || Rule::when().system("You are the coder").user("Do this");
+    vec![
+        coder().turn(0).reply(Reply::call("write_file", json!({ "path": "made.txt", "content": "made\n" }))).times(50),
+        coder().turn(1).reply(Reply::call("finish", json!({ "summary": "Made it." }))).times(50),
+    ]
+}
+
+/// Seen by a reaction, and answered by one comment under the change: the job's standing and the result share it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_seen_and_answered_by_one_comment() {
+    for kind in KINDS {
+        let town = Town::of(kind).model(vec![reviewer(Some("two is wrong"))]).start().await;
+        let ann = town.person("ann");
+        // The change is older than the server: nothing runs on it by itself.
+        let change = town.forge.open("ann", "topic", "Please.");
+        town.forge.commit_by("ann", "topic", "main", &[("src/a.txt", Some("one\nTWO\nthree\n"))]);
+        town.forge.keep_head(change, &town.forge.tip("topic").unwrap());
+        let asked = ann.comments(change, "/codeforge review").await;
+        town.settles().await;
+        assert_eq!(town.work().await, ["review: done success"], "{kind:?}");
+        assert!(town.comment(asked).reactions.contains(&"eyes".to_owned()), "{kind:?}");
+        let said = town.comments_of_ours(change);
+        assert_eq!(said.len(), 1, "{kind:?}: {said:#?}");
+        assert!(!said[0].body.contains("running"), "{kind:?}: {}", said[0].body);
+        let all = town.said();
+        assert!(all.contains("two is wrong"), "{kind:?}: {all}");
+        town.model.finished();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_starts_an_implementation_that_comes_back_as_a_draft() {
+    for kind in KINDS {
+        let town = Town::of(kind).workflow("build", BUILD).model(coder()).start().await;
+        let issue = town.person("ann").opens_issue("Make it", "A file, please.").await;
+        town.person("ann").labels(issue, "agent").await;
+        town.settles().await;
+        assert_eq!(town.work().await, ["build: done success"], "{kind:?} {:#?}", town.jobs().await);
+        let ours = town.changes_of_ours();
+        assert_eq!(ours.len(), 1, "{kind:?}: {ours:#?}");
+        let made = &ours[0];
+        assert!(made.draft || made.title.starts_with("Draft:") || made.title.starts_with("WIP:"), "{kind:?}: {made:?}");
+        assert_eq!(town.forge.file(&made.head, "made.txt").as_deref(), Some("made\n"), "{kind:?}");
+    }
+}
+
+/// `trust.md` 1: nothing of a fork's runs by itself, and nothing is written at the forge.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_1_a_fork_starts_nothing() {
+    for kind in KINDS {
+        let look = "on: { command: { name: look, access: read } }\nsteps: { work: { run: \"true\" } }\n";
+        let town = Town::of(kind).workflow("look", look).start().await;
+        let change = town.person("eve").opens_fork("evil", &[("src/a.txt", "evil\n")]).await;
+        town.person("eve").comments(change, "/codeforge look").await;
+        town.settles().await;
+        assert_eq!(town.work().await, [""; 0], "{kind:?}: {:#?}", town.decided().await);
+        assert_eq!(town.writes(), 0, "{kind:?}");
+    }
+}
+
+/// `reliability.md` 5: sent three times each, in another order, and once more after a kill: one run.
+#[tokio::test(flavor = "multi_thread")]
+async fn reliability_5_what_is_sent_again_runs_once() {
+    let town = Town::of(ForgeKind::Github).workflow("build", BUILD).model(coder()).start().await;
+    town.hooks.hold();
+    let issue = town.person("ann").opens_issue("Make it", "A file, please.").await;
+    town.person("ann").labels(issue, "agent").await;
+    town.hooks.release(7, 3).await;
+    town.settles().await;
+    town.kill();
+    town.starts().await;
+    for hook in town.hooks.sent() {
+        assert_eq!(town.hooks.send(&hook).await, 202);
+    }
+    town.settles().await;
+    assert_eq!(town.work().await, ["build: done success"]);
+    assert_eq!(town.changes_of_ours().len(), 1);
+}
+
+/// Each row that is promised has a test of that name.
+#[test]
+fn every_promise_names_a_test_that_there_is() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/promises.md")).unwrap();
+    let mut looked = 0;
+    for row in page.lines().filter(|line| line.starts_with("| trust") || line.starts_with("| reliability")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (file, name) = cells[3].trim_matches('`').split_once("::").unwrap();
+        let text = std::fs::read_to_string(root.join(format!("tests/{file}.rs"))).unwrap();
+        assert!(text.contains(&format!("fn {name}(")), "{row}: no such test");
+        looked += 1;
+    }
+    assert!(looked > 20, "{looked}");
+}
