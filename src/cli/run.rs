@@ -11,7 +11,6 @@ use crate::model::exec::DriverKind;
 use crate::model::id::RunId;
 use crate::model::plan::{DeliverKind, Plan};
 use crate::model::recording::RunOptions;
-use crate::model::usage::NanoUsd;
 use crate::plan::{self, scope};
 use crate::port::repository::Repository;
 use crate::port::world::Tape;

@@ -262,11 +262,16 @@ async fn about(
             }
         }
     }
-    if event.kind == EventKind::PullRequest {
-        if let Some(stale) = stale(place, &event, &ours, decided, &mut notes, &desk).await? {
-            notes.push(stale);
-            return Ok(notes);
-        }
+    if event.kind == EventKind::PullRequest
+        && let Some(stale) = stale(place, &event, &ours, decided, &mut notes, &desk).await?
+    {
+        notes.push(stale);
+        return Ok(notes);
+    }
+    // What names no commit, an issue or a hook, is about the trusted branch as it is now.
+    let names_commit = event.change.is_some() || event.push.is_some();
+    if event.sha.is_none() && !names_commit {
+        event.sha = Some(trusted.commit.clone());
     }
     let fork = is_fork(&event);
     let mut changed: Option<Vec<String>> = None;
@@ -277,6 +282,7 @@ async fn about(
             ours: &ours,
             changed: changed.as_deref(),
             fork,
+            now_ms: parts.now_ms(),
         };
         let decisions = trigger::decide(library, &event, &facts);
         if changed.is_some() || !decisions.iter().any(|(_, it)| *it == Decision::NeedsChangedPaths) {
@@ -344,6 +350,7 @@ fn heard(event: &Event, library: &Library, room: &Room<'_>) -> bool {
         ours: room.ours,
         changed: None,
         fork: is_fork(event),
+        now_ms: room.parts.now_ms(),
     };
     trigger::commands_of(library, event, &facts).is_ok_and(|given| !given.is_empty())
 }

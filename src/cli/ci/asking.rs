@@ -8,7 +8,7 @@ use crate::cli::forge as remote;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::EventKind;
-use crate::model::forge::{Access, ForgeKind};
+use crate::model::forge::ForgeKind;
 use crate::model::plan::{DeliverKind, Plan};
 use crate::port::checkout::Checkout;
 use crate::port::forge::{ChangeState, Forge, ForgeAt};

@@ -31,6 +31,7 @@ pub(super) async fn answer(ci: &Ci, cx: &Context<'_>) -> Result<bool, CliError> 
         ours: &ours,
         changed: None,
         fork: ci.job.fork,
+        now_ms: cx.world.clock().now_ms(),
     };
     let Ok(given) = trigger::commands_of(&ci.library, event, &facts) else { return Ok(false) };
     let given: Vec<_> = given.into_iter().filter(|(_, meant)| *meant != Meant::Workflow).collect();

@@ -19,7 +19,6 @@ use crate::model::artifact::{Taken, Word};
 use crate::model::ci::Home;
 use crate::model::delivery::Delivered;
 use crate::model::event::Event;
-use crate::model::finding::Finding;
 use crate::model::id::TreeId;
 use crate::model::journal::{GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan, StepKind};

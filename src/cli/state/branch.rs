@@ -91,7 +91,7 @@ impl Branch {
                 Ok(checkout.parcel(&Parcel { name: FILE, content, message: MESSAGE, author: AUTHOR, time_s })?)
             })
             .await?;
-            match forge.push(&full, old.as_deref(), &commit, pack).await {
+            match forge.remote().push(&full, old.as_deref(), &commit, pack).await {
                 Ok(()) => return Ok(ledger),
                 Err(ForgeError::Moved { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -116,7 +116,8 @@ pub(super) fn open(config: &ConfigDoc, who: &Who<'_>, cx: &Context<'_>) -> Resul
         let Some(folder) = folder.map(PathBuf::from).filter(|path| path.is_absolute()) else {
             return Err(CliError::usage(format!("a job of a server without its state: {FOLDER} names no full path")));
         };
-        return Ok(State { folder: Some(folder), memory: Memory::Kept, learns: who.is_ours(), _copy: None });
+        let learns = who.is_ours();
+        return Ok(State { folder: Some(folder), memory: Memory::Kept, learns, branch: None, _copy: None });
     }
     let state = config.state.clone().unwrap_or_default();
     match state.store.unwrap_or_default() {

@@ -213,7 +213,7 @@ impl Desk<'_> {
     async fn announce_one(&self, job: &Job) -> Result<(), DeskError> {
         let told = format!("announced/{}", job.id);
         if job.state != JobState::Asked {
-            return Ok(self.progress().show(job, None).await?);
+            return self.progress().show(job, None).await;
         }
         if let Some(thread) = super::thread(&job.new.event) {
             let (plan, quote) = match self.quoted(&job.new).await? {

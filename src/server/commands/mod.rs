@@ -135,7 +135,14 @@ impl Desk<'_> {
         let mut answered = Answered::default();
         let (Some(comment), Some(thread)) = (&event.comment, thread(event)) else { return Ok(answered) };
         let fork = is_fork(event);
-        let facts = Facts { phrase: self.phrase, allow_users: self.allow_users, ours: self.ours, changed: None, fork };
+        let facts = Facts {
+            phrase: self.phrase,
+            allow_users: self.allow_users,
+            ours: self.ours,
+            changed: None,
+            fork,
+            now_ms: self.now_ms,
+        };
         let given = match trigger::commands_of(self.library, event, &facts) {
             Ok(given) => given,
             Err(why) => {

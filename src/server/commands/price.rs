@@ -101,6 +101,7 @@ impl Desk<'_> {
             ours: self.ours,
             changed: Some(&[]),
             fork: is_fork(event),
+            now_ms: self.now_ms,
         };
         match trigger::decide_named(self.library, workflow, event, &facts) {
             Some(Decision::Run(start)) => start.inputs,
