@@ -473,8 +473,8 @@ proptest! {
                 }
             }
         }
-        let payload = codeforge::adapter::ci::gitlab::payload::event(&bent);
-        prop_assert!(payload.is_ok() || payload.is_err_and(|why| !why.is_empty()));
+        let payload = codeforge::adapter::ci::gitlab::payload::events(&bent);
+        prop_assert!(payload.is_ok() || payload.is_err_and(|why| !why.to_string().is_empty()));
     }
 }
 

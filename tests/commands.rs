@@ -145,10 +145,14 @@ impl Shop {
     }
 
     async fn hear(&self, event: &Event) {
-        let facts = Facts { phrase: "/codeforge", allow_users: &[], ours: &[], changed: None, fork: false };
+        let facts = Facts { phrase: "/codeforge", allow_users: &[], ours: &[], changed: None, fork: false, now_ms: 0 };
         let desk = self.desk();
         let decided = trigger::decide(&self.library, event, &facts);
-        let mut jobs = desk.comment(event, &decided).await.unwrap().jobs;
+        let answered = desk.comment(event, &decided).await.unwrap();
+        if let Some(heard) = answered.heard {
+            desk.acknowledge(heard).await.unwrap();
+        }
+        let mut jobs = answered.jobs;
         for (_, decision) in decided {
             let Decision::Run(start) = decision else { continue };
             let Some(needs) = &start.access else { continue };

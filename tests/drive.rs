@@ -1,8 +1,6 @@
 //! The working half of `codeforge serve`: what comes of a delivery, however servers die, stop and come back. The real
 //! program, real git over HTTP, a real database; the forge is a fake that remembers, the model follows a script.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 mod common;
 
 use codeforge::model::forge::ForgeKind;

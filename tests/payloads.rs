@@ -41,7 +41,7 @@ fn all_ears() -> Library {
 fn decided(library: &Library, event: &Event) -> String {
     let none: &[String] = &[];
     let fork = event.change.as_ref().is_some_and(Change::is_fork);
-    let facts = Facts { phrase: "/codeforge", allow_users: none, ours: none, changed: Some(none), fork };
+    let facts = Facts { phrase: "/codeforge", allow_users: none, ours: none, changed: Some(none), fork, now_ms: 0 };
     let runs = trigger::decide(library, event, &facts).into_iter().filter_map(|(name, decision)| match decision {
         Decision::Run(start) => Some(match start.access {
             Some(access) => format!("{name} if {} may {:?}", access.user, access.access),

@@ -39,6 +39,7 @@ fn order(desk: &Desk, signed: bool) -> String {
     .to_string()
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is killed must be a process")]
 fn start(order: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", PROCESS, "--nocapture"]).env(ORDER, order);

@@ -1,7 +1,5 @@
 //! The queue on SQLite, held against a model of it without I/O: whatever is done, in any order, both say the same.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
-
 use codeforge::adapter::serve::{self, Database};
 use codeforge::model::event::{Change, Event, EventKind, Side};
 use codeforge::model::forge::{Access, ForgeKind};

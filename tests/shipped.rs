@@ -141,6 +141,7 @@ async fn a_change_is_reviewed_by_what_changed_and_what_was_found_before() {
         level: Level::High,
         file: "value.txt".into(),
         line: Some(1),
+        end_line: None,
         rule: None,
         what: "The value is not right".into(),
         suggestion: None,

@@ -215,8 +215,8 @@ impl OnBranch {
 const CAPPED: &str = "budget: { per_run_usd: 1.5, per_day_usd: 2 }\nstate: { store: branch }\n";
 
 fn today() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    codeforge::model::budget::day(now.as_millis() as i64)
+    use codeforge::port::clock::Clock;
+    codeforge::model::budget::day(codeforge::adapter::clock::SystemClock.now_ms())
 }
 
 fn spent(nano_usd: u64) -> Value {

@@ -1,8 +1,6 @@
 //! `codeforge serve` from the webhook to the forge, in stories of a few lines: the real server, real git, real HTTP; the
 //! forge is a fake that remembers and tells, the model follows a script.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 mod common;
 
 use codeforge::model::forge::ForgeKind;
@@ -30,6 +28,14 @@ inputs: { task: { type: string, required: true } }
 steps: { work: { mode: coder, prompt: \"Do this: {{ inputs.task }}\" } }
 deliver: { as: pull_request, title: \"Do what was asked\", branch: \"codeforge/build/{{ key }}\" }
 ";
+
+/// What the policies ask for before anything is handed over.
+const GATES: &str = "gates:\n  tests: { run: \"test -f made.txt\" }\n  lint: { run: \"true\" }\n";
+
+/// A repository whose issues become changes.
+fn building(kind: ForgeKind) -> common::town::Plan {
+    Town::of(kind).file(".codeforge/config.yml", GATES).workflow("build", BUILD).model(coder())
+}
 
 fn coder() -> Script {
     let coder = || Rule::when().system("You are the coder").user("Do this");
@@ -65,7 +71,7 @@ async fn a_command_is_seen_and_answered_by_one_comment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_starts_an_implementation_that_comes_back_as_a_draft() {
     for kind in KINDS {
-        let town = Town::of(kind).workflow("build", BUILD).model(coder()).start().await;
+        let town = building(kind).start().await;
         let issue = town.person("ann").opens_issue("Make it", "A file, please.").await;
         town.person("ann").labels(issue, "agent").await;
         town.settles().await;
@@ -95,7 +101,7 @@ async fn trust_1_a_fork_starts_nothing() {
 /// `reliability.md` 5: sent three times each, in another order, and once more after a kill: one run.
 #[tokio::test(flavor = "multi_thread")]
 async fn reliability_5_what_is_sent_again_runs_once() {
-    let town = Town::of(ForgeKind::Github).workflow("build", BUILD).model(coder()).start().await;
+    let town = building(ForgeKind::Github).start().await;
     town.hooks.hold();
     let issue = town.person("ann").opens_issue("Make it", "A file, please.").await;
     town.person("ann").labels(issue, "agent").await;

@@ -11,7 +11,7 @@ use crate::model::serve::Serve;
 use crate::plan;
 use crate::port::checkout::Want;
 use crate::port::ci::PayloadError;
-use crate::port::forge::{ChangeState, ForgeError};
+use crate::port::forge::{ChangeState, ForgeError, Thread};
 use crate::port::inbox::{Handled, Unhandled};
 use crate::port::queue::Which;
 use crate::template;
@@ -21,10 +21,13 @@ use crate::workflow::schema::{Library, WorkflowDoc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Deliveries that are taken at once.
 const BATCH: u32 = 16;
+/// How much waits to be shown at most.
+const SHOWN: usize = 32;
 /// How often is looked where nobody says that something came in.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long after a failure of the database.
@@ -40,13 +43,25 @@ const DIFFERENCE: usize = 32 * 1024 * 1024;
 const GROUP: usize = 200;
 
 /// The loop, until `stop`.
+///
+/// A forge takes about one write a second, so what is only shown, that a comment was heard and that a job waits, is
+/// shown beside it: who comes next is not kept waiting. What is too much to be shown is left out; a job's worker shows
+/// it in any case.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
+    let (tell, told) = mpsc::channel(SHOWN);
+    tokio::select! {
+        () = take(parts, stop, &tell) => {}
+        () = show(parts, told) => {}
+    }
+}
+
+async fn take(parts: &Parts<'_>, stop: &CancellationToken, tell: &mpsc::Sender<ToShow>) {
     while !stop.is_cancelled() {
         let pause = match parts.inbox.unhandled(BATCH, parts.now_ms()).await {
             Ok(found) if !found.is_empty() => {
                 for it in found {
                     // What is begun is ended: it takes a moment, and is decided once.
-                    one(parts, it).await;
+                    one(parts, it, tell).await;
                     if stop.is_cancelled() {
                         break;
                     }
@@ -68,14 +83,14 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
 }
 
 /// Decides about one delivery, and writes it down.
-async fn one(parts: &Parts<'_>, it: Unhandled) {
+async fn one(parts: &Parts<'_>, it: Unhandled, tell: &mpsc::Sender<ToShow>) {
     let what = format!("delivery {} ({} {})", it.number, it.delivery.source, it.delivery.event);
     let decided = decide(parts, &it.delivery).await;
     let written = match decided {
         Ok(decided) => match parts.inbox.handled(it.number, &decided.what, parts.now_ms()).await {
             Ok(ids) => {
                 parts.say(&format!("{what}: {}", decided.what.note));
-                after(parts, &decided, &ids).await;
+                after(parts, decided, ids, tell).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -101,28 +116,58 @@ struct Decided {
     what: Handled,
     /// Comments whose commands were heard: by their note's name, what they said.
     heard: Vec<(String, String)>,
+    /// Comments that are to be acknowledged.
+    seen: Vec<(Thread, u64)>,
     place: Option<Arc<Place>>,
 }
 
-/// Shows the jobs that were made, and lets workers know.
-async fn after(parts: &Parts<'_>, decided: &Decided, ids: &[String]) {
+/// What is to be shown at a forge.
+struct ToShow {
+    place: Arc<Place>,
+    /// Comments that were heard.
+    seen: Vec<(Thread, u64)>,
+    /// Jobs that were made.
+    jobs: Vec<String>,
+}
+
+/// Lets workers know of jobs that were made, and hands over what is to be shown.
+async fn after(parts: &Parts<'_>, decided: Decided, ids: Vec<String>, tell: &mpsc::Sender<ToShow>) {
     parts.wake.notify_waiters();
     for (name, value) in &decided.heard {
         if let Err(error) = parts.queue.keep_note(name, value).await {
             parts.say(&format!("a note cannot be kept: {error}"));
         }
     }
-    let Some(place) = decided.place.as_ref().filter(|_| !ids.is_empty()) else { return };
-    let shown = async {
-        let trusted = parts.trusted(place, false).await?;
-        let ours = parts.ours(place, &trusted.library).await?;
-        let room = Room::new(parts, place, &trusted.library, &ours).await?;
-        let _one = parts.showing.lock().await;
-        room.desk().announce(ids).await.map_err(|error| error.to_string())
-    };
-    if let Err(why) = shown.await {
-        // They are shown when the desk is tended, or by their worker.
-        parts.say(&format!("jobs {} cannot be shown: {why}", ids.join(", ")));
+    if ids.is_empty() && decided.seen.is_empty() {
+        return;
+    }
+    if let Some(place) = decided.place {
+        // Full: more is heard than can be shown.
+        let _ = tell.try_send(ToShow { place, seen: decided.seen, jobs: ids });
+    }
+}
+
+/// Shows what is told, for ever.
+async fn show(parts: &Parts<'_>, mut told: mpsc::Receiver<ToShow>) {
+    let mut batch = Vec::new();
+    while told.recv_many(&mut batch, SHOWN).await > 0 {
+        for ToShow { place, seen, jobs } in batch.drain(..) {
+            let shown = async {
+                let trusted = parts.trusted(&place, false).await?;
+                let ours = parts.ours(&place, &trusted.library).await?;
+                let room = Room::new(parts, &place, &trusted.library, &ours).await?;
+                let desk = room.desk();
+                for heard in seen {
+                    desk.acknowledge(heard).await.map_err(|error| error.to_string())?;
+                }
+                let _one = parts.showing.lock().await;
+                desk.announce(&jobs).await.map_err(|error| error.to_string())
+            };
+            if let Err(why) = shown.await {
+                // They are shown when the desk is tended, or by their worker.
+                parts.say(&format!("jobs {} cannot be shown: {why}", jobs.join(", ")));
+            }
+        }
     }
 }
 
@@ -293,6 +338,7 @@ async fn about(
     if event.kind == EventKind::IssueComment {
         let answered = desk.comment(&event, &decisions).await.map_err(failed)?;
         notes.extend(answered.notes);
+        decided.seen.extend(answered.heard);
         decided.what.jobs.extend(answered.jobs);
     }
     for (name, decision) in decisions {

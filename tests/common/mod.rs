@@ -15,6 +15,7 @@ pub mod payloads;
 pub mod published;
 pub mod recorded;
 pub mod releases;
+pub mod served;
 pub mod stage;
 pub mod tls;
 pub mod town;

@@ -203,7 +203,8 @@ impl Desk<'_> {
     /// [`DeskError`].
     pub async fn announce(&self, ids: &[String]) -> Result<(), DeskError> {
         for id in ids {
-            if let Some(job) = self.job(id).await? {
+            // One that a newer one of its group took the place of is over by now.
+            if let Some(job) = self.job(id).await?.filter(|job| !job.state.is_over()) {
                 self.announce_one(&job).await?;
             }
         }

@@ -65,6 +65,8 @@ pub struct Answered {
     pub jobs: Vec<NewJob>,
     /// What was decided, in sentences, for the log.
     pub notes: Vec<String>,
+    /// The comment whose commands were heard: who gave them is to see that ([`Desk::acknowledge`]).
+    pub heard: Option<(Thread, u64)>,
 }
 
 /// What a command could not be answered for.
@@ -151,16 +153,11 @@ impl Desk<'_> {
             }
         };
         let actor = event.actor.as_deref().unwrap_or_default();
-        let mut heard = false;
         for (command, meant) in &given {
             let given = Given { event, actor, command, comment: comment.id, fork };
             let reply = self.reply(&given, meant, decided).await?;
-            if reply.may && !heard {
-                heard = true;
-                // That it was heard is a courtesy: the work does not wait for it.
-                if let Err(error) = self.forge.react(thread, comment.id, "eyes").await {
-                    answered.notes.push(format!("the comment could not be reacted to: {error}"));
-                }
+            if reply.may {
+                answered.heard = Some((thread, comment.id));
             }
             answered.jobs.extend(reply.jobs);
             if !reply.note.is_empty() {
@@ -178,6 +175,14 @@ impl Desk<'_> {
             self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
         }
         Ok(answered)
+    }
+
+    /// Shows that a comment was heard. It is a courtesy: no work waits for it.
+    ///
+    /// # Errors
+    /// [`DeskError::Forge`].
+    pub async fn acknowledge(&self, (thread, comment): (Thread, u64)) -> Result<(), DeskError> {
+        Ok(self.forge.react(thread, comment, "eyes").await?)
     }
 
     async fn reply(

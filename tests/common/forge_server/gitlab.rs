@@ -357,8 +357,11 @@ fn commit(inner: &Inner, id: &str) -> Said {
     )
 }
 
+/// A line, by its numbers on both sides, and where both sides stand at it.
+type Counted = ((Option<u64>, Option<u64>), (u64, u64));
+
 /// Lines, and where both sides stand at each.
-fn counted(patch: &str) -> Vec<((Option<u64>, Option<u64>), (u64, u64))> {
+fn counted(patch: &str) -> Vec<Counted> {
     let (mut next, mut counted) = ((0, 0), Vec::new());
     for (old, new) in shown(patch) {
         // A gap between hunks moves both sides alike: either number says by how much.
