@@ -624,8 +624,8 @@ async fn a_workflows_comment_shows_how_its_job_stands() {
     for kind in KINDS {
         let shop = Shop::open(kind).await;
         let (thread, key) = (Thread::Change(shop.change), "ask");
-        let memory = Some("<!-- codeforge:memory {\"head\":null} -->");
-        let sticky = Sticky { thread, key, body: "### CodeForge ask — 2 findings", memory };
+        let memory = "<!-- codeforge:memory {\"head\":null} -->";
+        let sticky = Sticky { thread, key, body: "### CodeForge ask — 2 findings", memory: Some(memory) };
         shop.forge.stick(&sticky).await.unwrap();
         shop.say("ann", "/codeforge ask why?").await;
         let shown = Progress { forge: &*shop.forge, queue: &*shop.queue, phrase: "/codeforge", now_ms: shop.now_ms };
@@ -633,7 +633,7 @@ async fn a_workflows_comment_shows_how_its_job_stands() {
         shown.show(&job, Some("answer")).await.unwrap();
         let body = one(&shop).await;
         assert!(body.contains("⚙️ **ask** running, at `answer`") && body.contains("2 findings"), "{kind:?}: {body}");
-        assert_eq!(shop.forge.recall(thread, &[key]).await.unwrap()[key], memory.unwrap(), "{kind:?}");
+        assert_eq!(shop.forge.recall(thread, &[key]).await.unwrap()[key], memory, "{kind:?}");
         let writes = shop.server.asked().iter().filter(|it| it.method != "GET").count();
         shown.show(&job, Some("answer")).await.unwrap();
         shown.show(&job, Some("other")).await.unwrap();
