@@ -459,7 +459,8 @@ fn the_pages_settings_are_good() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/serve.md")).unwrap();
     let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(blocks.len(), 2);
-    for text in blocks {
+    let composed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker/serve.yml")).unwrap();
+    for text in blocks.into_iter().chain([composed.as_str()]) {
         let (settings, problems) = codeforge::workflow::serve("serve.yml", text);
         assert!(settings.is_some() && problems.is_empty(), "{problems:?}");
     }
