@@ -4,10 +4,11 @@ mod common;
 
 use base64::Engine;
 use common::eventually;
+use common::payloads;
 use common::served::{Home, SECRET, Served, comment, mac, signature};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -452,6 +453,34 @@ async fn a_secret_opens_only_the_doors_of_its_own_repositories() {
     let rows = rows.fetch_all(&mut home.database().await).await.unwrap();
     let names: Vec<&str> = rows.iter().filter_map(|(name,)| name.as_deref()).collect();
     assert_eq!(names, ["acme/two", "acme/safe", "acme/one"]);
+}
+
+/// All that forges have published, signed for real: what comes to something is a row, the rest is passed over by name, and
+/// none of it stops the door. What is decided about each: `tests/payloads.rs`.
+#[tokio::test]
+async fn every_published_payload_is_taken_in_or_passed_over() {
+    let home = Home::usual(MANY);
+    let served = home.serve().await;
+    let mut said: BTreeMap<String, u32> = BTreeMap::new();
+    for (number, sample) in [payloads::github(), payloads::gitlab(), payloads::gitea()].concat().iter().enumerate() {
+        let (body, id) = (sample.body(), format!("id-{number}"));
+        let digits = signature(SECRET, &body);
+        let prefixed = format!("sha256={digits}");
+        let headers: [(&str, &str); 3] = match sample.source {
+            "github" => {
+                [("x-github-event", &sample.event), ("x-github-delivery", &id), ("x-hub-signature-256", &prefixed)]
+            }
+            "gitlab" => [("x-gitlab-event", &sample.event), ("x-gitlab-event-uuid", &id), ("x-gitlab-token", SECRET)],
+            _ => [("x-gitea-event", &sample.event), ("x-gitea-delivery", &id), ("x-gitea-signature", &digits)],
+        };
+        let (status, answer) = served.post(&format!("/webhooks/{}", sample.source), &headers, body).await;
+        let word = answer["status"].as_str().unwrap_or("?");
+        *said.entry(format!("{} {status} {word}", sample.source)).or_default() += 1;
+    }
+    insta::assert_snapshot!(said.iter().map(|(what, many)| format!("{what}: {many}\n")).collect::<String>());
+    let accepted: u32 = said.iter().filter(|(what, _)| what.ends_with("accepted")).map(|(_, many)| many).sum();
+    assert_eq!(home.deliveries().await.len(), accepted as usize);
+    assert_eq!(served.get("/health/live").await.0, 200);
 }
 
 #[test]
