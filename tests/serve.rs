@@ -291,7 +291,7 @@ async fn two_secrets_are_good_at_once_and_a_hangup_reads_them_anew() {
 #[test]
 fn bad_settings_are_said_all_at_once_with_their_places() {
     let home = Home::new(
-        "listen: 8080\nstate: state\npublicurl: https://x\nrepositories:\n  - forge: guthub\n    name: widgets\n    token: \
+        "listen: 8080\nstate: state\nproxie: []\nrepositories:\n  - forge: guthub\n    name: widgets\n    token: \
          ghp_abcdefghijklmnop\n    secrets: [env://A, \"cmd://cat /etc/passwd\"]\n  - { forge: gitea, name: a/b, token: env://T, \
          app: { id: 1, private_key: env://K } }\nhooks:\n  deploy: { repository: acme/wigdets, secrets: [env://S] }\nlimits: { \
          workers: 0, body_timeout: soon }\nproxies: [10.0.0.0/40]\n",
@@ -301,7 +301,7 @@ fn bad_settings_are_said_all_at_once_with_their_places() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     for wanted in [
         "serve.yml:1:9", // `listen` is no address
-        "did you mean `public_url`?",
+        "did you mean `proxies`?",
         "did you mean `github`?",
         "`widgets` is not a repository's name",
         "expected a reference to a secret, not the secret itself",

@@ -84,6 +84,19 @@ async fn a_label_starts_an_implementation_that_comes_back_as_a_draft() {
     }
 }
 
+/// A job that cannot run says where and why, in the job itself: nobody has to find its log first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_cannot_run_says_where() {
+    let town = Town::of(ForgeKind::Github).workflow("build", BUILD).start().await;
+    let issue = town.person("ann").opens_issue("Make it", "A file, please.").await;
+    town.person("ann").labels(issue, "agent").await;
+    town.settles().await;
+    let jobs = town.jobs().await;
+    let note = &jobs[0].note;
+    assert!(note.contains("cannot run as it stands: .codeforge/workflows/build.yml:"), "{note}");
+    assert!(note.contains("gate"), "{note}");
+}
+
 /// `trust.md` 1: nothing of a fork's runs by itself, and nothing is written at the forge.
 #[tokio::test(flavor = "multi_thread")]
 async fn trust_1_a_fork_starts_nothing() {

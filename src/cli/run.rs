@@ -231,6 +231,20 @@ pub(super) fn compile(library: &Library, request: &plan::Request, cx: &Context<'
     })
 }
 
+/// Why a workflow cannot run, in a sentence that names the first place: reports and job lists show no more.
+pub(super) fn refused(workflow: &str, problems: &[Diagnostic]) -> CliError {
+    let mut errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let why = errors.next().map_or_else(String::new, |first| {
+        let place = &first.place;
+        format!(": {}:{}:{}: {}", place.file, place.line, place.column, first.message)
+    });
+    let more = match errors.count() {
+        0 => String::new(),
+        many => format!(" (and {many} more)"),
+    };
+    CliError::usage(format!("workflow `{workflow}` cannot run as it stands{why}{more}"))
+}
+
 fn show(problems: &[Diagnostic], cx: &Context<'_>) {
     for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
         cx.say(report::diagnostics::render(problem, cx.color).trim_end());

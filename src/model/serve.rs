@@ -13,8 +13,6 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// The folder of its database, journals and checkouts.
     pub state: PathBuf,
-    /// Its address for people, without a slash at its end: links in comments begin with it.
-    pub public_url: Option<String>,
     /// What it serves.
     pub repositories: Vec<Repository>,
     /// Hooks of its own, by the last part of their address.

@@ -179,7 +179,7 @@ pub(super) async fn planned(
         for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
             cx.say(&text::inert_ci(report::diagnostics::render(problem, cx.color).trim_end()));
         }
-        CliError::usage(format!("workflow `{}` cannot run as it stands", start.workflow))
+        running::refused(&start.workflow, &problems)
     })?;
     prefix_branch(&mut plan, &ci.settings.branch_prefix);
     // The same words in the same place, whoever wrote them: ours.

@@ -133,7 +133,7 @@ async fn review(
         for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
             cx.complain(report::diagnostics::render(problem, cx.color).trim_end());
         }
-        CliError::usage(format!("workflow `{WORKFLOW}` cannot run as it stands"))
+        running::refused(WORKFLOW, &problems)
     })?;
     let difference = checkout.change(&change.parent, &change.commit, DIFFERENCE)?;
     scope::scope(&difference, scope::ROOM).lay_on(&mut plan.event, None, &[]);

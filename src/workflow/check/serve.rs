@@ -149,7 +149,6 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
     Some(Serve {
         listen,
         state: doc.state.clone().into(),
-        public_url: doc.public_url.as_ref().map(bare),
         repositories,
         hooks: hooks.collect::<Option<_>>()?,
         limits: Limits {

@@ -15,9 +15,6 @@ pub struct ServeDoc {
     pub listen: Option<String>,
     /// The folder of its database, journals and checkouts; taken relative to this file.
     pub state: String,
-    /// Its address for people: links in comments begin with it.
-    #[serde(default)]
-    pub public_url: Option<Url>,
     /// What it serves.
     pub repositories: Vec<RepositoryDoc>,
     /// Hooks of its own: `POST /api/v1/hooks/NAME`.
