@@ -328,8 +328,19 @@ fn patient() -> Script {
     script().into_iter().map(Rule::always).collect()
 }
 
-/// Kills the run with SIGKILL as soon as its journal shows the first intent of a kind, then resumes it.
+/// Kills a run with SIGKILL while work of a kind is under way, then resumes it. Work may be over before the kill comes:
+/// such a kill shows nothing, and another run is killed.
 async fn killed_at(kind: &str) -> Left {
+    for _ in 0..10 {
+        if let Some(left) = killed_once_at(kind).await {
+            return left;
+        }
+    }
+    panic!("{kind}: of ten kills none came while it was under way");
+}
+
+/// Kills as soon as the journal shows the first intent of the kind. `None`: that was too late.
+async fn killed_once_at(kind: &str) -> Option<Left> {
     let world = World::default();
     let repo = project(&world);
     let server = ModelServer::start(patient()).await;
@@ -339,7 +350,9 @@ async fn killed_at(kind: &str) -> Left {
         if rows.iter().any(|row| row.0 == "intent" && row.1 == kind) {
             break;
         }
-        assert!(child.try_wait().unwrap().is_none(), "{kind}: the run ended before it could be killed");
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
         tokio::task::yield_now().await;
     }
     child.kill().unwrap();
@@ -348,17 +361,19 @@ async fn killed_at(kind: &str) -> Left {
     let done = |key: &Option<String>| cut.iter().any(|row| row.0 == "input" && row.2 == *key);
     let open: Vec<&str> =
         cut.iter().filter(|row| row.0 == "intent" && !done(&row.2)).map(|row| row.1.as_str()).collect();
+    if open.is_empty() {
+        return None;
+    }
     let calls = open.iter().filter(|kind| **kind == "call_model").count();
     let resumed = finished(priced(repo.codeforge(&["resume", &run_id(&repo)]), &server)).await;
     assert!(resumed.status.success(), "{kind}\n{}\n{:#?}", spoken(&resumed), server.unmatched());
     let left = Left::of(&repo, &server).await;
     // What was finished before the kill stands as it was written: the journal only grew.
     assert_eq!(left.rows.get(..cut.len()), Some(cut.as_slice()), "{kind}");
-    assert!(!open.is_empty(), "{kind}: nothing was under way when it was killed");
     assert_eq!(left.count("input").get("outcome_unknown").copied().unwrap_or_default(), calls, "{kind}: {open:?}");
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     assert!(!mounts.contains(&run_id(&repo)), "{kind}: left mounted");
-    left
+    Some(left)
 }
 
 #[tokio::test(flavor = "multi_thread")]
