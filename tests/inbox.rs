@@ -6,6 +6,7 @@ use codeforge::model::event::Event;
 use codeforge::model::forge::ForgeKind;
 use codeforge::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
 use codeforge::port::inbox::{Accepted, Handled, Inbox};
+use sqlx::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -81,9 +82,9 @@ async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
 async fn of_many_at_once_each_is_told_what_became_of_it() {
     let home = File::new();
     let inbox = home.open().await;
-    // More than fit into a commit; each body four times.
+    // More than fit into a commit; each body four times, next to each other and far apart.
     let all = (0..2000).map(|number| {
-        let body = format!("body {}", number % 500);
+        let body = format!("body {}", number / 2 % 500);
         let inbox = Arc::clone(&inbox);
         tokio::spawn(async move { inbox.accept(delivery("github", &number.to_string(), &body)).await.unwrap() })
     });
@@ -114,6 +115,61 @@ async fn what_is_handled_makes_its_jobs_once_and_what_fails_is_put_off() {
     assert_eq!(ids(&*inbox, 8999).await, []);
     assert_eq!(ids(&*inbox, 9000).await, [("2".to_owned(), 2)]);
     assert_eq!(inbox.backlog().await.unwrap().0, 1, "a dead letter does not wait");
+}
+
+#[tokio::test]
+async fn what_cannot_be_noted_keeps_nobody_out() {
+    let home = File::new();
+    let inbox = home.open().await;
+    for number in 0..2 {
+        inbox.accept(delivery("github", &number.to_string(), &number.to_string())).await.unwrap();
+    }
+    let found = inbox.unhandled(2, 5000).await.unwrap();
+    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display()))
+        .await
+        .unwrap();
+    sqlx::raw_sql("CREATE TRIGGER broken BEFORE INSERT ON jobs BEGIN SELECT raise(ABORT, 'broken on purpose'); END")
+        .execute(&mut file)
+        .await
+        .unwrap();
+    let (made, nothing) = (Handled { jobs: vec![job("k")], ..Handled::default() }, Handled::default());
+    // All of them wait for the same commit.
+    let (failed, fine, one, other) = tokio::join!(
+        inbox.handled(found[0].number, &made, 5000),
+        inbox.handled(found[1].number, &nothing, 5000),
+        inbox.accept(delivery("github", "a", "a")),
+        inbox.accept(delivery("github", "b", "a")),
+    );
+    assert!(failed.unwrap_err().message.contains("broken on purpose"));
+    assert!(fine.is_err(), "it is decided again");
+    assert_eq!((one.unwrap(), other.unwrap()), (Accepted::New, Accepted::Known));
+    sqlx::raw_sql("DROP TRIGGER broken").execute(&mut file).await.unwrap();
+    assert_eq!(inbox.handled(found[0].number, &made, 5000).await.unwrap().len(), 1);
+    assert_eq!(inbox.handled(found[1].number, &Handled::default(), 5000).await.unwrap(), Vec::<String>::new());
+    assert_eq!(inbox.backlog().await.unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn a_body_comes_out_as_it_came_in_and_a_damaged_one_keeps_nobody_waiting() {
+    let home = File::new();
+    let inbox = home.open().await;
+    // Of all sizes, with and without repetitions.
+    let noise: String = (0..60_000u64).map(|n| char::from(b'a' + (n.wrapping_mul(n) / 7 % 26) as u8)).collect();
+    let bodies = [String::new(), "x".into(), noise.clone(), "url ".repeat(200_000), noise.repeat(10)];
+    for (at, body) in bodies.iter().enumerate() {
+        inbox.accept(delivery("github", &at.to_string(), body)).await.unwrap();
+    }
+    inbox.accept(delivery("github", "damaged", "as it came")).await.unwrap();
+    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display()))
+        .await
+        .unwrap();
+    sqlx::query("UPDATE deliveries SET body = x'ff00ff00ff' WHERE id = 'damaged'").execute(&mut file).await.unwrap();
+    let found = inbox.unhandled(100, 5000).await.unwrap();
+    let found: Vec<&[u8]> = found.iter().map(|it| it.delivery.body.as_slice()).collect();
+    assert!(found == bodies.iter().map(String::as_bytes).collect::<Vec<_>>());
+    let dead = inbox.received(1).await.unwrap().remove(0);
+    assert_eq!((dead.id.as_str(), dead.state.as_str()), ("damaged", "dead"));
+    assert!(dead.note.unwrap().contains("damaged"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ CREATE TABLE deliveries (
     event      TEXT    NOT NULL,
     -- The repository as serve.yml names it; NULL: nobody knows yet.
     repository TEXT,
-    -- Emptied some days after the delivery was handled; id and hash stay, so that a replay is still known.
+    -- Packed (LZ4, after its length). Emptied some days after the delivery was handled; id and hash stay, so that a replay is still known.
     body       BLOB    NOT NULL,
     at_ms      INTEGER NOT NULL,
     state      TEXT    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'handled', 'dead')),

@@ -33,8 +33,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The largest head, in bytes; also what is read ahead of a body.
-const HEAD: usize = 64 * 1024;
+/// The largest head, in bytes; also what is read ahead of a body, for each connection.
+const HEAD: usize = 16 * 1024;
 /// Bodies larger than this are read a few at a time.
 const LARGE: u64 = 256 * 1024;
 /// How many large bodies are read at once.
