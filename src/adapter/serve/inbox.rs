@@ -2,7 +2,7 @@
 
 use super::{Database, Writer, jobs};
 use crate::model::job::Delivery;
-use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Received, Unhandled};
+use crate::port::inbox::{Accepted, Apart, Handled, Inbox, InboxError, Received, Unhandled};
 use crate::port::queue::Added;
 use crate::text;
 use async_trait::async_trait;
@@ -161,15 +161,26 @@ impl Inbox for Database {
         self.incoming.offer(Row { source, id, hash, event, repository, body, at_ms }).await
     }
 
-    async fn unhandled(&self, most: u32, now_ms: i64) -> Result<Vec<Unhandled>, InboxError> {
+    async fn unhandled(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<Unhandled>, InboxError> {
+        // What is no forge's own stays with the name alone.
+        let names = |it: &Apart| {
+            let name = it.repository.to_lowercase();
+            [format!("{} {name}", it.source), format!(" {name}")]
+        };
+        let apart: Vec<String> = apart.iter().flat_map(names).collect();
         let query = sqlx::query_as::<_, Waiting>(
             "UPDATE deliveries SET attempts = attempts + 1
-             WHERE number IN (SELECT number FROM deliveries WHERE state = 'waiting' AND due_ms <= $1
+             WHERE number IN (SELECT number FROM deliveries WHERE state = 'waiting'
+                                 AND CASE WHEN source = 'sweep' OR source LIKE 'hook:%' THEN '' ELSE source END
+                                     || ' ' || lower(coalesce(repository, ''))
+                                     NOT IN (SELECT value FROM json_each($3))
+                                 AND due_ms <= $1
                               ORDER BY number LIMIT $2)
              RETURNING number, source, id, hash, event, repository, body, at_ms, attempts",
         )
         .bind(now_ms)
-        .bind(i64::from(most));
+        .bind(i64::from(most))
+        .bind(jobs::text(&apart));
         let found = self.writer.whole(async |connection| query.fetch_all(connection).await).await?;
         let mut found: Vec<Unhandled> = found.into_iter().map(Waiting::unhandled).collect();
         found.sort_by_key(|it| it.number);

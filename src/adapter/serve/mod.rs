@@ -7,12 +7,13 @@
 mod inbox;
 mod jobs;
 pub mod runner;
+mod voice;
 
 use super::sqlite::{File, Writer};
 use crate::port::inbox::InboxError;
 use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The schema's versions, up and down.
@@ -31,6 +32,8 @@ pub struct Database {
     writer: Arc<Writer>,
     readers: SqlitePool,
     incoming: inbox::Incoming,
+    /// The server's state folder.
+    folder: PathBuf,
 }
 
 /// Opens `serve.db` in the server's state folder; makes the folder (readable by its owner only), the file and the schema
@@ -44,7 +47,8 @@ pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
     file.options = file.options.pragma("wal_autocheckpoint", LOG_PAGES);
     let writer = Arc::new(Writer::new(file.clone(), Some(file.open().await?)));
     let incoming = inbox::Incoming::start(Arc::clone(&writer));
-    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming }))
+    let folder = state_dir.to_path_buf();
+    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming, folder }))
 }
 
 /// How many bytes are free on a folder's disk, for whoever is not root.
