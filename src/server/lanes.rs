@@ -53,11 +53,11 @@ pub(super) async fn last<F: Future>(mut at_work: FuturesUnordered<F>) {
 }
 
 /// Does something for each repository that is served, again and again with a pause in between, until `stop`.
-pub(super) async fn each(
+pub(super) async fn each<F: Future<Output = ()>>(
     parts: &Parts<'_>,
     stop: &CancellationToken,
     pause: impl Fn() -> Duration,
-    does: impl AsyncFn(&Served),
+    does: impl Fn(Served) -> F,
 ) {
     let mut lanes = Lanes::default();
     let mut at_work = FuturesUnordered::new();
@@ -71,9 +71,9 @@ pub(super) async fn each(
                 soon = soon.min(wait);
             } else if lanes.has_room(&served) {
                 lanes.enter(served.clone());
-                at_work.push(async {
-                    let served = served;
-                    does(&served).await;
+                let work = does(served.clone());
+                at_work.push(async move {
+                    work.await;
                     served
                 });
             }

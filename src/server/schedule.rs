@@ -56,9 +56,9 @@ pub fn seen_note(repository: &Served, workflow: &str) -> String {
 /// The loop, until `stop`.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     let tables: std::sync::Mutex<BTreeMap<Served, Arc<Mutex<Known>>>> = std::sync::Mutex::default();
-    let looks = async |served: &Served| {
+    let looks = async |served: Served| {
         let table = tables.lock().unwrap_or_else(PoisonError::into_inner).entry(served.clone()).or_default().clone();
-        if let Err(why) = of_one(parts, served, &mut *table.lock().await).await {
+        if let Err(why) = of_one(parts, &served, &mut *table.lock().await).await {
             parts.say(&format!("time tables of {}: {why}", served.name));
         }
     };

@@ -24,12 +24,11 @@ const LOOK: Duration = Duration::from_secs(60);
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     let away: Mutex<BTreeSet<Served>> = Mutex::default();
     let every = || (parts.settings)().sweep_ms.map(Duration::from_millis);
-    let swept = async |served: &Served| {
+    let swept = async |served: Served| {
         if every().is_none() {
             return;
         }
-        let found = async { one(parts, &*parts.place(served).await?).await };
-        let found = found.await;
+        let found = async { one(parts, &*parts.place(&served).await?).await }.await;
         let gone = found.is_err();
         match found {
             Ok(0) => {}
@@ -38,9 +37,9 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
         }
         let all: Vec<Served> = (parts.settings)().repositories.iter().map(Repository::served).collect();
         let mut away = away.lock().unwrap_or_else(PoisonError::into_inner);
-        away.retain(|it| it != served && all.contains(it));
+        away.retain(|it| *it != served && all.contains(it));
         if gone {
-            away.insert(served.clone());
+            away.insert(served);
         }
         let words = format!("{} of {} repositories answered", all.len().saturating_sub(away.len()), all.len());
         parts.health.report("forge", away.is_empty(), words);

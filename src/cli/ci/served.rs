@@ -83,7 +83,7 @@ pub(super) async fn speak(ci: &Ci, cx: &Context<'_>) -> Option<File> {
         }
         file.set_len(0)?;
         file.write_all(served.attempt.to_string().as_bytes())?;
-        Ok(file)
+        Ok::<_, std::io::Error>(file)
     };
     match spoken.await {
         Ok(file) => Some(file),
