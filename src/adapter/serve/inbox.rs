@@ -4,7 +4,7 @@
 use super::mover::Mover;
 use super::{Database, Writer, jobs};
 use crate::model::job::Delivery;
-use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Received, Unhandled};
+use crate::port::inbox::{Accepted, Apart, Handled, Inbox, InboxError, Received, Unhandled};
 use crate::port::queue::Added;
 use crate::text;
 use async_trait::async_trait;
@@ -44,6 +44,7 @@ struct Row {
     hash: [u8; 32],
     event: String,
     repository: Option<String>,
+    lane: String,
     /// Packed.
     body: Vec<u8>,
     at_ms: i64,
@@ -220,10 +221,10 @@ async fn insert(
         return Ok(HashSet::new());
     }
     let size = SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
-    let mut text = String::from("INSERT INTO deliveries (source, id, hash, event, repository, body, at_ms) VALUES ");
+    let mut text = String::from("INSERT INTO deliveries (source, id, hash, event, repository, lane, body, at_ms) VALUES ");
     for place in 0..size {
         text.push_str(if place == 0 { "" } else { "," });
-        text.push_str("(?,?,?,?,?,?,?)");
+        text.push_str("(?,?,?,?,?,?,?,?)");
     }
     text.push_str(" ON CONFLICT DO NOTHING");
     // The text depends on nothing but the number of rows.
@@ -231,12 +232,12 @@ async fn insert(
     for row in rows.iter_mut() {
         let body = if again { row.body.clone() } else { std::mem::take(&mut row.body) };
         query = query.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).bind(&row.event);
-        query = query.bind(&row.repository).bind(body).bind(row.at_ms);
+        query = query.bind(&row.repository).bind(&row.lane).bind(body).bind(row.at_ms);
     }
     // Places that are left over: one of them again, which is known by then.
     for row in rows.iter().cycle().take(size.saturating_sub(rows.len())) {
         query = query.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).bind(&row.event);
-        query = query.bind(&row.repository).bind(Vec::new()).bind(row.at_ms);
+        query = query.bind(&row.repository).bind(&row.lane).bind(Vec::new()).bind(row.at_ms);
     }
     let inserted = query.execute(&mut *connection).await?.rows_affected();
     if inserted == rows.len() as u64 {
@@ -275,6 +276,48 @@ impl Waiting {
     }
 }
 
+/// Whose turn a delivery waits for: its repository's. What is no forge's own webhook, a sweep or a hook, goes by the name
+/// alone.
+fn lane(source: &str, repository: &str) -> String {
+    let forge = if source == "sweep" || source.starts_with("hook:") { "" } else { source };
+    format!("{forge} {}", repository.to_lowercase())
+}
+
+impl Database {
+    /// The oldest deliveries that are due, by their numbers, up to `most`. However many wait, it is a look or two for each
+    /// repository.
+    async fn due(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<i64>, sqlx::Error> {
+        let apart = apart.iter().flat_map(|it| [lane(&it.source, &it.repository), lane("sweep", &it.repository)]);
+        let lanes: Vec<(String,)> = sqlx::query_as(
+            "WITH RECURSIVE lanes (lane) AS (
+                 SELECT min(lane) FROM deliveries WHERE state = 'waiting'
+                 UNION ALL
+                 SELECT (SELECT min(lane) FROM deliveries WHERE state = 'waiting' AND lane > lanes.lane)
+                 FROM lanes WHERE lane IS NOT NULL)
+             SELECT lane FROM lanes WHERE lane IS NOT NULL AND lane NOT IN (SELECT value FROM json_each($1))",
+        )
+        .bind(jobs::text(&apart.collect::<Vec<_>>()))
+        .fetch_all(&self.readers)
+        .await?;
+        let mut found = Vec::new();
+        for (lane,) in lanes {
+            let of_lane: Vec<(i64,)> = sqlx::query_as(
+                "SELECT number FROM deliveries WHERE state = 'waiting' AND lane = $1 AND due_ms <= $2
+                 ORDER BY due_ms, number LIMIT $3",
+            )
+            .bind(lane)
+            .bind(now_ms)
+            .bind(i64::from(most))
+            .fetch_all(&self.readers)
+            .await?;
+            found.extend(of_lane.into_iter().map(|(number,)| number));
+        }
+        found.sort_unstable();
+        found.truncate(most as usize);
+        Ok(found)
+    }
+}
+
 #[async_trait]
 impl Inbox for Database {
     async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError> {
@@ -291,11 +334,17 @@ impl Inbox for Database {
             packing()
         };
         let body = body.map_err(|message| InboxError { path: "serve.db".into(), message })?;
-        self.incoming.offer(Row { source, id, hash, event, repository, body, at_ms }).await
+        let lane = lane(&source, repository.as_deref().unwrap_or_default());
+        self.incoming.offer(Row { source, id, hash, event, repository, lane, body, at_ms }).await
     }
 
-    async fn unhandled(&self, most: u32, now_ms: i64) -> Result<Vec<Unhandled>, InboxError> {
-        let found = self.incoming.change(move |connection| Box::pin(begun(connection, most, now_ms))).await?;
+    async fn unhandled(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<Unhandled>, InboxError> {
+        // Where there is nothing to do the writer is not asked: this is looked at with each delivery that comes in.
+        let found = self.due(most, now_ms, apart).await.map_err(|error| self.fault(&error))?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.incoming.change(move |connection| Box::pin(begun(connection, found, now_ms))).await?;
         Ok(found)
     }
 
@@ -367,15 +416,18 @@ impl Inbox for Database {
 
 /// Takes deliveries that wait, and notes that handling them was begun. One whose body is damaged stays as a dead letter:
 /// it keeps nobody waiting.
-async fn begun(connection: &mut SqliteConnection, most: u32, now_ms: i64) -> Result<Vec<Unhandled>, sqlx::Error> {
+async fn begun(
+    connection: &mut SqliteConnection,
+    numbers: Vec<i64>,
+    now_ms: i64,
+) -> Result<Vec<Unhandled>, sqlx::Error> {
     let taken = sqlx::query_as::<_, Waiting>(
         "UPDATE deliveries SET attempts = attempts + 1
-         WHERE number IN (SELECT number FROM deliveries WHERE state = 'waiting' AND due_ms <= $1
-                          ORDER BY number LIMIT $2)
+         WHERE number IN (SELECT value FROM json_each($2)) AND state = 'waiting' AND due_ms <= $1
          RETURNING number, source, id, hash, event, repository, body, at_ms, attempts",
     )
     .bind(now_ms)
-    .bind(i64::from(most))
+    .bind(jobs::text(&numbers))
     .fetch_all(&mut *connection)
     .await?;
     let mut found = Vec::with_capacity(taken.len());

@@ -8,12 +8,13 @@ mod inbox;
 mod jobs;
 mod mover;
 pub mod runner;
+mod voice;
 
 use super::sqlite::{File, Writer};
 use crate::port::inbox::InboxError;
 use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The schema's versions, up and down.
@@ -28,6 +29,8 @@ pub struct Database {
     writer: Arc<Writer>,
     readers: SqlitePool,
     incoming: inbox::Incoming,
+    /// The server's state folder.
+    folder: PathBuf,
 }
 
 /// Opens `serve.db` in the server's state folder; makes the folder (readable by its owner only), the file and the schema
@@ -42,7 +45,8 @@ pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
         file.options.pragma("wal_autocheckpoint", mover::AT_LAST).pragma("journal_size_limit", mover::LOG_KEPT);
     let writer = Arc::new(Writer::new(file.clone(), Some(file.open().await?)));
     let incoming = inbox::Incoming::start(Arc::clone(&writer), mover::Mover::start(file.clone()));
-    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming }))
+    let folder = state_dir.to_path_buf();
+    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming, folder }))
 }
 
 /// How many bytes are free on a folder's disk, for whoever is not root.

@@ -232,7 +232,11 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         let of = |state| counts.iter().find(|(it, _)| *it == state).map_or(0, |(_, count)| *count);
         let (running, waiting) = (of(JobState::Running), of(JobState::Waiting));
         let workers = server.settings.now().serve.limits.workers;
-        server.health.report("workers", true, format!("{running} of {workers} at work, {waiting} jobs wait"));
+        // How many there are to do is no fault; that nobody asks for them is one.
+        let silent = server.health.silent(now_ms);
+        let silence = silent.map(|ms| format!(", no sign of life for {} s", ms / 1000)).unwrap_or_default();
+        let words = format!("{running} of {workers} at work, {waiting} jobs wait{silence}");
+        server.health.report("workers", silent.is_none(), words);
     }
     match server.world.free_space(&server.state) {
         Ok(free) => server.health.report("disk", free >= LITTLE_ROOM, format!("{} MiB free", free >> 20)),
