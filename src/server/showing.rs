@@ -240,12 +240,8 @@ async fn job(parts: &Parts<'_>, served: &Served, id: &str) -> Result<Shown, Stri
         JobState::Running => parts.runner.step(&serve.state, id).await,
         _ => None,
     };
-    let progress = Progress {
-        forge: &*place.forge,
-        queue: &*parts.queue,
-        phrase: &serve.commands.phrase,
-        now_ms: parts.now_ms(),
-    };
+    let progress =
+        Progress { forge: &*place.forge, queue: &*parts.queue, phrase: &serve.commands.phrase, now_ms: parts.now_ms() };
     progress.show(job, step.as_deref()).await.map_err(|error| error.to_string())
 }
 
