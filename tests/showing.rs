@@ -1,6 +1,7 @@
 //! What people see while `codeforge serve` works, and who waits for whom: the real program, real git over HTTP, a real
 //! database; the forge is a fake that remembers, and is slow or dead where a story wants it to be.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::model::forge::ForgeKind;
