@@ -1,11 +1,12 @@
 //! What people see while `codeforge serve` works, and who waits for whom: the real program, real git over HTTP, a real
 //! database; the forge is a fake that remembers, and is slow or dead where a story wants it to be.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::model::forge::ForgeKind;
 use common::forge_server::hooks::Hook;
-use common::forge_server::{BOT, Fault, FakeComment};
+use common::forge_server::{BOT, FakeComment, Fault};
 use common::town::{JobRow, Town};
 use serde_json::json;
 use std::sync::Arc;
@@ -277,7 +278,9 @@ async fn the_step_that_runs_is_named_at_a_bounded_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_run_says_is_not_written_over() {
     let text = "on: { command: { name: look } }\nsteps: { work: { run: \"sleep 1\" } }\ndeliver: comment\n";
-    let town = Town::of(ForgeKind::Github).workflow("look", text).build().await;
+    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
+    let plan = Town::of(ForgeKind::Github).file(".codeforge/config.yml", gates);
+    let town = plan.workflow("look", text).build().await;
     let change = old_change(&town, "topic");
     town.starts().await;
     town.forge.fail(Fault::slow("GET", "/comments", Duration::from_secs(3)).times(3));

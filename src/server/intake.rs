@@ -5,7 +5,7 @@
 //! A forge that hangs keeps its own repositories waiting and nobody else ([`super::lanes`]).
 
 use super::decide::{Decided, decide, served};
-use super::lanes::{self, Lanes};
+use super::lanes::{self, Lanes, meanwhile};
 use super::parts::Parts;
 use crate::model::forge::ForgeKind;
 use crate::model::job::{Delivery, Served};
@@ -39,7 +39,9 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
         let mut pause = LOOK;
         while lanes.left() > 0 && !stop.is_cancelled() {
             let serve = (parts.settings)();
-            match parts.inbox.unhandled(1, parts.now_ms(), &apart(&lanes, &serve)).await {
+            let apart = apart(&lanes, &serve);
+            let found = parts.inbox.unhandled(1, parts.now_ms(), &apart);
+            match meanwhile(found, &mut at_work, |lane| lanes.leave(&lane)).await {
                 Ok(found) => {
                     let Some(it) = found.into_iter().next() else { break };
                     let lane = about(&serve, &it.delivery);

@@ -47,6 +47,22 @@ impl Lanes {
     }
 }
 
+/// Waits for something, and lets work go on meanwhile: it may have what is waited for, a turn at the database. `ended` is told
+/// of what came to its end.
+pub(super) async fn meanwhile<T, F: Future>(
+    what: impl Future<Output = T>,
+    at_work: &mut FuturesUnordered<F>,
+    mut ended: impl FnMut(F::Output),
+) -> T {
+    tokio::pin!(what);
+    loop {
+        tokio::select! {
+            done = &mut what => return done,
+            Some(out) = at_work.next() => ended(out),
+        }
+    }
+}
+
 /// Lets what is under way come to its end, and not for long.
 pub(super) async fn last<F: Future>(mut at_work: FuturesUnordered<F>) {
     let _ = tokio::time::timeout(LAST, async { while at_work.next().await.is_some() {} }).await;

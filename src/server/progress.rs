@@ -130,8 +130,7 @@ impl Progress<'_> {
         let mut voices = Vec::new();
         let mut spoken = None;
         let mine = |it: &Job| it.id == job.id || it.state == JobState::Running;
-        let mut asked: Vec<String> =
-            self.here(job, thread).await?.into_iter().filter(mine).map(|it| it.id).collect();
+        let mut asked: Vec<String> = self.here(job, thread).await?.into_iter().filter(mine).map(|it| it.id).collect();
         if !asked.contains(&job.id) {
             asked.push(job.id.clone());
         }

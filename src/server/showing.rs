@@ -5,6 +5,7 @@
 //! after the other. What is shown of a job is how it stands when its turn has come. What could not be shown, or was changed
 //! by somebody else (another server, `codeforge queue cancel`), is found again in the database.
 
+use super::lanes::meanwhile;
 use super::parts::{Parts, Place};
 use super::progress::{Progress, Shown};
 use super::room::Room;
@@ -153,7 +154,7 @@ pub(super) async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut again = tokio::time::interval(LATER);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut until: Option<Instant> = None;
+    let (mut until, mut finds): (Option<Instant>, bool) = (None, false);
     loop {
         at_work.extend(showing.free().into_iter().map(|served| line(parts, served)));
         if until.is_some() && at_work.is_empty() {
@@ -165,9 +166,12 @@ pub(super) async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
             () = tokio::time::sleep_until(last), if until.is_some() => return,
             Some(()) = at_work.next() => {}
             () = showing.told.notified() => {}
-            () = showing.asked.notified() => find(parts).await,
-            _ = look.tick() => find(parts).await,
+            () = showing.asked.notified() => finds = true,
+            _ = look.tick() => finds = true,
             _ = again.tick() => showing.again(),
+        }
+        if std::mem::take(&mut finds) {
+            meanwhile(find(parts), &mut at_work, |()| {}).await;
         }
     }
 }
@@ -236,12 +240,8 @@ async fn job(parts: &Parts<'_>, served: &Served, id: &str) -> Result<Shown, Stri
         JobState::Running => parts.runner.step(&serve.state, id).await,
         _ => None,
     };
-    let progress = Progress {
-        forge: &*place.forge,
-        queue: &*parts.queue,
-        phrase: &serve.commands.phrase,
-        now_ms: parts.now_ms(),
-    };
+    let progress =
+        Progress { forge: &*place.forge, queue: &*parts.queue, phrase: &serve.commands.phrase, now_ms: parts.now_ms() };
     progress.show(job, step.as_deref()).await.map_err(|error| error.to_string())
 }
 

@@ -47,7 +47,8 @@ impl Comments for Gitea {
         };
         let remove = |id: u64| async move {
             let url = self.url(&["issues", "comments", &id.to_string()], &[])?;
-            let ask = Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(WRITE_ISSUES), ..reading(url, doing) };
+            let ask =
+                Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(WRITE_ISSUES), ..reading(url, doing) };
             self.http.ask(&ask).await.map(|_| ())
         };
         stick(&self.http, body, look, make, update, remove).await

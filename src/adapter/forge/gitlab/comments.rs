@@ -68,7 +68,8 @@ impl Comments for Gitlab {
             let number = &number;
             async move {
                 let url = self.url(&[word, number.as_str(), "notes", &id.to_string()], &[])?;
-                let ask = Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(self.needs()), ..reading(url, doing) };
+                let ask =
+                    Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(self.needs()), ..reading(url, doing) };
                 self.http.ask(&ask).await.map(|_| ())
             }
         };
