@@ -407,7 +407,8 @@ fn with_a_file(repo: &TestRepo, artifact: &Path, put: &Put) -> Output {
     let before = state(&elsewhere);
     let word = replace(&elsewhere.path().join("a.json"), |patch| {
         patch.files.push(put.clone());
-        if put.mode != SUBMODULE {
+        // Git itself makes no tree of the others.
+        if put.mode != SUBMODULE && !put.path.ends_with(b"/.git") {
             patch.tree = tree_of(elsewhere.path(), patch);
         }
     });

@@ -170,14 +170,16 @@ fn trust_17_no_submodule_is_fetched_and_no_protocol_runs_a_program() {
     hub.pull(7, &head, &base);
     let event = pull_request(7, "opened", &head, &base);
     let clone = hub.shallow("refs/pull/7/merge");
-    for (name, value) in [
+    let (program, touch) = (running(&marker), format!("touch {}", marker.display()));
+    let settings: [(&str, &str); 6] = [
         ("submodule.recurse", "true"),
         ("fetch.recurseSubmodules", "true"),
-        ("submodule.x.url", &running(&marker)),
+        ("submodule.x.url", &program),
         ("submodule.x.active", "true"),
         ("protocol.ext.allow", "always"),
-        ("core.sshCommand", &format!("touch {}", marker.display())),
-    ] {
+        ("core.sshCommand", &touch),
+    ];
+    for (name, value) in settings {
         clone.git(&["config", name, value]);
     }
     let ran = hub.job(&clone, "pull_request", &event).run().ends(0, "success");
@@ -186,10 +188,10 @@ fn trust_17_no_submodule_is_fetched_and_no_protocol_runs_a_program() {
 
     // As where the repository is: refused, whoever says so.
     let job = || hub.job(&clone, "pull_request", &event);
-    job().env("GITHUB_SERVER_URL", &running(&marker)).run().ends(5, "unavailable").says(&["cannot be fetched", "ext"]);
+    job().env("GITHUB_SERVER_URL", &program).run().ends(5, "unavailable").says(&["cannot be fetched", "ext"]);
     let rewritten = hub.shallow("refs/pull/7/merge");
     rewritten.git(&["config", "protocol.ext.allow", "always"]);
-    rewritten.git(&["config", &format!("url.{}.insteadOf", running(&marker)), &hub.server()]);
+    rewritten.git(&["config", &format!("url.{program}.insteadOf"), &hub.server()]);
     let ran = hub.job(&rewritten, "pull_request", &event).run();
     assert_ne!(ran.output.status.code(), Some(0), "{}", ran.said());
     let plain = Clone::empty();
@@ -197,7 +199,7 @@ fn trust_17_no_submodule_is_fetched_and_no_protocol_runs_a_program() {
     plain.git(&["fetch", "--quiet", &format!("{}/acme/widgets.git", hub.server()), "main"]);
     plain.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
     plain.git(&["config", "protocol.ext.allow", "always"]);
-    plain.git(&["config", "remote.origin.url", &running(&marker)]);
+    plain.git(&["config", "remote.origin.url", &program]);
     let ran = Job::bare(&plain).env("CODEFORGE_BASE_BRANCH", "main").run();
     assert_ne!(ran.output.status.code(), Some(0), "{}", ran.said());
     assert!(!marker.exists(), "nothing ran");

@@ -396,9 +396,22 @@ async fn trust_12_an_edited_comment_runs_only_what_is_new() {
 #[tokio::test]
 async fn trust_14_quoted_commands_run_nothing() {
     let shop = Shop::open(ForgeKind::Github).await;
-    for text in
-        ["> /codeforge cancel", "```\n/codeforge ask x\n```", "    /ask x", "- @codeforge why?", "`/codeforge help`"]
-    {
+    for text in [
+        "> /codeforge cancel",
+        "> quoted\n> \n> /codeforge ask x",
+        "```\n/codeforge ask x\n```",
+        "~~~sh\n/codeforge ask x\n~~~",
+        "    /ask x",
+        "- @codeforge why?",
+        "1. /codeforge ask x",
+        "`/codeforge help`",
+        "please /codeforge ask x",
+        "see /ask x",
+        "# /codeforge ask x",
+        "<p>\n/codeforge ask x\n</p>",
+        "<!--\n/codeforge ask x\n-->",
+        "| /codeforge ask x |\n|---|\n| /codeforge ask x |",
+    ] {
         let said = shop.say("ann", text).await;
         assert!(shop.reactions(said).is_empty(), "{text}");
     }
