@@ -465,7 +465,10 @@ async fn trust_49_footholds_are_refused_by_default_with_the_way_to_ask() {
         assert_eq!(refused.status.code(), Some(4), "{path}: {}", spoken(&refused));
         let said = spoken(&refused);
         assert!(said.contains(&format!("nothing was delivered: `{path}` is a protected path (`")), "{path}: {said}");
-        assert!(said.contains("If the change is wanted, make it by hand, or take the path off `protected_paths`"), "{said}");
+        assert!(
+            said.contains("If the change is wanted, make it by hand, or take the path off `protected_paths`"),
+            "{said}"
+        );
     }
 }
 
@@ -489,7 +492,10 @@ async fn trust_49_an_agent_is_told_to_ask_for_what_it_may_not_change() {
     };
     let server = ModelServer::start(vec![
         Rule::when().turn(0).reply(tries),
-        Rule::when().turn(1).matches("each is denied", told).reply(Reply::call("finish", json!({ "summary": "It is mended" }))),
+        Rule::when()
+            .turn(1)
+            .matches("each is denied", told)
+            .reply(Reply::call("finish", json!({ "summary": "It is mended" }))),
     ])
     .await;
     let mut command = repo.codeforge(&["run", "mend", "-i", "task=do", "--sandbox", "native", "--deliver", "branch"]);

@@ -155,18 +155,30 @@ fn trust_17_no_submodule_is_fetched_and_no_protocol_runs_a_program() {
     let marker = aside.path().join("ran");
     // It would, if it were let.
     let mut git = common::git();
-    let _ = git.current_dir(aside.path()).args(["-c", "protocol.ext.allow=always", "ls-remote", &running(&marker)]).output();
+    let _ = git
+        .current_dir(aside.path())
+        .args(["-c", "protocol.ext.allow=always", "ls-remote", &running(&marker)])
+        .output();
     assert!(marker.exists(), "the address is a weapon");
     std::fs::remove_file(&marker).unwrap();
 
     // In a head's submodule, and in the configuration of the checkout that the job runs in.
     let hub = hub();
     let base = hub.git(&["rev-parse", "main"]);
-    let modules = format!("[submodule \"x\"]\n\tpath = x\n\turl = \"{}\"\n\tupdate = !touch {}\n", running(&marker), marker.display());
-    hub.commit("topic", &[("src/a.txt", "two\n"), (".gitmodules", &modules)]);
-    hub.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{base},x")]);
-    hub.git(&["commit", "--quiet", "--message", "a submodule"]);
-    let head = hub.git(&["rev-parse", "topic"]);
+    let modules = format!("[submodule \"x\"]\n\tpath = x\n\turl = \"{}\"\n", running(&marker));
+    let submodule = |branch: &str, modules: &str| {
+        hub.commit(branch, &[("src/a.txt", "two\n"), (".gitmodules", modules)]);
+        hub.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{base},x")]);
+        hub.git(&["commit", "--quiet", "--message", "a submodule"]);
+        hub.git(&["rev-parse", branch])
+    };
+    // One that would run a program by itself does not even get here.
+    let worse = submodule("worse", &format!("{modules}\tupdate = !touch {}\n", marker.display()));
+    hub.pull(6, &worse, &base);
+    let bare = hub.shallow("refs/heads/main");
+    let ran = hub.job(&bare, "pull_request", &pull_request(6, "opened", &worse, &base)).run();
+    ran.ends(5, "unavailable").says(&["disallowed submodule update setting"]);
+    let head = submodule("topic", &modules);
     hub.pull(7, &head, &base);
     let event = pull_request(7, "opened", &head, &base);
     let clone = hub.shallow("refs/pull/7/merge");
@@ -282,7 +294,13 @@ fn trust_20_the_trusted_branch_is_the_branch_and_no_namesake() {
     // Where nobody is asked but the folder itself, too.
     let alone = Clone::empty();
     alone.git(&["init", "--quiet", "--initial-branch=main"]);
-    alone.git(&["fetch", "--quiet", "--update-head-ok", &format!("{}/acme/widgets.git", hub.server()), "+refs/*:refs/*"]);
+    alone.git(&[
+        "fetch",
+        "--quiet",
+        "--update-head-ok",
+        &format!("{}/acme/widgets.git", hub.server()),
+        "+refs/*:refs/*",
+    ]);
     alone.git(&["reset", "--quiet", "--hard", base]);
     let ran = Job::bare(&alone).env("CODEFORGE_BASE_BRANCH", "main").run().ends(0, "success");
     assert!(ran.said().contains(&format!("branch `main` at {}", &base[..10])), "{}", ran.said());

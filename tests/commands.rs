@@ -319,16 +319,13 @@ async fn trust_11_nobody_without_the_right_gets_anything() {
     for kind in KINDS {
         let shop = Shop::open(kind).await;
         let mut said = Vec::new();
-        for text in
-            ["/codeforge mend it", "/codeforge satus", "/codeforge help", "/codeforge cancel", "/codeforge explain"]
-        {
-            said.push(shop.say("eve", text).await);
+        for text in ["mend it", "satus", "help", "status", "cancel", "retry", "approve", "deny", "explain"] {
+            said.push(shop.say("eve", &format!("/codeforge {text}")).await);
         }
         said.push(shop.say("rita", "/codeforge mend it").await);
         // Triage is less than writing.
         shop.server.memory().members.insert("tess".into(), "triage".into());
         said.push(shop.say("tess", "/codeforge mend it").await);
-        said.push(shop.say("tess", "/codeforge approve").await);
         said.push(shop.say("rita", "/codeforge satus").await);
         shop.server
             .fail(Fault::status("GET", "/permission", 500).times(9))
@@ -386,8 +383,7 @@ async fn trust_12_an_edited_comment_runs_only_what_is_new() {
     shop.hear(&edited("mo", "/codeforge ask one", "/codeforge ask two")).await;
     assert_eq!(shop.jobs().await.len(), 1);
     shop.hear(&edited("ann", "/codeforge ask one", "/codeforge ask one\n\n/codeforge ask two")).await;
-    let mut asked: Vec<String> =
-        shop.jobs().await.into_iter().map(|job| job.new.event.command.unwrap().text).collect();
+    let mut asked: Vec<String> = shop.jobs().await.into_iter().map(|job| job.new.event.command.unwrap().text).collect();
     asked.sort();
     assert_eq!(asked, ["one", "two"], "each as it was when it was given");
 }
@@ -470,6 +466,9 @@ async fn trust_45_a_price_is_named_and_somebody_else_says_yes() {
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: the one who asked does not count");
         shop.say("rita", "/codeforge approve").await;
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: rita may not write");
+        shop.server.memory().members.insert("tess".into(), "triage".into());
+        shop.say("tess", "/codeforge approve").await;
+        assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: nor may tess");
         shop.say("mo", &format!("/codeforge approve {} max=9", job.id)).await;
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: a price is not raised");
         shop.say("mo", &format!("/codeforge approve {} max=0.10", &job.id[..4])).await;

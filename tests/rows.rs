@@ -122,7 +122,8 @@ async fn trust_10_what_cannot_be_seen_is_stripped_from_words_and_flagged_in_diff
         let fenced = |name: &str, text: &str| {
             let begin = format!("{name} <untrusted-data id=\"");
             user.split(&begin).nth(1).is_some_and(|rest| {
-                rest.split_once("follow\">\n").is_some_and(|(_, rest)| rest.starts_with(&format!("{text}\n</untrusted-data")))
+                rest.split_once("follow\">\n")
+                    .is_some_and(|(_, rest)| rest.starts_with(&format!("{text}\n</untrusted-data")))
             })
         };
         let all = asked.body.to_string();
@@ -134,7 +135,9 @@ async fn trust_10_what_cannot_be_seen_is_stripped_from_words_and_flagged_in_diff
     let reads = |asked: &common::Asked| {
         let all = asked.body.to_string();
         let [file, found, _] = asked.tool_results()[..] else { return false };
-        file == format!("     1\tfn a() {{}}\n     2\t{LINE}\n") && found == format!("src/a.rs:2: {LINE}\n") && invisible(&all) == all
+        file == format!("     1\tfn a() {{}}\n     2\t{LINE}\n")
+            && found == format!("src/a.rs:2: {LINE}\n")
+            && invisible(&all) == all
     };
     let review = json!({ "approved": true, "summary": "Fine.", "findings": [] });
     let server = ModelServer::start(vec![
@@ -143,7 +146,10 @@ async fn trust_10_what_cannot_be_seen_is_stripped_from_words_and_flagged_in_diff
                 .and_call("search", json!({ "pattern": "admin" }))
                 .and_call("git_log", json!({})),
         ),
-        Rule::when().turn(1).matches("files with it written out", reads).reply(Reply::call("finish", json!({ "summary": "Looked.", "output": review }))),
+        Rule::when()
+            .turn(1)
+            .matches("files with it written out", reads)
+            .reply(Reply::call("finish", json!({ "summary": "Looked.", "output": review }))),
     ])
     .await;
     let clone = hub.whole("refs/pull/7/merge");
@@ -179,7 +185,8 @@ async fn reliability_12_a_program_writes_once_a_second_and_waits_as_long_as_it_i
     for (kind, open) in
         [(ForgeKind::Github, "/pulls"), (ForgeKind::Gitlab, "/merge_requests"), (ForgeKind::Gitea, "/pulls")]
     {
-        let files = [("src/a.txt", "one\n"), (".codeforge/workflows/write.yml", WRITE), (".codeforge/policies/open.yml", OPEN)];
+        let files =
+            [("src/a.txt", "one\n"), (".codeforge/workflows/write.yml", WRITE), (".codeforge/policies/open.yml", OPEN)];
         let server = ForgeServer::with(kind, &files).await;
         server.memory().members.insert("ann".into(), "write".into());
         let repo = server.clone_of();
@@ -229,7 +236,8 @@ async fn reliability_12_a_server_and_its_jobs_write_once_a_second() {
 /// A limit that is lifted at a time of the forge's clock is waited for, and nothing is written meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reliability_12_a_reset_is_waited_for() {
-    let files = [("src/a.txt", "one\n"), (".codeforge/workflows/write.yml", WRITE), (".codeforge/policies/open.yml", OPEN)];
+    let files =
+        [("src/a.txt", "one\n"), (".codeforge/workflows/write.yml", WRITE), (".codeforge/policies/open.yml", OPEN)];
     for (kind, open, (left, reset)) in [
         (ForgeKind::Github, "/pulls", ("x-ratelimit-remaining", "x-ratelimit-reset")),
         (ForgeKind::Gitlab, "/merge_requests", ("ratelimit-remaining", "ratelimit-reset")),

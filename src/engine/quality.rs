@@ -80,7 +80,9 @@ impl Session {
             return Ok(Some(String::new()));
         }
         let changes = self.engine.repository.diff(before, after, words::DIFF_BYTES);
-        changes.map(|changes| Some(text::visible(&changes.diff))).map_err(|error| format!("the difference to be judged: {error}"))
+        changes
+            .map(|changes| Some(text::visible(&changes.diff)))
+            .map_err(|error| format!("the difference to be judged: {error}"))
     }
 }
 

@@ -286,7 +286,11 @@ mod tests {
         let tags: String = "ignore".bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect();
         let cases = [
             ("a\u{202e}b\u{2066}", "a[hidden U+202E]b[hidden U+2066]", "U+202E U+2066"),
-            (&*format!("x{tags}y\u{200b}"), "x[hidden U+E0069 and 5 more]y[hidden U+200B]", "U+E0069 U+E0067 U+E006E U+E006F U+E0072 U+E0065 U+200B"),
+            (
+                &*format!("x{tags}y\u{200b}"),
+                "x[hidden U+E0069 and 5 more]y[hidden U+200B]",
+                "U+E0069 U+E0067 U+E006E U+E006F U+E0072 U+E0065 U+200B",
+            ),
             ("\u{feff}using System;", "using System;", ""),
             ("می\u{200c}خواهم 👨\u{200d}👩", "می\u{200c}خواهم 👨\u{200d}👩", ""),
             ("ad\u{200d}min", "ad[hidden U+200D]min", "U+200D"),

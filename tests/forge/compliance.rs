@@ -76,10 +76,12 @@ async fn lost(kind: ForgeKind, lose: fn(&'static str, &str) -> Fault) {
         annotations: &[],
     };
     story.forge.set_check(&status).await.unwrap();
-    let said: std::collections::BTreeSet<_> = server.memory().statuses.iter().cloned().collect();
-    assert_eq!(said.len(), 1, "{kind:?}: {said:?}");
-    // Each of these faults was there to be survived.
-    assert!(!server.is_remote() || server.memory().faults_left() == 0, "{kind:?}");
+    if server.is_remote() {
+        let said: std::collections::BTreeSet<_> = server.memory().statuses.iter().cloned().collect();
+        assert_eq!(said.len(), 1, "{kind:?}: {said:?}");
+        // Each of these faults was there to be survived.
+        assert_eq!(server.memory().faults_left(), 0, "{kind:?}");
+    }
 }
 
 async fn one_comment(kind: ForgeKind) {

@@ -59,7 +59,9 @@ async fn only_ours(kind: ForgeKind) {
 /// Every ref of the forge's repository, of whatever kind, and where it is.
 fn refs(story: &Story) -> String {
     let bare = story.server.bare();
-    crate::common::ok(crate::common::git().arg("-C").arg(bare).args(["for-each-ref", "--format=%(refname) %(objectname)"]))
+    crate::common::ok(
+        crate::common::git().arg("-C").arg(bare).args(["for-each-ref", "--format=%(refname) %(objectname)"]),
+    )
 }
 
 /// trust.md 19: names that git reads as something else when they stand where it looks for arguments.
@@ -182,7 +184,10 @@ fn said(story: &Story) -> Vec<(&'static str, String)> {
 /// What of a Markdown text a forge or a bot would act on, read as they read it: what stands in code is left out.
 fn acts(markdown: &str) -> Vec<String> {
     let mention = Regex::new(r"(^|[^\w`])@[A-Za-z0-9_-]").unwrap();
-    let closing = Regex::new(r"(?i)\b(clos(e[sd]?|ing)|fix(e[sd]|ing)?|resolv(e[sd]?|ing))\b:?\s+(issue\s+)?([\w./-]*[#!]|GH-|https?://)").unwrap();
+    let closing = Regex::new(
+        r"(?i)\b(clos(e[sd]?|ing)|fix(e[sd]|ing)?|resolv(e[sd]?|ing))\b:?\s+(issue\s+)?([\w./-]*[#!]|GH-|https?://)",
+    )
+    .unwrap();
     let order = Regex::new(r"(?m)^[ \t]*(/[a-z]|bors |@[a-z])").unwrap();
     let skip = Regex::new(r"(?i)\[(skip|no)[ -](ci|actions)\]|\[(ci|actions)[ -]skip\]").unwrap();
     let mut found = Vec::new();
@@ -196,7 +201,9 @@ fn acts(markdown: &str) -> Vec<String> {
                 text.push('\n');
             }
             Piece::Start(Tag::Image { dest_url, .. }) => found.push(format!("image {dest_url}")),
-            Piece::Start(Tag::Link { dest_url, .. }) if dest_url.contains("evil") => found.push(format!("link {dest_url}")),
+            Piece::Start(Tag::Link { dest_url, .. }) if dest_url.contains("evil") => {
+                found.push(format!("link {dest_url}"))
+            }
             _ => {}
         }
     }
@@ -232,7 +239,12 @@ async fn acting_output(kind: ForgeKind) {
         .await
         .unwrap();
     story.findings = vec![
-        Finding { what: WORDS.into(), suggestion: Some(WORDS.into()), rule: Some("@ann /merge".into()), ..finding("src/a.txt", Some(2), "f1") },
+        Finding {
+            what: WORDS.into(),
+            suggestion: Some(WORDS.into()),
+            rule: Some("@ann /merge".into()),
+            ..finding("src/a.txt", Some(2), "f1")
+        },
         Finding { what: WORDS.into(), file: "@ann/fixes #1".into(), ..finding("far.txt", None, "f2") },
     ];
     story.publish(DeliverKind::Review).await.unwrap();
@@ -246,7 +258,9 @@ async fn acting_output(kind: ForgeKind) {
     }
     // It stays readable.
     let description = &all.iter().find(|(what, _)| *what == "description").unwrap().1;
-    for words in ["Thanks @&#8203;ann", "Fixes&#8203; #1", "\\/merge", "(skip ci)", "(image from `evil.example` removed)"] {
+    for words in
+        ["Thanks @&#8203;ann", "Fixes&#8203; #1", "\\/merge", "(skip ci)", "(image from `evil.example` removed)"]
+    {
         assert!(description.contains(words), "{kind:?}, {words}: {description}");
     }
 }
@@ -257,10 +271,16 @@ async fn acting_commits(kind: ForgeKind) {
         ("feat!: all of it", vec!["feat!:"]),
         ("feat(api)!: all of it", vec![")!:"]),
         ("fix: it [skip ci]", vec!["[skip ci]"]),
-        ("it [CI Skip] [no ci] [skip actions] ***NO_CI***", vec!["[CI Skip]", "[no ci]", "[skip actions]", "***NO_CI***"]),
+        (
+            "it [CI Skip] [no ci] [skip actions] ***NO_CI***",
+            vec!["[CI Skip]", "[no ci]", "[skip actions]", "***NO_CI***"],
+        ),
         ("it\n\nBREAKING CHANGE: all\nBREAKING-CHANGE: all", vec!["BREAKING CHANGE", "BREAKING-CHANGE"]),
         ("it\n\nSigned-off-by: Ann <ann@example.com>", vec!["Signed-off-by: Ann"]),
-        ("it\n\nCo-authored-by: Ann <ann@example.com>\nskip-checks: true", vec!["Co-authored-by: Ann", "skip-checks: true"]),
+        (
+            "it\n\nCo-authored-by: Ann <ann@example.com>\nskip-checks: true",
+            vec!["Co-authored-by: Ann", "skip-checks: true"],
+        ),
         ("it\n\nRelease-As: 9.0.0\nCodeForge-Key: other/key", vec!["Release-As: 9", "CodeForge-Key: other"]),
         ("it\n\n/merge\n/approve\nbors r+\n@dependabot merge", vec!["\n/merge", "\n/approve", "\nbors", "@dependabot"]),
         ("it closes #7, fixes acme/x#8 and GH-9", vec!["#7", "#8", "GH-9"]),
@@ -299,10 +319,7 @@ async fn hidden_characters(kind: ForgeKind) {
     delivery.body = format!("Be\u{2066}cause.{tags}");
     let body = format!("What was\u{202e} done.{tags}");
     let published = story.publish_as(&delivery, |publication| publication.body = &body).await.unwrap();
-    let places = [
-        "src/a.txt:2 holds U+202E, U+2066, U+E006F, U+E0062 and 2 more",
-        "src/a.txt:3 holds U+200B",
-    ];
+    let places = ["src/a.txt:2 holds U+202E, U+2066, U+E006F, U+E0062 and 2 more", "src/a.txt:3 holds U+200B"];
     let told = published.told.join("\n");
     let plain = format!("characters that cannot be seen are in this change: {}; {}", places[0], places[1]);
     assert!(told.contains(&plain), "{kind:?}: {told}");
@@ -383,7 +400,15 @@ async fn secrets(kind: ForgeKind) {
         let in_body = story.publish_as(&base, |publication| publication.body = &body).await;
         assert!(matches!(in_body, Err(PublishError::Refused(_))), "{leak}");
     }
-    for content in [TOKEN.as_bytes(), hex.as_bytes(), base64.as_bytes(), reversed.as_bytes(), url.as_bytes(), &[b"\0\x01\x02", TOKEN.as_bytes()].concat(), &wide] {
+    for content in [
+        TOKEN.as_bytes(),
+        hex.as_bytes(),
+        base64.as_bytes(),
+        reversed.as_bytes(),
+        url.as_bytes(),
+        &[b"\0\x01\x02", TOKEN.as_bytes()].concat(),
+        &wide,
+    ] {
         story.write("leak.bin", content);
         let error = story.publish(DeliverKind::PullRequest).await.unwrap_err().to_string();
         assert!(error.contains("leak.bin") && !error.contains(TOKEN), "{error}");
