@@ -165,6 +165,11 @@ impl RealWorld {
         variable("CODEFORGE_EXTRA_CA").filter(|file| !file.trim().is_empty()).map(|file| self.cwd.join(file))
     }
 
+    fn open_forge(&self, at: &ForgeAt, turn_file: Option<PathBuf>) -> Result<Arc<dyn Forge>, ForgeError> {
+        let settings = forge::Settings { extra_ca: self.extra_ca(), turn_file, ..forge::Settings::default() };
+        forge::open(at, Arc::clone(&self.clock), Arc::new(bits), settings)
+    }
+
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
         let key: llm::KeyLookup = Arc::new(variable);
         let jitter: llm::Jitter = Arc::new(bits);
@@ -272,12 +277,12 @@ impl World for RealWorld {
     }
 
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError> {
-        forge::open(
-            at,
-            Arc::clone(&self.clock),
-            Arc::new(bits),
-            forge::Settings { extra_ca: self.extra_ca(), ..forge::Settings::default() },
-        )
+        // Said by the server to its jobs.
+        self.open_forge(at, variable("CODEFORGE_TURN_FILE").filter(|file| !file.is_empty()).map(PathBuf::from))
+    }
+
+    fn forge_in_turn(&self, at: &ForgeAt, turns: &Path) -> Result<Arc<dyn Forge>, ForgeError> {
+        self.open_forge(at, Some(turns.to_owned()))
     }
 
     fn shared(&self) -> Arc<dyn World> {

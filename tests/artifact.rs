@@ -8,7 +8,7 @@ mod common;
 use codeforge::model::artifact::Word;
 use codeforge::model::id::TreeId;
 use codeforge::model::journal::Verdict;
-use codeforge::model::patch::{FILE, LINK, Put};
+use codeforge::model::patch::{FILE, GONE, LINK, Put, SUBMODULE};
 use common::artifacts::{edit, read, replace, tree_of, word};
 use common::{ModelServer, Reply, Rule, Script, TestRepo, spoken};
 use serde_json::json;
@@ -397,5 +397,137 @@ async fn an_artifact_decides_nothing() {
         let refused = deliver(&elsewhere, &honest.to_string(), &["--as", kind]);
         assert_eq!(refused.status.code(), Some(4), "{}", spoken(&refused));
         assert!(spoken(&refused).contains("does not allow that form"), "{}", spoken(&refused));
+    }
+}
+
+/// Somebody who writes the artifact between the jobs adds a file to its change: what `deliver` says, and that it writes
+/// nothing.
+fn with_a_file(repo: &TestRepo, artifact: &Path, put: &Put) -> Output {
+    let elsewhere = clone(repo, artifact);
+    let before = state(&elsewhere);
+    let word = replace(&elsewhere.path().join("a.json"), |patch| {
+        patch.files.push(put.clone());
+        // Git itself makes no tree of the others.
+        if put.mode != SUBMODULE && !put.path.ends_with(b"/.git") {
+            patch.tree = tree_of(elsewhere.path(), patch);
+        }
+    });
+    let said = deliver(&elsewhere, &word.to_string(), &[]);
+    assert_eq!(state(&elsewhere), before, "{}: nothing is written", String::from_utf8_lossy(&put.path));
+    said
+}
+
+/// Files by which a change would get a foothold: they act on people, tools, CI and agents long after it.
+const FOOTHOLDS: [&str; 31] = [
+    "CODEOWNERS",
+    "docs/CODEOWNERS",
+    ".github/CODEOWNERS",
+    "codeowners",
+    ".gitattributes",
+    "src/.gitattributes",
+    ".npmrc",
+    "web/.npmrc",
+    ".vscode/settings.json",
+    ".vscode/deep/tasks.json",
+    "CLAUDE.md",
+    "src/CLAUDE.md",
+    "claude.md",
+    "AGENTS.md",
+    "src/AGENTS.md",
+    "Agents.MD",
+    ".codeforge/config.yml",
+    ".codeforge/workflows/new.yml",
+    ".CodeForge/policies/lax.yml",
+    ".github/workflows/ci.yml",
+    ".github/actions/x/action.yml",
+    ".gitlab-ci.yml",
+    ".gitlab/ci/x.yml",
+    ".gitea/workflows/ci.yml",
+    ".forgejo/workflows/ci.yml",
+    ".circleci/config.yml",
+    "Jenkinsfile",
+    "azure-pipelines.yml",
+    ".gitmodules",
+    ".husky/pre-commit",
+    ".devcontainer/devcontainer.json",
+];
+
+/// trust.md 49: nobody configured a thing, and none of them is delivered; who delivers is told what can be done.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_49_footholds_are_refused_by_default_with_the_way_to_ask() {
+    let repo = project();
+    let artifact = made(&repo).await;
+    for path in FOOTHOLDS {
+        // One that is there is changed, one that is not is made.
+        let old = repo.has(path).then(|| (FILE, repo.git(&["rev-parse", &format!("HEAD:{path}")])));
+        let put = Put { path: path.into(), old, mode: FILE, content: b"x\n".to_vec() };
+        let refused = with_a_file(&repo, &artifact, &put);
+        assert_eq!(refused.status.code(), Some(4), "{path}: {}", spoken(&refused));
+        let said = spoken(&refused);
+        assert!(said.contains(&format!("nothing was delivered: `{path}` is a protected path (`")), "{path}: {said}");
+        assert!(
+            said.contains("If the change is wanted, make it by hand, or take the path off `protected_paths`"),
+            "{said}"
+        );
+    }
+}
+
+/// The same for an agent: what it is told, whatever tool it tries, and that it can say what should change.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_49_an_agent_is_told_to_ask_for_what_it_may_not_change() {
+    const ASK: &str = "No agent may change this path, whatever the rules say: leave it as it is and say in your answer \
+                       what should change there.";
+    let repo = project();
+    let mut tries = Reply::call("edit_file", json!({ "path": "app.txt", "old": "broken", "new": "mended" }));
+    for path in FOOTHOLDS {
+        tries = tries.and_call("write_file", json!({ "path": path, "content": "x\n" }));
+    }
+    for command in ["echo x > .npmrc", "mv app.txt CLAUDE.md", "cp app.txt .vscode/settings.json", "rm -r .codeforge"] {
+        tries = tries.and_call("shell", json!({ "command": command }));
+    }
+    let told = |asked: &common::Asked| {
+        let results = asked.tool_results();
+        let denied = |said: &&&str| said.contains("was not run") && said.contains(ASK);
+        results.len() == 1 + FOOTHOLDS.len() + 4 && results.iter().skip(1).filter(denied).count() == results.len() - 1
+    };
+    let server = ModelServer::start(vec![
+        Rule::when().turn(0).reply(tries),
+        Rule::when()
+            .turn(1)
+            .matches("each is denied", told)
+            .reply(Reply::call("finish", json!({ "summary": "It is mended" }))),
+    ])
+    .await;
+    let mut command = repo.codeforge(&["run", "mend", "-i", "task=do", "--sandbox", "native", "--deliver", "branch"]);
+    command.env("CODEFORGE_LLM_BASE_URL", server.url()).env("CODEFORGE_MODEL", "scripted");
+    let output = output(command).await;
+    assert!(output.status.success(), "{}\n{:#?}", spoken(&output), server.unmatched());
+    server.finished();
+    assert_eq!(repo.git(&["diff", "--name-only", "main", "codeforge/mend"]), "app.txt");
+}
+
+/// trust.md 17: a submodule is in no change, nor is the file that says where submodules come from.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_17_a_change_brings_no_submodule() {
+    let repo = project();
+    let head = repo.head();
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{head},vendored")]);
+    repo.git(&["commit", "--quiet", "--message", "a submodule"]);
+    repo.git(&["reset", "--quiet", "--hard"]);
+    let artifact = made(&repo).await;
+    let modules = "[submodule \"x\"]\n\tpath = x\n\turl = ext::sh -c touch% /tmp/x\n";
+    let new = |path: &str, mode, content: &str| Put { path: path.into(), old: None, mode, content: content.into() };
+    let moved = Put { old: Some((SUBMODULE, head.clone())), ..new("vendored", SUBMODULE, "") };
+    let gone = Put { old: Some((SUBMODULE, head)), ..new("vendored", GONE, "") };
+    for (put, why) in [
+        (new("x", SUBMODULE, ""), "is a submodule"),
+        (moved, "is a submodule"),
+        (gone, "is a submodule"),
+        (new(".gitmodules", FILE, modules), "is a protected path"),
+        (new("sub/.git", FILE, "gitdir: ../../evil\n"), "read as `.git`"),
+    ] {
+        let refused = with_a_file(&repo, &artifact, &put);
+        assert_eq!(refused.status.code(), Some(4), "{put:?}: {}", spoken(&refused));
+        assert!(spoken(&refused).contains(why), "{put:?}: {}", spoken(&refused));
     }
 }

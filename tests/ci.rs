@@ -792,7 +792,7 @@ async fn a_second_review_starts_where_the_first_one_ended_and_fix_knows_what_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_step_refuses_forks_and_writes_nothing() {
+async fn trust_1_one_step_refuses_forks_and_writes_nothing() {
     let forge = at_a_forge(ForgeKind::Github).await;
     forge.memory().members.insert("ann".into(), "write".into());
     let head = forge.commit_by("eve", "topic", "main", &[("src/a.txt", Some("two\n"))]);

@@ -62,8 +62,16 @@ fn a_shallow_checkout_of_the_merge_is_worked_on_at_the_head() {
     }
 }
 
-#[test]
-fn the_configuration_is_the_trusted_branchs_whatever_the_head_holds() {
+/// Commits of a repository whose `main` is strict: a clean change, a poisoned one, and a branch that is lax.
+struct Lured {
+    hub: Hub,
+    base: String,
+    clean: String,
+    poisoned: String,
+    lax: String,
+}
+
+fn lured() -> Lured {
     let hub = hub();
     let base = hub.git(&["rev-parse", "main"]);
     let clean = hub.commit("clean", &[("src/a.txt", "two\n")]);
@@ -78,28 +86,224 @@ fn the_configuration_is_the_trusted_branchs_whatever_the_head_holds() {
             (".codeforge/config.yml", "policy: trusted-mount-autonomous\nbudget: { per_run_usd: 1000 }\n"),
         ],
     );
-    // A branch that is as lax, which the author can choose as the base of the change.
     let lax = hub.commit("lax", &[(".codeforge/policies/strict.yml", LAX)]);
-    let mut hashes = Vec::new();
-    for (number, head, into, into_sha) in
-        [(1, &clean, "main", &base), (2, &poisoned, "main", &base), (3, &poisoned, "lax", &lax)]
-    {
-        hub.pull(number, head, into_sha);
-        for clone in
-            [hub.shallow(&format!("refs/pull/{number}/merge")), hub.whole(&format!("refs/pull/{number}/merge"))]
-        {
-            let mut event = pull_request(number, "synchronize", head, into_sha);
-            event["pull_request"]["base"]["ref"] = json!(into);
-            let ran = hub.job(&clone, "pull_request", &event).run().ends(0, "success");
+    Lured { hub, base, clean, poisoned, lax }
+}
+
+impl Lured {
+    /// The policies' hashes of jobs about a change of `head` that goes into a branch, in all the clones that runners make.
+    fn hashes(&self, head: &str, (into, into_sha): (&str, &str), action: &str) -> Vec<String> {
+        self.hub.pull(7, head, into_sha);
+        let mut event = pull_request(7, action, head, into_sha);
+        event["pull_request"]["base"]["ref"] = json!(into);
+        let clones = [self.hub.shallow("refs/pull/7/merge"), self.hub.whole("refs/pull/7/merge"), self.hub.whole(head)];
+        let hashes = clones.iter().map(|clone| {
+            let ran = self.hub.job(clone, "pull_request", &event).run().ends(0, "success");
             let said = ran.said();
             assert!(!said.contains("evil"), "{said}");
-            assert!(!ran.report("change.patch").contains("PWNED"), "{number}");
-            assert!(said.contains(&format!("branch `main` at {}", &base[..10])), "{said}");
-            hashes.push(policy(&said));
-        }
+            assert!(!ran.report("change.patch").contains("PWNED"), "{said}");
+            assert!(said.contains(&format!("branch `main` at {}", &self.base[..10])), "{said}");
+            policy(&said)
+        });
+        hashes.collect()
     }
+
+    /// The hash that the lax branch's policy has: where somebody else trusts it.
+    fn of_lax(&self) -> String {
+        self.hub.pull(8, &self.clean, &self.base);
+        let clone = self.hub.whole("refs/pull/8/merge");
+        let job = self.hub.job(&clone, "pull_request", &pull_request(8, "opened", &self.clean, &self.base));
+        policy(&job.env("CODEFORGE_BASE_BRANCH", "lax").run().ends(0, "success").said())
+    }
+}
+
+/// trust.md 2: a head that allows everything has the base's policy, down to its hash.
+#[test]
+fn trust_2_the_policy_is_the_trusted_branchs_whatever_the_head_holds() {
+    let lured = lured();
+    let mut hashes = lured.hashes(&lured.clean, ("main", &lured.base), "opened");
+    hashes.extend(lured.hashes(&lured.poisoned, ("main", &lured.base), "opened"));
+    hashes.extend(lured.hashes(&lured.poisoned, ("main", &lured.base), "synchronize"));
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "one policy, whatever the head holds: {hashes:?}");
+    assert_ne!(hashes[0], lured.of_lax(), "another policy has another hash");
+}
+
+/// trust.md 38: nor does the base that a change's author chooses, or changes to later, choose the policy.
+#[test]
+fn trust_38_a_change_into_a_lax_branch_has_the_trusted_branchs_policy() {
+    let lured = lured();
+    let mut hashes = lured.hashes(&lured.clean, ("main", &lured.base), "opened");
+    for action in ["opened", "synchronize"] {
+        hashes.extend(lured.hashes(&lured.clean, ("lax", &lured.lax), action));
+        hashes.extend(lured.hashes(&lured.poisoned, ("lax", &lured.lax), action));
+    }
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "one policy, whatever the base: {hashes:?}");
+    assert_ne!(hashes[0], lured.of_lax(), "another policy has another hash");
+}
+
+/// An address that runs a program where git lets it.
+fn running(marker: &std::path::Path) -> String {
+    format!("ext::touch {} /dev/null", marker.display())
+}
+
+/// trust.md 17: submodules are left alone, and no protocol runs a program.
+#[test]
+fn trust_17_no_submodule_is_fetched_and_no_protocol_runs_a_program() {
+    let aside = tempfile::tempdir().unwrap();
+    let marker = aside.path().join("ran");
+    // It would, if it were let.
+    let mut git = common::git();
+    let _ = git
+        .current_dir(aside.path())
+        .args(["-c", "protocol.ext.allow=always", "ls-remote", &running(&marker)])
+        .output();
+    assert!(marker.exists(), "the address is a weapon");
+    std::fs::remove_file(&marker).unwrap();
+
+    // In a head's submodule, and in the configuration of the checkout that the job runs in.
+    let hub = hub();
+    let base = hub.git(&["rev-parse", "main"]);
+    let modules = format!("[submodule \"x\"]\n\tpath = x\n\turl = \"{}\"\n", running(&marker));
+    let submodule = |branch: &str, modules: &str| {
+        hub.commit(branch, &[("src/a.txt", "two\n"), (".gitmodules", modules)]);
+        hub.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{base},x")]);
+        hub.git(&["commit", "--quiet", "--message", "a submodule"]);
+        hub.git(&["rev-parse", branch])
+    };
+    // One that would run a program by itself does not even get here.
+    let worse = submodule("worse", &format!("{modules}\tupdate = !touch {}\n", marker.display()));
+    hub.pull(6, &worse, &base);
+    let bare = hub.shallow("refs/heads/main");
+    let ran = hub.job(&bare, "pull_request", &pull_request(6, "opened", &worse, &base)).run();
+    ran.ends(5, "unavailable").says(&["disallowed submodule update setting"]);
+    let head = submodule("topic", &modules);
+    hub.pull(7, &head, &base);
+    let event = pull_request(7, "opened", &head, &base);
+    let clone = hub.shallow("refs/pull/7/merge");
+    let (program, touch) = (running(&marker), format!("touch {}", marker.display()));
+    let settings: [(&str, &str); 6] = [
+        ("submodule.recurse", "true"),
+        ("fetch.recurseSubmodules", "true"),
+        ("submodule.x.url", &program),
+        ("submodule.x.active", "true"),
+        ("protocol.ext.allow", "always"),
+        ("core.sshCommand", &touch),
+    ];
+    for (name, value) in settings {
+        clone.git(&["config", name, value]);
+    }
+    let ran = hub.job(&clone, "pull_request", &event).run().ends(0, "success");
+    assert!(ran.said().contains("submodules are left empty: `x`"), "{}", ran.said());
+    assert!(!marker.exists() && !clone.path().join(".git/modules").exists());
+
+    // As where the repository is: refused, whoever says so.
+    let job = || hub.job(&clone, "pull_request", &event);
+    job().env("GITHUB_SERVER_URL", &program).run().ends(5, "unavailable").says(&["cannot be fetched", "ext"]);
+    let rewritten = hub.shallow("refs/pull/7/merge");
+    rewritten.git(&["config", "protocol.ext.allow", "always"]);
+    rewritten.git(&["config", &format!("url.{program}.insteadOf"), &hub.server()]);
+    let ran = hub.job(&rewritten, "pull_request", &event).run();
+    assert_ne!(ran.output.status.code(), Some(0), "{}", ran.said());
+    let plain = Clone::empty();
+    plain.git(&["init", "--quiet"]);
+    plain.git(&["fetch", "--quiet", &format!("{}/acme/widgets.git", hub.server()), "main"]);
+    plain.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
+    plain.git(&["config", "protocol.ext.allow", "always"]);
+    plain.git(&["config", "remote.origin.url", &program]);
+    let ran = Job::bare(&plain).env("CODEFORGE_BASE_BRANCH", "main").run();
+    assert_ne!(ran.output.status.code(), Some(0), "{}", ran.said());
+    assert!(!marker.exists(), "nothing ran");
+}
+
+/// trust.md 19, where names come from an event: none is an argument, a refspec or an address to git.
+#[test]
+fn trust_19_names_in_an_event_are_no_arguments() {
+    let hub = hub();
+    let base = hub.git(&["rev-parse", "main"]);
+    let head = hub.commit("topic", &[("src/a.txt", "two\n")]);
+    hub.pull(7, &head, &base);
+    let refs = || hub.git(&["for-each-ref", "--format=%(refname) %(objectname)"]);
+    let before = refs();
+    let marker = hub.origin().join("ran");
+    let (program, upload) = (running(&marker), format!("--upload-pack=touch {}", marker.display()));
+    for name in ["+main", "--force", &program, &upload, "refs/heads/main", "main:refs/heads/x"] {
+        let clone = hub.shallow("refs/pull/7/merge");
+        let told = |event: &serde_json::Value, kind: &str| {
+            let ran = hub.job(&clone, kind, event).run();
+            assert!(matches!(ran.output.status.code(), Some(0 | 2 | 4)), "{name:?}: {}", ran.said());
+            assert!(!marker.exists(), "{name:?}: {}", ran.said());
+        };
+        let mut event = pull_request(7, "opened", &head, &base);
+        event["pull_request"]["head"]["ref"] = json!(name);
+        told(&event, "pull_request");
+        let mut event = pull_request(7, "opened", &head, &base);
+        event["pull_request"]["base"]["ref"] = json!(name);
+        told(&event, "pull_request");
+        let mut event = pull_request(7, "opened", &head, &base);
+        event["pull_request"]["base"]["sha"] = json!(name);
+        told(&event, "pull_request");
+        let mut event = pull_request(7, "opened", &head, &base);
+        event["pull_request"]["head"]["sha"] = json!(name);
+        told(&event, "pull_request");
+        told(&push(name, name, &head), "push");
+        let mut event = pull_request(7, "opened", &head, &base);
+        event["repository"]["default_branch"] = json!(name);
+        told(&event, "pull_request");
+    }
+    assert_eq!(refs(), before, "the remote is unchanged");
+}
+
+/// trust.md 20: a branch that is named like the trusted one's whole ref, and tags that are named like branches.
+#[test]
+fn trust_20_the_trusted_branch_is_the_branch_and_no_namesake() {
+    let lured = lured();
+    let Lured { hub, base, clean, poisoned, .. } = &lured;
+    // Everything that could be taken for `main`, or for the change's branch, is poisoned.
+    for name in ["refs/heads/refs/heads/main", "refs/heads/heads/main", "refs/heads/origin/main", "refs/tags/main"] {
+        hub.git(&["update-ref", name, poisoned]);
+    }
+    hub.git(&["update-ref", "refs/tags/topic", poisoned]);
+    hub.git(&["update-ref", "refs/heads/topic", clean]);
+    hub.pull(7, clean, base);
+    let event = pull_request(7, "opened", clean, base);
+    let named = |clone: &Clone| {
+        for name in ["refs/tags/main", "refs/heads/main", "refs/remotes/main", "refs/heads/refs/heads/main"] {
+            clone.git(&["update-ref", name, poisoned]);
+        }
+    };
+    for clone in [hub.shallow("refs/pull/7/merge"), hub.whole("refs/pull/7/merge")] {
+        clone.git(&["fetch", "--quiet", "origin", "+refs/*:refs/all/*"]);
+        named(&clone);
+        let ran = hub.job(&clone, "pull_request", &event).run().ends(0, "success");
+        let said = ran.said();
+        assert!(said.contains(&format!("branch `main` at {}", &base[..10])), "{said}");
+        assert!(said.contains(&clean[..10]) && !said.contains("evil"), "{said}");
+        let patch = ran.report("change.patch");
+        assert!(patch.contains("+two") && !patch.contains("PWNED"), "{patch}");
+    }
+    // A push of the namesakes is no push of `main`, and is judged by what `main` says.
+    let clone = hub.whole("refs/heads/refs/heads/main");
+    for full in ["refs/heads/refs/heads/main", "refs/tags/main"] {
+        let mut event = push("main", base, poisoned);
+        event["ref"] = json!(full);
+        let said = hub.job(&clone, "push", &event).env("GITHUB_REF", full).run().said();
+        assert!(!said.contains("evil") && !said.contains(&format!("branch `main` at {}", &poisoned[..10])), "{said}");
+    }
+    // Where nobody is asked but the folder itself, too.
+    let alone = Clone::empty();
+    alone.git(&["init", "--quiet", "--initial-branch=main"]);
+    alone.git(&[
+        "fetch",
+        "--quiet",
+        "--update-head-ok",
+        &format!("{}/acme/widgets.git", hub.server()),
+        "+refs/*:refs/*",
+    ]);
+    alone.git(&["reset", "--quiet", "--hard", base]);
+    let ran = Job::bare(&alone).env("CODEFORGE_BASE_BRANCH", "main").run().ends(0, "success");
+    assert!(ran.said().contains(&format!("branch `main` at {}", &base[..10])), "{}", ran.said());
 }
 
 #[test]

@@ -316,20 +316,26 @@ async fn an_unknown_command_gets_one_answer_with_the_nearest_name() {
 
 /// Trust 11: access is the API's to say, of who sent it; programs and our own words start nothing.
 #[tokio::test]
-async fn row_11_nobody_without_the_right_gets_anything() {
+async fn trust_11_nobody_without_the_right_gets_anything() {
     for kind in KINDS {
         let shop = Shop::open(kind).await;
         let mut said = Vec::new();
-        for text in
-            ["/codeforge mend it", "/codeforge satus", "/codeforge help", "/codeforge cancel", "/codeforge explain"]
-        {
-            said.push(shop.say("eve", text).await);
+        for text in ["mend it", "satus", "help", "status", "cancel", "retry", "approve", "deny", "explain"] {
+            said.push(shop.say("eve", &format!("/codeforge {text}")).await);
         }
         said.push(shop.say("rita", "/codeforge mend it").await);
+        // Triage is less than writing.
+        shop.server.memory().members.insert("tess".into(), "triage".into());
+        said.push(shop.say("tess", "/codeforge mend it").await);
         said.push(shop.say("rita", "/codeforge satus").await);
         shop.server
             .fail(Fault::status("GET", "/permission", 500).times(9))
             .fail(Fault::status("GET", "username=mo", 500).times(9));
+        said.push(shop.say("mo", "/codeforge mend it").await);
+        shop.server.memory().clear_faults();
+        shop.server
+            .fail(Fault::status("GET", "/permission", 404).times(9))
+            .fail(Fault::status("GET", "username=mo", 404).times(9));
         said.push(shop.say("mo", "/codeforge mend it").await);
         assert!(said.iter().all(|id| shop.reactions(*id).is_empty()), "{kind:?}");
         assert_eq!(shop.ours().await, Vec::<String>::new(), "{kind:?}");
@@ -339,7 +345,7 @@ async fn row_11_nobody_without_the_right_gets_anything() {
 
 /// Trust 11 and 48: what we write is heard again by nobody.
 #[tokio::test]
-async fn row_11_our_own_answers_start_nothing() {
+async fn trust_11_our_own_answers_start_nothing() {
     let shop = Shop::open(ForgeKind::Github).await;
     shop.say("ann", "/codeforge help").await;
     let help = shop.server.memory().comments.last().unwrap().clone();
@@ -366,7 +372,7 @@ async fn row_11_our_own_answers_start_nothing() {
 
 /// Trust 12: an edit runs only commands that are new, and only its author's.
 #[tokio::test]
-async fn row_12_an_edited_comment_runs_only_what_is_new() {
+async fn trust_12_an_edited_comment_runs_only_what_is_new() {
     let shop = Shop::open(ForgeKind::Github).await;
     let id = shop.say("ann", "/codeforge ask one").await;
     let edited = |actor: &str, before: &str, body: &str| {
@@ -378,16 +384,31 @@ async fn row_12_an_edited_comment_runs_only_what_is_new() {
     shop.hear(&edited("mo", "/codeforge ask one", "/codeforge ask two")).await;
     assert_eq!(shop.jobs().await.len(), 1);
     shop.hear(&edited("ann", "/codeforge ask one", "/codeforge ask one\n\n/codeforge ask two")).await;
-    assert_eq!(shop.jobs().await.len(), 2);
+    let mut asked: Vec<String> = shop.jobs().await.into_iter().map(|job| job.new.event.command.unwrap().text).collect();
+    asked.sort();
+    assert_eq!(asked, ["one", "two"], "each as it was when it was given");
 }
 
 /// Trust 14: quoted commands and those in code run nothing.
 #[tokio::test]
-async fn row_14_quoted_commands_run_nothing() {
+async fn trust_14_quoted_commands_run_nothing() {
     let shop = Shop::open(ForgeKind::Github).await;
-    for text in
-        ["> /codeforge cancel", "```\n/codeforge ask x\n```", "    /ask x", "- @codeforge why?", "`/codeforge help`"]
-    {
+    for text in [
+        "> /codeforge cancel",
+        "> quoted\n> \n> /codeforge ask x",
+        "```\n/codeforge ask x\n```",
+        "~~~sh\n/codeforge ask x\n~~~",
+        "    /ask x",
+        "- @codeforge why?",
+        "1. /codeforge ask x",
+        "`/codeforge help`",
+        "please /codeforge ask x",
+        "see /ask x",
+        "# /codeforge ask x",
+        "<p>\n/codeforge ask x\n</p>",
+        "<!--\n/codeforge ask x\n-->",
+        "| /codeforge ask x |\n|---|\n| /codeforge ask x |",
+    ] {
         let said = shop.say("ann", text).await;
         assert!(shop.reactions(said).is_empty(), "{text}");
     }
@@ -396,7 +417,7 @@ async fn row_14_quoted_commands_run_nothing() {
 
 /// Trust 48: what others wrote acts on nobody in our answers.
 #[tokio::test]
-async fn row_48_our_answers_act_on_nobody() {
+async fn trust_48_our_answers_act_on_nobody() {
     let shop = Shop::open(ForgeKind::Github).await;
     shop.say("ann", "/codeforge mend fixes #1 @all [x](http://evil.example) <img src=//evil.example>").await;
     shop.say("ann", "/codeforge cancel @all").await;
@@ -412,7 +433,7 @@ async fn row_48_our_answers_act_on_nobody() {
 
 /// Trust 45: the one who asked does not count.
 #[tokio::test]
-async fn row_45_a_price_is_named_and_somebody_else_says_yes() {
+async fn trust_45_a_price_is_named_and_somebody_else_says_yes() {
     for kind in KINDS {
         let shop = Shop::open(kind).await;
         shop.say("ann", "/codeforge mend the parser").await;
@@ -446,6 +467,9 @@ async fn row_45_a_price_is_named_and_somebody_else_says_yes() {
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: the one who asked does not count");
         shop.say("rita", "/codeforge approve").await;
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: rita may not write");
+        shop.server.memory().members.insert("tess".into(), "triage".into());
+        shop.say("tess", "/codeforge approve").await;
+        assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: nor may tess");
         shop.say("mo", &format!("/codeforge approve {} max=9", job.id)).await;
         assert_eq!(shop.only().await.state, JobState::Asked, "{kind:?}: a price is not raised");
         shop.say("mo", &format!("/codeforge approve {} max=0.10", &job.id[..4])).await;
@@ -460,7 +484,7 @@ async fn row_45_a_price_is_named_and_somebody_else_says_yes() {
 
 /// Trust 13: a yes binds the commit that was looked at.
 #[tokio::test]
-async fn row_13_a_push_makes_the_price_void() {
+async fn trust_13_a_push_makes_the_price_void() {
     let shop = Shop::open(ForgeKind::Github).await;
     shop.say("ann", "/codeforge mend the parser").await;
     let first = shop.only().await;
@@ -486,7 +510,7 @@ async fn row_13_a_push_makes_the_price_void() {
 
 /// Trust 43: a mark is never a yes.
 #[tokio::test]
-async fn row_43_a_forged_mark_approves_nothing() {
+async fn trust_43_a_forged_mark_approves_nothing() {
     let shop = Shop::open(ForgeKind::Github).await;
     shop.say("ann", "/codeforge mend the parser").await;
     let job = shop.only().await;

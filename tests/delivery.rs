@@ -79,6 +79,9 @@ impl Work {
             let error = self.deliver(kind, &tree).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+        // As the commit that goes to a forge, too.
+        let error = self.repository.commit(&self.base, &self.delivery(DeliverKind::PullRequest, &tree), None);
+        assert!(error.unwrap_err().to_string().contains(words), "{words}");
         assert!(!self.repo.git(&["branch"]).contains("codeforge"), "{words}");
         self.workspace.restore(&self.base.tree).unwrap();
     }
@@ -201,6 +204,57 @@ fn what_must_not_leave_is_refused_whatever_the_form() {
     work.refused(|root| symlink(".git/config", root.join("link")).unwrap(), "git's own files");
     work.refused(write("git~1/config"), "read as `.git`");
     work.refused(write("sub/.g\u{200c}it/config"), "read as `.git`");
+}
+
+/// trust.md 21: a protected file is so in its content, its name, its letters' case, its mode, and its being there.
+#[test]
+fn trust_21_a_protected_file_changes_in_no_way() {
+    const CI: &str = ".github/workflows/ci.yml";
+    let work = Work::on(TestRepo::with(&[
+        (CI, "on: push\n"),
+        (".github/run.sh", "#!/bin/sh\n"),
+        ("CODEOWNERS", "* @ann\n"),
+        ("src/a.rs", "fn a() {}\n"),
+    ]));
+    type Edit = fn(&std::path::Path);
+    let edits: [(&str, Edit); 13] = [
+        ("its content", |root| std::fs::write(root.join(CI), "on: pull_request_target\n").unwrap()),
+        ("nothing left in it", |root| std::fs::write(root.join(CI), "").unwrap()),
+        ("another one beside it", |root| std::fs::write(root.join(".github/workflows/new.yml"), "x\n").unwrap()),
+        ("gone", |root| std::fs::remove_file(root.join("CODEOWNERS")).unwrap()),
+        ("renamed away", |root| std::fs::rename(root.join("CODEOWNERS"), root.join("OWNERS")).unwrap()),
+        ("renamed to it", |root| std::fs::rename(root.join("src/a.rs"), root.join(".github/a.rs")).unwrap()),
+        ("its folder renamed", |root| std::fs::rename(root.join(".github"), root.join("github")).unwrap()),
+        ("its case", |root| std::fs::rename(root.join("CODEOWNERS"), root.join("CodeOwners")).unwrap()),
+        ("beside it in another case", |root| {
+            std::fs::create_dir_all(root.join(".GITHUB/Workflows")).unwrap();
+            std::fs::write(root.join(".GITHUB/Workflows/ci.yml"), "x\n").unwrap();
+        }),
+        ("its mode", |root| {
+            std::fs::set_permissions(root.join(".github/run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+        ("a link in its place", |root| {
+            std::fs::remove_file(root.join("CODEOWNERS")).unwrap();
+            symlink("src/a.rs", root.join("CODEOWNERS")).unwrap();
+        }),
+        ("a folder in its place", |root| {
+            std::fs::remove_file(root.join("CODEOWNERS")).unwrap();
+            std::fs::create_dir(root.join("CODEOWNERS")).unwrap();
+            std::fs::write(root.join("CODEOWNERS/x"), "x\n").unwrap();
+        }),
+        ("letters that cannot be seen in it", |root| {
+            std::fs::create_dir_all(root.join(".git\u{200d}hub")).unwrap();
+            std::fs::write(root.join(".git\u{200d}hub/x.yml"), "x\n").unwrap();
+        }),
+    ];
+    for (what, edit) in edits {
+        println!("{what}");
+        work.refused(edit, "protected path");
+    }
+    // What only looks like it is none.
+    std::fs::write(work.workspace.root().join("src/CODEOWNERS.md"), "x\n").unwrap();
+    let tree = work.workspace.snapshot().unwrap();
+    work.deliver(DeliverKind::Patch, &tree).unwrap();
 }
 
 #[test]

@@ -128,6 +128,13 @@ async fn three_jobs_that_trust_nobody_deliver_what_the_first_one_made() {
     let said = gated.outputs()["gate-word"].as_str().unwrap().to_owned();
     assert_eq!(said, word(&read(&artifact)).to_string(), "one line, with each gate and its definition");
     assert!(gated.runner("output").contains(&said) && gated.runner("summary").contains("| mend | tests | pass |"));
+    // What the gate's job leaves for machines: its gates, and nothing of what the agent's job said.
+    let junit = gated.report("junit.xml");
+    assert!(junit.contains("tests=\"2\"") && junit.contains("failures=\"0\""), "{junit}");
+    assert!(junit.contains("\"mend.gates.tests\"") && junit.contains("\"mend.gates.lint\""), "{junit}");
+    assert!(!junit.contains("implement") && !junit.contains("It is mended"), "{junit}");
+    assert_eq!(gated.report("summary.md"), gated.runner("summary"));
+    assert!(!gated.report.join("results.sarif").exists(), "a gate finds nothing at lines");
 
     let (clone, _) = stage.given(&artifact);
     let ran = stage.deliver(&clone, &said).ends(0, "success");
@@ -137,6 +144,19 @@ async fn three_jobs_that_trust_nobody_deliver_what_the_first_one_made() {
     assert_eq!(clone.git(&["rev-parse", "codeforge/mend-7~1"]), stage.head, "on the change's head");
     assert!(ran.runner("summary").contains("mend"), "{}", ran.runner("summary"));
     assert!(!ran.said().contains("a model's key is set"), "{}", ran.said());
+    // What the writing job leaves for machines: the run, with the gates as the other job judged them.
+    let junit = ran.report("junit.xml");
+    assert!(junit.contains("name=\"implement (coder)\"") && junit.contains("\"mend.gates.tests\""), "{junit}");
+    let sarif: Value = serde_json::from_str(&ran.report("results.sarif")).unwrap();
+    assert_eq!(
+        (sarif["version"].as_str(), sarif["runs"][0]["results"].as_array().map(Vec::len)),
+        (Some("2.1.0"), Some(0))
+    );
+    assert_eq!(serde_json::from_str::<Value>(&ran.report("gl-code-quality-report.json")).unwrap(), json!([]));
+    let summary = ran.report("summary.md");
+    assert!(summary.contains("| `app.txt` | changed |") && summary.contains("| `tests` | the result |"), "{summary}");
+    let outputs: Value = serde_json::from_str(&ran.report("outputs.json")).unwrap();
+    assert_eq!((&outputs["conclusion"], &outputs["branch-name"]), (&json!("success"), &json!("codeforge/mend-7")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +179,9 @@ async fn a_change_that_does_not_pass_the_trusted_gates_goes_nowhere() {
     ]);
     let said = gated.outputs()["gate-word"].as_str().unwrap().to_owned();
     assert!(said.contains("tests=fail:"), "{said}");
+    let (junit, summary) = (gated.report("junit.xml"), gated.report("summary.md"));
+    assert!(junit.contains("failures=\"1\"") && junit.contains("<failure"), "{junit}");
+    assert!(summary.contains("| mend | tests | fail |") && summary.contains("takes tests away"), "{summary}");
     let before = written(&clone);
     stage.deliver(&clone, &said).ends(4, "denied").says(&["`tests` did not pass"]);
     assert_eq!(written(&clone), before);
@@ -318,7 +341,7 @@ async fn what_lies_between_the_jobs_decides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_between_the_jobs_cancels() {
+async fn trust_13_a_push_between_the_jobs_cancels() {
     let mut stage = Stage::new();
     let artifact = stage.agent().await;
     let honest = word(&read(&artifact)).to_string();
@@ -553,11 +576,23 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
         finding["standing"] = json!("resolved");
     });
     let (_clone, ran) = stage.job("deliver", true, Some(&file), "");
-    ran.ends(0, "success").says(&["0 remarks made, 1 were there, 1 resolved"]);
+    let ran = ran.ends(0, "success").says(&["0 remarks made, 1 were there, 1 resolved"]);
     let memory = stage.forge.memory();
     assert_eq!((memory.remarks.len(), memory.comments.len()), (2, 1), "one comment, however often");
     let body = &memory.comments[0].body;
     assert!(body.contains(&format!("since `{}`", &first[..7])) && body.contains("1 resolved"), "{body}");
     assert!(body.contains("still there") && !body.contains("*(new)*"), "{body}");
     assert_eq!(memory.remarks.iter().map(|remark| remark.resolved).collect::<Vec<_>>(), [true, false]);
+    // What stands is in the reports, in every form; what is resolved is a problem no more.
+    let sarif: Value = serde_json::from_str(&ran.report("results.sarif")).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    let places: Vec<&str> = results
+        .iter()
+        .filter_map(|it| it.pointer("/locations/0/physicalLocation/artifactLocation/uri").and_then(Value::as_str))
+        .collect();
+    assert_eq!(places, ["src/b.txt"], "{sarif:#}");
+    let quality: Value = serde_json::from_str(&ran.report("gl-code-quality-report.json")).unwrap();
+    assert_eq!(quality[0]["location"]["path"], "src/b.txt", "{quality:#}");
+    assert_eq!(quality.as_array().map(Vec::len), Some(1), "{quality:#}");
+    assert!(ran.report("summary.md").contains("src/b.txt is wrong."), "{}", ran.report("summary.md"));
 }

@@ -22,7 +22,7 @@ fn flipped(text: &str) -> String {
 
 /// trust.md 30. What is signed right is taken in, whatever it is: it is not parsed. What is not is refused, whatever it is.
 #[tokio::test]
-async fn a_forged_webhook_is_refused_unparsed() {
+async fn trust_30_a_forged_webhook_is_refused_unparsed() {
     let home = Home::usual("");
     let served = home.serve().await;
     let body = "{ this is not JSON";
@@ -90,9 +90,98 @@ async fn a_forged_webhook_is_refused_unparsed() {
     assert!(!log.contains("this is not JSON") && !log.contains(SECRET), "{log}");
 }
 
+/// trust.md 30, with GitHub's own words: what its documentation says of a secret, a payload and their signature. Nothing
+/// that differs from it in one bit is taken in, and nothing weaker; GitLab's and Gitea's forms open their own doors only.
+#[tokio::test]
+async fn trust_30_githubs_published_signature_is_taken_and_nothing_near_it() {
+    const KNOWN: &str = "It's a Secret to Everybody";
+    const BODY: &str = "Hello, World!";
+    const SHA256: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    // The same with SHA-1, as GitHub still sends it beside the other one.
+    const SHA1: &str = "sha1=01dc10d0c83e72ed246219cdd91669667fe2ca59";
+    let home = Home::usual(MANY);
+    home.secret("secret", KNOWN);
+    let served = home.serve().await;
+    let github = async |headers: &[(&str, &str)], body: &[u8]| {
+        let all: Vec<(&str, &str)> = [("x-github-event", "push"), ("x-github-delivery", "vector")]
+            .into_iter()
+            .chain(headers.iter().copied())
+            .collect();
+        served.post("/webhooks/github", &all, body.to_vec()).await.0
+    };
+    let prefixed = format!("sha256={SHA256}");
+    // Every bit of the signature, and every bit of the body.
+    let bytes = codeforge::text::unhex(SHA256).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut bent = bytes.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        let bent = format!("sha256={}", codeforge::text::hex(&bent));
+        assert_eq!(github(&[("x-hub-signature-256", &bent)], BODY.as_bytes()).await, 401, "bit {bit} of the signature");
+    }
+    for bit in 0..BODY.len() * 8 {
+        let mut bent = BODY.as_bytes().to_vec();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(github(&[("x-hub-signature-256", &prefixed)], &bent).await, 401, "bit {bit} of the body");
+    }
+    let longer = format!("{BODY}\n");
+    assert_eq!(github(&[("x-hub-signature-256", &prefixed)], longer.as_bytes()).await, 401);
+    assert_eq!(github(&[("x-hub-signature-256", &prefixed)], b"").await, 401);
+    // Nothing, the weaker one only, the stronger one in other forms, and what other forges show.
+    let half = format!("sha256={}", &SHA256[..32]);
+    let (as_sha1, spaced) = (format!("sha1={SHA256}"), format!("sha256= {SHA256}"));
+    let weak: [&[(&str, &str)]; 12] = [
+        &[],
+        &[("x-hub-signature", SHA1)],
+        &[("x-hub-signature-256", SHA1)],
+        &[("x-hub-signature", &prefixed)],
+        &[("x-hub-signature-256", "")],
+        &[("x-hub-signature-256", "sha256=")],
+        &[("x-hub-signature-256", SHA256)],
+        &[("x-hub-signature-256", &half)],
+        &[("x-hub-signature-256", &as_sha1)],
+        &[("x-hub-signature-256", &spaced)],
+        &[("x-gitlab-token", KNOWN)],
+        &[("x-gitea-signature", SHA256)],
+    ];
+    for headers in weak {
+        assert_eq!(github(headers, BODY.as_bytes()).await, 401, "{headers:?}");
+    }
+    // GitLab's is the secret itself, Gitea's the digits alone.
+    let other = async |forge: &str, headers: &[(&str, &str)]| {
+        let own = match forge {
+            "gitlab" => [("x-gitlab-event", "Push Hook"), ("idempotency-key", "vector")],
+            _ => [("x-gitea-event", "push"), ("x-gitea-delivery", "vector")],
+        };
+        let all: Vec<(&str, &str)> = own.into_iter().chain(headers.iter().copied()).collect();
+        served.post(&format!("/webhooks/{forge}"), &all, BODY).await.0
+    };
+    let (lower, bent) = (KNOWN.to_lowercase(), flipped(SHA256));
+    let (token, digits) = ("x-gitlab-token", "x-gitea-signature");
+    let wrong: [(&str, &str, &str); 8] = [
+        ("gitlab", token, &KNOWN[1..]),
+        ("gitlab", token, &lower),
+        ("gitlab", token, SHA256),
+        ("gitlab", "x-hub-signature-256", &prefixed),
+        ("gitea", digits, &prefixed),
+        ("gitea", digits, &bent),
+        ("gitea", digits, &SHA1[5..]),
+        ("gitea", token, KNOWN),
+    ];
+    for (forge, name, value) in wrong {
+        assert_eq!(other(forge, &[(name, value)]).await, 401, "{forge} {name}: {value}");
+    }
+    assert_eq!(home.deliveries().await, Vec::<String>::new(), "nothing of it is kept");
+
+    assert_eq!(github(&[("x-hub-signature-256", &prefixed)], BODY.as_bytes()).await, 202);
+    assert_eq!(other("gitlab", &[(token, KNOWN)]).await, 202);
+    assert_eq!(other("gitea", &[(digits, SHA256)]).await, 202);
+    let log = served.log().iter().map(Value::to_string).collect::<String>();
+    assert!(!log.contains(KNOWN) && !log.contains(BODY), "{log}");
+}
+
 /// trust.md 31, reliability.md 5.
 #[tokio::test]
-async fn fifty_at_once_are_one_row_and_so_is_what_comes_after_a_restart() {
+async fn trust_31_fifty_at_once_are_one_row_and_so_is_what_comes_after_a_restart() {
     let home = Home::usual(MANY);
     let body = comment(1);
     let mut words = Vec::new();
@@ -110,7 +199,7 @@ async fn fifty_at_once_are_one_row_and_so_is_what_comes_after_a_restart() {
 
 /// trust.md 46.
 #[tokio::test]
-async fn one_body_under_fifty_ids_is_one_row() {
+async fn trust_46_one_body_under_fifty_ids_is_one_row() {
     let home = Home::usual(MANY);
     let served = home.serve().await;
     let body = comment(1);
@@ -142,7 +231,7 @@ fn status_of(stream: &mut TcpStream) -> String {
 
 /// trust.md 32.
 #[tokio::test]
-async fn half_open_connections_are_reaped_and_keep_nobody_out() {
+async fn trust_32_half_open_connections_are_reaped_and_keep_nobody_out() {
     let more = "limits: { body: 100KB, header_timeout: 2s, body_timeout: 1s, connections: 300 }\n";
     let home = Home::usual(more);
     let served = home.serve().await;
@@ -175,7 +264,7 @@ async fn half_open_connections_are_reaped_and_keep_nobody_out() {
 /// reliability.md 7: an answer is 2xx once the row is there, whatever becomes of it; where it cannot be stored, the sender
 /// is told to send it again, and the operator is told.
 #[tokio::test]
-async fn what_cannot_be_worked_on_is_stored_and_what_cannot_be_stored_is_an_alarm() {
+async fn reliability_7_what_cannot_be_worked_on_is_stored_and_what_cannot_be_stored_is_an_alarm() {
     let home = Home::usual("");
     let served = home.serve().await;
     let signed = [("x-gitlab-event", "Note Hook"), ("x-gitlab-token", SECRET)];
@@ -200,7 +289,7 @@ async fn what_cannot_be_worked_on_is_stored_and_what_cannot_be_stored_is_an_alar
 
 /// reliability.md 8, and what a kill leaves: every 202 is a row, and no answer takes longer than a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_202_is_a_row_after_a_kill_in_mid_load() {
+async fn reliability_8_every_202_is_a_row_after_a_kill_in_mid_load() {
     let home = Home::usual(MANY);
     let served = std::sync::Arc::new(home.serve().await);
     let (pid, answered) = (served.pid(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
@@ -332,7 +421,7 @@ fn bad_settings_are_said_all_at_once_with_their_places() {
 
 /// reliability.md 27, the door's half: what is under way ends, nothing new begins, and it says so phase by phase.
 #[tokio::test]
-async fn an_interrupt_closes_the_door_first_and_ends_in_phases() {
+async fn reliability_27_an_interrupt_closes_the_door_first_and_ends_in_phases() {
     let home = Home::usual("sweep: false\ngrace: 1s\n");
     let mut served = home.serve().await;
     let body = comment(1);
@@ -358,6 +447,27 @@ async fn an_interrupt_closes_the_door_first_and_ends_in_phases() {
     let phases: Vec<&str> = phases.map(|line| line["phase"].as_str().unwrap_or("end")).collect();
     assert!(phases.starts_with(&["intake", "work"]) && phases.ends_with(&["end"]), "{phases:?}");
     assert!(home.deliveries().await.contains(&"late".to_owned()));
+}
+
+/// reliability.md 27: the second signal ends it at once, whatever is still under way.
+#[tokio::test]
+async fn reliability_27_a_second_signal_ends_it_at_once() {
+    let home = Home::usual("sweep: false\ngrace: 60s\nlimits: { body_timeout: 60s }\n");
+    let mut served = home.serve().await;
+    let signature = "0".repeat(64);
+    let head = format!(
+        "POST /webhooks/github HTTP/1.1\r\nhost: x\r\nx-github-event: push\r\nx-hub-signature-256: sha256={signature}\r\n\
+         content-length: 50\r\n\r\n"
+    );
+    let _under_way = half_open(&served, &head);
+    served.github("before", "issue_comment", &comment(2)).await;
+    served.signal(Signal::SIGTERM);
+    served.said("stopping").await;
+    let begun = Instant::now();
+    served.signal(Signal::SIGTERM);
+    assert_eq!(served.ended().await, Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(home.deliveries().await.contains(&"before".to_owned()), "what was answered is there");
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ pub(super) struct Ready {
     pub base: Base,
     /// What changes.
     pub changes: ChangeSet,
-    /// Where the change weakens what judges it.
+    /// Where the change weakens what judges it, or hides something.
     pub told: Vec<String>,
 }
 
@@ -288,7 +288,7 @@ pub(super) struct GatePhase {
     pub word: Word,
     /// What the gates said.
     pub results: Vec<GateResult>,
-    /// Where the change weakens what judges it.
+    /// Where the change weakens what judges it, or hides something.
     pub weakened: Vec<String>,
     /// The required gates that did not pass, with why.
     pub failed: Vec<String>,
@@ -351,10 +351,13 @@ pub(super) async fn gates(
     })
 }
 
-/// Where a change weakens what judges it, in clean lines.
+/// Where a change weakens what judges it, or hides something from whoever reads it, in clean lines.
 fn weakened(changes: &ChangeSet) -> Vec<String> {
-    let lines = gate::weakened(changes);
-    lines.iter().map(|line| format!("the change weakens its own checks: {}", text::clean(&line.to_string()))).collect()
+    let weaker = gate::weakened(changes);
+    let weaker = weaker.iter().map(|line| format!("the change weakens its own checks: {line}"));
+    let hidden = gate::hidden(changes);
+    let hidden = hidden.iter().map(|place| format!("the change brings in characters that cannot be seen: {place}"));
+    weaker.chain(hidden).map(|line| text::clean(&line)).collect()
 }
 
 fn short(commit: &str) -> &str {

@@ -7,6 +7,7 @@ use crate::model::journal::{Effect, Input, Purpose, Work};
 use crate::model::plan::{AgentSpec, Plan, PlanStep};
 use crate::run::State;
 use crate::template::{self, Trust};
+use crate::text;
 use serde_json::{Value, json};
 
 /// Bytes of a step's difference that `steps.X.diff` shows.
@@ -164,7 +165,7 @@ impl Session {
                 .diff(&before, &after, DIFF_SHOWN)
                 .map_err(|error| format!("the difference that step `{name}` made: {error}"))?;
             if let Some(fields) = step.as_object_mut() {
-                fields.insert("diff".into(), Value::String(changes.diff));
+                fields.insert("diff".into(), Value::String(text::visible(&changes.diff)));
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ mod words;
 
 use crate::cassette::Scrub;
 use crate::deliver;
+use crate::gate;
 use crate::model::delivery::{Delivery, Published};
 use crate::model::event::{Change, Event};
 use crate::model::finding::Finding;
@@ -196,6 +197,23 @@ impl Work<'_> {
         }
     }
 
+    /// Where what is pushed holds what cannot be seen, in a sentence for whoever reads it; as Markdown, and plain.
+    async fn unseen(&self) -> Result<Option<(String, String)>, PublishError> {
+        const WHAT: &str = "characters that cannot be seen are in this change";
+        let (from, to) = (self.publication.delivery.base.clone(), self.publication.delivery.tree.clone());
+        let changes = self.blocking(move |repository| repository.diff(&from, &to, 0)).await?;
+        let places = gate::hidden(&changes);
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let said = |one: &dyn Fn(String) -> String| {
+            let places: Vec<String> = places.iter().map(|place| one(text::clean(&place.to_string()))).collect();
+            places.join("; ")
+        };
+        let in_code = |place: String| format!("`{}`", place.replace(['`', '\n'], "'"));
+        Ok(Some((format!("**Look twice: {WHAT}.** {}", said(&in_code)), format!("{WHAT}: {}", said(&|place| place)))))
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Repository) -> Result<T, RepositoryError> + Send + 'static,
@@ -270,6 +288,7 @@ impl Work<'_> {
         self.still_wanted().await?;
         let branch = &self.our_branch()?.to_owned();
         self.not_the_default(branch).await?;
+        self.told.extend(self.unseen().await?.map(|(_, plain)| plain));
         Ok(match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => self.left_closed(&info),
             Pushed::At { commit, fresh } => Published {
@@ -321,6 +340,11 @@ impl Work<'_> {
         if let Ok(Right::No(what)) = self.forge.starts_checks().await {
             words.push_str(&format!("\n\n> **Checks do not start by themselves here.** {what}"));
             unasked.push(format!("checks do not start by themselves: {what}"));
+        }
+        if let Some((markdown, plain)) = self.unseen().await? {
+            // First: what is too long for the forge is cut at its end.
+            words = format!("> {markdown}\n\n{words}");
+            unasked.push(plain);
         }
         let body = bounded(&format!("{mark}\n{words}"), most);
         let ready = p.asked.ready_when_passed && p.passed;
@@ -549,6 +573,7 @@ impl Work<'_> {
                 )));
             }
         }
+        self.told.extend(self.unseen().await?.map(|(_, plain)| plain));
         let (commit, fresh) = self.push_on(branch, &pinned).await?;
         Ok(Published {
             branch: Some(branch.to_owned()),

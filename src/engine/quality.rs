@@ -6,6 +6,7 @@ use crate::model::id::TreeId;
 use crate::model::plan::{AgentSpec, PlanStep};
 use crate::run::State;
 use crate::run::quality::{Ask, Look, Tried};
+use crate::text;
 
 impl Session {
     /// The open question of a step as a request to the voice's model number `model`.
@@ -79,7 +80,9 @@ impl Session {
             return Ok(Some(String::new()));
         }
         let changes = self.engine.repository.diff(before, after, words::DIFF_BYTES);
-        changes.map(|changes| Some(changes.diff)).map_err(|error| format!("the difference to be judged: {error}"))
+        changes
+            .map(|changes| Some(text::visible(&changes.diff)))
+            .map_err(|error| format!("the difference to be judged: {error}"))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::tool::{ToolCall, ToolOutcome, ToolStatus, WRITING_TOOLS};
 use crate::policy::{self, Approved};
 use crate::port::repository::{FileError, Workspace};
 use crate::port::sandbox::Order;
+use crate::text;
 use std::sync::Arc;
 
 /// Bytes of a file that a tool reads.
@@ -61,6 +62,8 @@ impl Session {
             }
             Err(message) => ToolOutcome::new(ToolStatus::Error, message),
         };
+        // What cannot be seen is no way to speak to the model behind everybody's back.
+        outcome.content = text::visible(&outcome.content);
         outcome.ruling = Some(ruling);
         outcome.duration_ms = (self.engine.clock.now_ms() - begun).max(0).unsigned_abs();
         Ok(outcome)

@@ -3,8 +3,10 @@
 //! What a verdict does (keep, roll back, retry) is the run's business, since it depends on attempts; what a check's
 //! end *means* is decided here.
 
+mod hidden;
 mod weakened;
 
+pub use hidden::{Hidden, hidden};
 pub use weakened::{Weakened, Weakness, weakened};
 
 use crate::model::exec::{ExecOutcome, ExecStatus};

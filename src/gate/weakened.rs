@@ -254,16 +254,16 @@ fn short(text: &str) -> String {
 }
 
 /// The changed lines of one file.
-struct FileDiff<'a> {
-    path: &'a str,
+pub(super) struct FileDiff<'a> {
+    pub(super) path: &'a str,
     deleted: bool,
     /// With their numbers.
-    added: Vec<(u64, &'a str)>,
+    pub(super) added: Vec<(u64, &'a str)>,
     removed: Vec<&'a str>,
 }
 
 /// Reads git's format. How many lines a part has is taken from its head, so that a line that looks like a head is not one.
-fn parse(diff: &str) -> Vec<FileDiff<'_>> {
+pub(super) fn parse(diff: &str) -> Vec<FileDiff<'_>> {
     let mut files: Vec<FileDiff<'_>> = Vec::new();
     let (mut old_left, mut new_left, mut line) = (0_u64, 0_u64, 0_u64);
     for text in diff.split('\n') {

@@ -22,6 +22,11 @@ pub fn journal(state: &Path, repository: &Served) -> PathBuf {
     state.join("repositories").join(name(repository)).join("journal")
 }
 
+/// The file by which a server and its jobs take turns where they write to a repository's forge.
+pub fn turn(state: &Path, repository: &Served) -> PathBuf {
+    state.join("repositories").join(name(repository)).join("turn")
+}
+
 /// A job's folder.
 pub fn job(state: &Path, id: &str) -> PathBuf {
     state.join("jobs").join(id)

@@ -4,6 +4,7 @@
 use crate::model::coverage::{Covered, Shown};
 use crate::model::delivery::{ChangeKind, ChangeSet, FileChange};
 use crate::model::finding::{Finding, Standing};
+use crate::text;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -80,7 +81,8 @@ pub fn scope(changes: &ChangeSet, room: usize) -> Scope {
         diff.push_str(cut);
         diff.push_str("[the rest of this file's difference is left out: read the file]\n");
     }
-    Scope { coverage, diff }
+    // What cannot be seen is written out: a prompt would drop it, and a reviewer is to know that it is there.
+    Scope { coverage, diff: text::visible(&diff) }
 }
 
 impl Scope {

@@ -113,6 +113,12 @@ pub trait World: Send + Sync {
     /// [`ForgeError::Unsupported`] for an address that no token is sent to.
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError>;
 
+    /// The same, written to in turn with the other processes that use the file `turns`; made where it is missing.
+    ///
+    /// # Errors
+    /// As [`Self::forge`].
+    fn forge_in_turn(&self, at: &ForgeAt, turns: &Path) -> Result<Arc<dyn Forge>, ForgeError>;
+
     /// This world, to be kept: for what goes on beside the command that began it.
     fn shared(&self) -> Arc<dyn World>;
 

@@ -171,7 +171,8 @@ impl<'a> Parts<'a> {
             git_url: repository.git_url(),
             marker_key,
         };
-        let forge = self.world.forge(&at).map_err(|error| error.to_string())?;
+        let forge = self.world.forge_in_turn(&at, &places::turn(&serve.state, served));
+        let forge = forge.map_err(|error| error.to_string())?;
         let (repository, served) = (repository.clone(), served.clone());
         let place = Arc::new(Place { repository, served: served.clone(), forge, seen: Mutex::default() });
         known.insert(served, Arc::clone(&place));

@@ -155,6 +155,83 @@ pub fn invisible(text: &str) -> String {
     text.chars().filter(|c| !is_invisible(*c)).collect()
 }
 
+/// `text` with what [`invisible`] takes away written out, so that a reader of code sees that something is there: one
+/// character as `[hidden U+202E]`, a run of them as `[hidden U+E0041 and 5 more]`. What a run spells is not told.
+///
+/// Joiners between letters and signs that are not ASCII stay (Persian and Hindi are written with them, and emoji), and a
+/// byte order mark goes.
+///
+/// ```
+/// assert_eq!(codeforge::text::visible("if admin\u{202e} {"), "if admin[hidden U+202E] {");
+/// ```
+pub fn visible(text: &str) -> String {
+    if !text.chars().any(is_invisible) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 32);
+    for (at, run) in runs(text) {
+        let mut letters = run.chars();
+        let Some(first) = letters.next() else { continue };
+        if !is_invisible(first) || joins(text, at, run) {
+            out.push_str(run);
+            continue;
+        }
+        match letters.count() {
+            0 if first == '\u{feff}' => {}
+            0 => out.push_str(&format!("[hidden {}]", code(first))),
+            more => out.push_str(&format!("[hidden {} and {more} more]", code(first))),
+        }
+    }
+    out
+}
+
+/// The characters of `text` that [`visible`] writes out, each as `U+202E`, in their order and once.
+pub fn hidden(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for (at, run) in runs(text) {
+        if run == "\u{feff}" || joins(text, at, run) {
+            continue;
+        }
+        for letter in run.chars().filter(|letter| is_invisible(*letter)) {
+            let name = code(letter);
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
+/// A character's number as Unicode writes it.
+fn code(letter: char) -> String {
+    format!("U+{:04X}", u32::from(letter))
+}
+
+/// Text by what is seen and what is not, with where each part begins.
+fn runs(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut before = None;
+    for (at, letter) in text.char_indices() {
+        let now = is_invisible(letter);
+        if before.is_some_and(|before| before != now) {
+            found.push((start, text.get(start..at).unwrap_or_default()));
+            start = at;
+        }
+        before = Some(now);
+    }
+    found.push((start, text.get(start..).unwrap_or_default()));
+    found
+}
+
+/// Whether a run is one joiner between what is not ASCII.
+fn joins(text: &str, at: usize, run: &str) -> bool {
+    let foreign = |letter: Option<char>| letter.is_some_and(|letter| !letter.is_ascii());
+    matches!(run, "\u{200c}" | "\u{200d}")
+        && foreign(text.get(..at).unwrap_or_default().chars().next_back())
+        && foreign(text.get(at + run.len()..).unwrap_or_default().chars().next())
+}
+
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -202,6 +279,29 @@ mod tests {
         let tags: String = "ignore".bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect();
         assert_eq!(invisible(&format!("a\u{200b}b\u{202e}c\u{feff}d{tags}e\u{2066}")), "abcde");
         assert_eq!(invisible("naïve ❤\u{fe0f} text"), "naïve ❤\u{fe0f} text");
+    }
+
+    #[test]
+    fn hidden_characters_are_written_out_for_readers_of_code() {
+        let tags: String = "ignore".bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect();
+        let cases = [
+            ("a\u{202e}b\u{2066}", "a[hidden U+202E]b[hidden U+2066]", "U+202E U+2066"),
+            (
+                &*format!("x{tags}y\u{200b}"),
+                "x[hidden U+E0069 and 5 more]y[hidden U+200B]",
+                "U+E0069 U+E0067 U+E006E U+E006F U+E0072 U+E0065 U+200B",
+            ),
+            ("\u{feff}using System;", "using System;", ""),
+            ("می\u{200c}خواهم 👨\u{200d}👩", "می\u{200c}خواهم 👨\u{200d}👩", ""),
+            ("ad\u{200d}min", "ad[hidden U+200D]min", "U+200D"),
+            ("naïve ❤\u{fe0f}", "naïve ❤\u{fe0f}", ""),
+            ("", "", ""),
+        ];
+        for (given, shown, names) in cases {
+            assert_eq!(visible(given), shown, "{given:?}");
+            assert_eq!(visible(shown), shown, "twice: {given:?}");
+            assert_eq!(hidden(given).join(" "), names, "{given:?}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | a process, a model, a file | a log, a terminal, a journal | [`clean`] or a streaming [`Cleaner`], [`cap`] or [`Capped`] |
 //! | anyone but the operator | a prompt | [`fence`] |
+//! | files, differences | a reader of code, model or person | [`visible`], [`hidden`] |
 //! | anything | standard output in CI | [`inert_ci`] |
 //! | anything | a delivery, a cassette | [`contains_secret`], [`redact`] or a [`Redactor`], [`invisible`] |
 //! | a title | a branch name | [`slug`] |
@@ -20,7 +21,7 @@ mod person;
 mod secret;
 
 pub use bound::{Capped, cap};
-pub use clean::{Cleaner, clean, invisible};
+pub use clean::{Cleaner, clean, hidden, invisible, visible};
 pub use fence::{fence, inert_ci};
 pub use marker::{hex, is_marked, marker, remembered, remembering, unhex};
 pub use names::slug;

@@ -61,23 +61,48 @@ async fn an_apps_token_is_minted_once_for_one_repository_and_what_it_needs() {
     assert!(opened.err().unwrap().to_string().contains(".pem"));
 }
 
+/// reliability.md 13.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_ends_between_the_push_and_the_request_makes_one_request() {
+async fn reliability_13_a_token_that_ends_between_the_push_and_the_request_makes_one_request() {
     let (server, at) = with_app().await;
     let mut story = Story::at(server, "main");
-    story.forge = adapter(&at).0;
+    let (forge, clock) = adapter(&at);
+    story.forge = forge;
     story.write("b.txt", "b\n");
     let server = &story.server;
+    // The run looks at the repository when it begins, and takes longer than its token lives.
+    story.forge.default_branch().await.unwrap();
+    clock.advance(Duration::from_secs(61 * 60));
+    server.memory().app.as_mut().unwrap().expire();
     // Each is refused once, as one that has ended: in the push, after it, and in the comment.
     server.fail(Fault::status("POST", "git-receive-pack", 401)).fail(Fault::status("POST", "/pulls", 401));
     let published = story.publish(DeliverKind::PullRequest).await.unwrap();
     let ours = server.memory().changes.iter().filter(|change| change.head == BRANCH).count();
     assert_eq!((ours, server.tip(BRANCH)), (1, published.commit));
-    assert_eq!(server.memory().app.as_ref().unwrap().count, 3, "minted again once for each");
+    assert_eq!(server.memory().app.as_ref().unwrap().count, 4, "minted just before, and again once for each");
+    assert_eq!(server.memory().faults_left(), 0);
     // One that is refused again is told, not tried for ever.
     server.fail(Fault::status("GET", "/widgets", 401).times(9));
     assert!(matches!(story.forge.default_branch().await, Err(ForgeError::Refused { .. })));
-    assert_eq!(server.memory().app.as_ref().unwrap().count, 4);
+    assert_eq!(server.memory().app.as_ref().unwrap().count, 5);
+}
+
+/// The same where nobody can mint one: it is said, and whoever comes back with a good one finds what was pushed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reliability_13_what_was_pushed_before_a_401_is_found_by_the_next_attempt() {
+    for (kind, open) in
+        [(ForgeKind::Github, "/pulls"), (ForgeKind::Gitlab, "/merge_requests"), (ForgeKind::Gitea, "/pulls")]
+    {
+        let story = Story::of(kind).await;
+        story.write("b.txt", "b\n");
+        story.server.fail(Fault::status("POST", open, 401));
+        let error = story.publish(DeliverKind::PullRequest).await.unwrap_err();
+        assert!(matches!(&error, PublishError::Forge(ForgeError::Refused { .. })), "{kind:?}: {error}");
+        let pushed = story.server.tip(BRANCH);
+        assert!(pushed.is_some() && story.server.memory().changes.is_empty(), "{kind:?}");
+        let published = story.publish(DeliverKind::PullRequest).await.unwrap();
+        assert_eq!((story.server.memory().changes.len(), published.commit), (1, pushed), "{kind:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

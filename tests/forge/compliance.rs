@@ -4,7 +4,7 @@ use crate::story::*;
 use serde_json::{Value, json};
 
 everywhere! {
-    a_lost_answer_is_looked_up_before_it_is_retried => lost_answers;
+    reliability_2_a_lost_answer_is_looked_up_before_it_is_retried => lost_answers;
     a_comment_stays_one => one_comment;
     what_a_comment_remembers_is_ours_or_nothing => remembered;
     remarks_stand_at_their_lines => remarks;
@@ -20,7 +20,14 @@ everywhere! {
     a_change_begins_with_what_was_asked_for => opened_with;
 }
 
+/// The fake does what it is asked for, and then breaks its answer off, or closes the socket before a byte of it.
 async fn lost_answers(kind: ForgeKind) {
+    for lose in [Fault::lose, Fault::close] {
+        lost(kind, lose).await;
+    }
+}
+
+async fn lost(kind: ForgeKind, lose: fn(&'static str, &str) -> Fault) {
     let story = Story::about_new(kind).await;
     let (open, comments, review) = match kind {
         ForgeKind::Github => ("/pulls", "/comments", "/reviews"),
@@ -29,7 +36,7 @@ async fn lost_answers(kind: ForgeKind) {
     };
     story.write("b.txt", "b\n");
     let server = &story.server;
-    server.fail(Fault::lose("POST", "git-receive-pack")).fail(Fault::lose("POST", open));
+    server.fail(lose("POST", "git-receive-pack")).fail(lose("POST", open));
     let published = story.publish(DeliverKind::PullRequest).await.unwrap();
     assert_eq!(server.tip(BRANCH), published.commit);
     let ours = |story: &Story| story.server.memory().changes.iter().filter(|change| change.head == BRANCH).count();
@@ -39,10 +46,10 @@ async fn lost_answers(kind: ForgeKind) {
     server.fail(Fault::status("POST", open, 502).times(2));
     story.publish(DeliverKind::PullRequest).await.unwrap();
     assert_eq!(ours(&story), 1);
-    server.fail(Fault::lose("POST", comments));
+    server.fail(lose("POST", comments));
     story.publish(DeliverKind::Comment).await.unwrap();
     assert_eq!(server.memory().comments.len(), 1, "{kind:?}: said once");
-    server.fail(Fault::lose("POST", review));
+    server.fail(lose("POST", review));
     let remark = Remark {
         key: "k/1".into(),
         path: "src/a.txt".into(),
@@ -57,6 +64,24 @@ async fn lost_answers(kind: ForgeKind) {
     let review = NewReview { number: change.number, commit: &commit, remarks: &[remark], resolved: &[] };
     let done = story.forge.review(&review).await.unwrap();
     assert_eq!((server.memory().remarks.len(), done.made), (1, 1), "{kind:?}: remarked once");
+    // What is the same however often it is said is said again.
+    server.fail(lose("POST", &format!("/statuses/{commit}")));
+    let status = Check {
+        commit: &commit,
+        name: "codeforge",
+        state: CheckState::Success,
+        words: "done",
+        url: None,
+        summary: None,
+        annotations: &[],
+    };
+    story.forge.set_check(&status).await.unwrap();
+    if server.is_remote() {
+        let said: std::collections::BTreeSet<_> = server.memory().statuses.iter().cloned().collect();
+        assert_eq!(said.len(), 1, "{kind:?}: {said:?}");
+        // Each of these faults was there to be survived.
+        assert_eq!(server.memory().faults_left(), 0, "{kind:?}");
+    }
 }
 
 async fn one_comment(kind: ForgeKind) {

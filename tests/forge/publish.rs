@@ -5,7 +5,8 @@ use crate::story::*;
 everywhere! {
     a_change_is_opened_once_and_kept_up_to_date => opened_once;
     a_closed_change_is_left_closed => left_closed;
-    a_persons_commit_is_never_overwritten => persons_commit;
+    reliability_4_a_persons_commit_is_never_overwritten => persons_commit;
+    reliability_4_not_even_in_the_moment_of_our_push => persons_push;
     a_description_that_somebody_took_over_is_left_alone => taken_over;
     only_so_many_changes_of_ours_are_open => so_many_open;
     what_stands_on_a_change_goes_to_it_or_nowhere => on_a_change;
@@ -86,6 +87,43 @@ async fn persons_commit(kind: ForgeKind) {
     other.publish_as(&delivery, |publication| publication.key = "fix/other").await.unwrap();
     other.write("b.txt", "c\n");
     assert!(other.publish(DeliverKind::Branch).await.is_err());
+}
+
+/// A person pushes after we looked at the branch and before our push arrives.
+async fn persons_push(kind: ForgeKind) {
+    if kind == ForgeKind::Local {
+        return;
+    }
+    // Onto our branch; and a branch of that name where there was none.
+    for there in [true, false] {
+        let story = Story::of(kind).await;
+        story.write("b.txt", "b\n");
+        if there {
+            story.publish(DeliverKind::PullRequest).await.unwrap();
+        }
+        let (before, changes) = (story.server.tip(BRANCH), story.server.memory().changes.len());
+        story.write("b.txt", "better\n");
+        story.server.fail(Fault::after_a_push("POST", "git-receive-pack", BRANCH));
+        let error = story.publish(DeliverKind::PullRequest).await.unwrap_err();
+        assert!(matches!(&error, PublishError::Moved(why) if why.contains("nothing was pushed")), "{kind:?}: {error}");
+        let theirs = story.server.tip(BRANCH);
+        assert_ne!(theirs, before, "{kind:?}: ann was there");
+        assert_eq!(story.server.file(BRANCH, "by-hand.txt").as_deref(), Some("by hand\n"), "{kind:?}");
+        // Nor later, however often it is tried.
+        for _ in 0..2 {
+            let error = story.publish(DeliverKind::PullRequest).await.unwrap_err();
+            assert!(error.to_string().contains("somebody else committed"), "{kind:?}: {error}");
+        }
+        assert_eq!((story.server.tip(BRANCH), story.server.memory().changes.len()), (theirs, changes), "{kind:?}");
+    }
+    // Onto the change's own branch.
+    let story = Story::about_new(kind).await;
+    story.write("src/a.txt", "one\nTWO, mended\nthree\n");
+    story.server.fail(Fault::after_a_push("POST", "git-receive-pack", "topic"));
+    let error = story.publish(DeliverKind::PushToBranch).await.unwrap_err();
+    assert!(matches!(error, PublishError::Moved(_)), "{kind:?}: {error}");
+    assert_eq!(story.server.file("topic", "by-hand.txt").as_deref(), Some("by hand\n"), "{kind:?}");
+    assert_eq!(story.server.file("topic", "src/a.txt").as_deref(), Some("one\nTWO\nthree\n"), "{kind:?}");
 }
 
 async fn taken_over(kind: ForgeKind) {

@@ -1,6 +1,7 @@
 //! Requests to a forge: one writer at a time, spaced; limits honoured; attempts bounded; pages to the end.
 
 use super::token::{Fresh, Header, TokenSource};
+use super::turns::Turns;
 use super::{Jitter, Settings};
 use crate::adapter::llm::http as shared;
 use crate::adapter::llm::retry::{Backoff, retry_after, spread};
@@ -92,6 +93,8 @@ pub(super) struct Http {
     settings: Settings,
     /// When the last write ended; held while one is made.
     written: Mutex<Option<i64>>,
+    /// The other processes that write.
+    turns: Option<Turns>,
     /// What was read last: an answer that is still the same costs nothing of the forge's limit.
     seen: std::sync::Mutex<Seen>,
 }
@@ -129,7 +132,8 @@ impl Http {
         let client = shared::client(&shared_settings, at.scheme() == "https")
             .map_err(|message| ForgeError::Unavailable { doing: doing(), message })?;
         let (written, seen) = (Mutex::new(None), std::sync::Mutex::new(Seen::default()));
-        Ok(Self { client, headers, tokens, clock, jitter, settings, written, seen })
+        let turns = settings.turn_file.as_ref().map(|file| Turns::new(file, settings.between_writes_ms));
+        Ok(Self { client, headers, tokens, clock, jitter, settings, written, turns, seen })
     }
 
     /// Makes a request; at a passing failure again, as far as that cannot do anything twice.
@@ -145,8 +149,15 @@ impl Http {
                 self.clock.sleep(Duration::from_millis(wait.unsigned_abs())).await;
             }
         }
+        if let Some(turns) = &self.turns {
+            turns.wait(&*self.clock).await;
+        }
         let done = self.attempts(ask).await;
-        *written = Some(self.clock.now_ms());
+        let now = self.clock.now_ms();
+        *written = Some(now);
+        if let Some(turns) = &self.turns {
+            turns.ended(now).await;
+        }
         done
     }
 
@@ -175,7 +186,13 @@ impl Http {
             if failed >= self.settings.attempts {
                 return Err(if lost { Failed::Lost(error) } else { Failed::Sure(error) });
             }
+            let begun = self.clock.now_ms();
             self.pause(failed, wait, error).await?;
+            // A write that is made again is one more write.
+            let apart = begun.saturating_add(self.settings.between_writes_ms).saturating_sub(self.clock.now_ms());
+            if ask.kind != Kind::Read && apart > 0 {
+                self.clock.sleep(Duration::from_millis(apart.unsigned_abs())).await;
+            }
         }
     }
 

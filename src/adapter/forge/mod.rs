@@ -13,6 +13,7 @@ mod local;
 mod marks;
 mod remote;
 mod token;
+mod turns;
 
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub attempts: u32,
     /// Milliseconds from the end of one write to the beginning of the next.
     pub between_writes_ms: i64,
+    /// The file by which processes that write to the same repository take turns; `None`: this one writes alone.
+    pub turn_file: Option<std::path::PathBuf>,
     /// Bound of the first wait between attempts; it doubles with each one.
     pub backoff_base: Duration,
     /// Bound of every such wait.
@@ -59,6 +62,7 @@ impl Default for Settings {
         Self {
             attempts: 5,
             between_writes_ms: 1000,
+            turn_file: None,
             backoff_base: Duration::from_secs(1),
             backoff_cap: Duration::from_secs(30),
             limit_wait: Duration::from_secs(60),

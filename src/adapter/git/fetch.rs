@@ -71,6 +71,9 @@ pub(super) fn fetch(env: &Env, root: &Path, git_dir: &Path, shallow: bool, order
         "fetch.writeCommitGraph=false",
         "fetch.fsckObjects=true",
         "protocol.allow=never",
+        // Those that run a program by name too: the checkout's own configuration could allow them.
+        "protocol.ext.allow=never",
+        "protocol.fd.allow=never",
         "protocol.https.allow=always",
         "protocol.http.allow=always",
         "protocol.ssh.allow=always",

@@ -192,6 +192,7 @@ impl Processes {
             ("CODEFORGE_JOB", told),
             ("CODEFORGE_REPORT_DIR", folder.join("report").display().to_string()),
             ("CODEFORGE_STATE_DIR", places::journal(&order.state, &job.new.repository).display().to_string()),
+            ("CODEFORGE_TURN_FILE", places::turn(&order.state, &job.new.repository).display().to_string()),
             ("CODEFORGE_WORKFLOW", job.new.workflow.clone()),
             ("CODEFORGE_TRIGGER_PHRASE", order.phrase.clone()),
             ("CODEFORGE_FORGE_TOKEN", order.token.expose_secret().to_owned()),

@@ -214,7 +214,7 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     let passed = if final_message.is_empty() { "all gates passed".to_owned() } else { final_message.join("; ") };
     told.outputs.set("final-message", clean(&passed));
     if !warnings.is_empty() {
-        summary.push_str(&format!("\n**The change weakens its own checks**\n\n{warnings}"));
+        summary.push_str(&format!("\n**What a reader of the change is to look at**\n\n{warnings}"));
     }
     ci.reports.summary(&text::redact(&summary, &secrets))?;
     Ok(Done::Ended(ending))

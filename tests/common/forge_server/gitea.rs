@@ -213,7 +213,7 @@ fn comment(memory: &Memory, comment: &FakeComment) -> Value {
 
 fn pull(inner: &Inner, change: &FakeChange) -> Value {
     let repo = json!({ "id": 1, "full_name": "acme/widgets" });
-    let head = if change.fork { json!({ "id": 2, "full_name": "eve/widgets" }) } else { repo.clone() };
+    let head = inner.memory().head_repository(change, &repo);
     let tip = |branch: &str| inner.tip(branch).unwrap_or_default();
     json!({
         "number": change.number, "title": change.title, "body": change.body, "user": { "login": change.author },

@@ -176,7 +176,7 @@ fn comment(memory: &Memory, comment: &FakeComment) -> Value {
 
 fn pull(inner: &Inner, change: &FakeChange) -> Value {
     let repo = json!({ "id": 1, "full_name": "acme/widgets" });
-    let head = if change.fork { json!({ "id": 2, "full_name": "eve/widgets" }) } else { repo.clone() };
+    let head = inner.memory().head_repository(change, &repo);
     let gone = "0".repeat(40);
     json!({
         "node_id": format!("PR_{}", change.number), "created_at": "2026-09-21T14:13:20Z",

@@ -253,7 +253,7 @@ fn merge(inner: &Inner, change: &FakeChange) -> Value {
         "iid": change.number, "title": change.title, "description": change.body, "author": user(&change.author),
         "web_url": format!("https://forge.example/acme/widgets/-/merge_requests/{}", change.number), "draft": change.draft,
         "updated_at": inner.memory().touched(change.number), "labels": change.labels, "state": if change.state == "open" { "opened" } else { change.state },
-        "source_branch": change.head, "target_branch": change.base, "source_project_id": if change.fork { 2 } else { 1 },
+        "source_branch": change.head, "target_branch": change.base, "source_project_id": inner.memory().head_project(change),
         "target_project_id": 1, "sha": head, "diff_refs": refs,
         "reviewers": change.reviewers.iter().map(|name| user(name)).collect::<Vec<_>>(),
     })

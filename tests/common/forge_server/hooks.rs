@@ -291,7 +291,7 @@ impl Telling<'_> {
 
     fn pull(&self, change: &FakeChange) -> Value {
         let repo = |id: u64, name: &str| json!({ "id": id, "full_name": name, "default_branch": "main" });
-        let head = if change.fork { repo(2, "eve/widgets") } else { repo(1, "acme/widgets") };
+        let head = self.forge.memory().head_repository(change, &repo(1, "acme/widgets"));
         json!({
             "id": change.number * 1000, "number": change.number, "title": change.title, "body": change.body,
             "state": if change.state == "open" { "open" } else { "closed" }, "draft": change.draft,
@@ -412,12 +412,14 @@ impl Telling<'_> {
     // GitLab's.
 
     fn merge(&self, change: &FakeChange) -> Value {
-        let (source, name) = if change.fork { (2, "eve/widgets") } else { (1, "acme/widgets") };
+        let source = self.forge.memory().head_project(change);
+        let name = if change.fork { "eve/widgets" } else { "acme/widgets" };
+        let name = source.map(|_| json!({ "path_with_namespace": name }));
         json!({
             "id": change.number * 1000, "iid": change.number, "title": change.title, "description": change.body,
             "state": if change.state == "open" { "opened" } else { change.state }, "draft": change.draft,
             "source_branch": change.head, "target_branch": change.base, "source_project_id": source, "target_project_id": 1,
-            "source": { "path_with_namespace": name }, "target": { "path_with_namespace": "acme/widgets" },
+            "source": name, "target": { "path_with_namespace": "acme/widgets" },
             "author_id": number_of(&change.author), "updated_at": self.time(),
             "url": format!("https://forge.example/acme/widgets/-/merge_requests/{}", change.number),
             "last_commit": { "id": self.forge.tip(&change.head) },

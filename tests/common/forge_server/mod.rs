@@ -57,8 +57,12 @@ pub struct Fault {
 enum Kind {
     /// Answered with this instead.
     Status(u16, Vec<(&'static str, String)>, Value),
-    /// Done, and the connection closed before the answer.
+    /// Done, and the answer broken off.
     Lose,
+    /// Done, and the socket closed without a byte of an answer.
+    Close,
+    /// Somebody pushes to this branch just before it is done.
+    After(String),
     /// Done, and answered late.
     Slow(Duration),
 }
@@ -73,6 +77,16 @@ impl Fault {
     /// The request is carried out, and its answer lost, once.
     pub fn lose(method: &'static str, path: &str) -> Self {
         Self { method, path: path.to_owned(), kind: Kind::Lose, times: 1 }
+    }
+
+    /// The request is carried out, and the socket closed before a byte of its answer, once.
+    pub fn close(method: &'static str, path: &str) -> Self {
+        Self { method, path: path.to_owned(), kind: Kind::Close, times: 1 }
+    }
+
+    /// In the moment before the request is carried out, `ann` pushes to a branch, once.
+    pub fn after_a_push(method: &'static str, path: &str, branch: &str) -> Self {
+        Self { method, path: path.to_owned(), kind: Kind::After(branch.to_owned()), times: 1 }
     }
 
     /// The request is carried out, and its answer takes a while, once.
@@ -111,6 +125,15 @@ pub struct Asked {
     pub query: String,
     pub body: Value,
     pub headers: HeaderMap,
+    /// When it came in, by the forge's own clock.
+    pub at: std::time::Instant,
+}
+
+impl Asked {
+    /// Whether it changes something; a question of GitHub's second API is asked by POST, too.
+    pub fn writes(&self) -> bool {
+        self.method != "GET" && (!self.path.ends_with("/graphql") || self.body.to_string().contains("mutation"))
+    }
 }
 
 /// A change.
@@ -180,6 +203,8 @@ pub struct Memory {
     pub edited: Vec<u64>,
     /// Answers that were still the same.
     pub unchanged: usize,
+    /// The repositories of forks are gone: nobody says any more where their changes come from.
+    pub forks_gone: bool,
     /// Drafts are refused.
     pub no_drafts: bool,
     /// Milestones: number and title.
@@ -239,6 +264,36 @@ impl Inner {
         log.lines().map(str::to_owned).collect()
     }
 
+    fn commit_by(&self, who: &str, branch: &str, from: &str, files: &[(&str, Option<&str>)]) -> String {
+        let work = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| {
+            let mut command = git();
+            for role in ["AUTHOR", "COMMITTER"] {
+                command
+                    .env(format!("GIT_{role}_NAME"), who)
+                    .env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
+            }
+            ok(command.current_dir(work.path()).args(arguments)).trim().to_owned()
+        };
+        run(&["clone", "--quiet", self.bare().to_str().unwrap(), "."]);
+        let start = if self.tip(branch).is_some() { format!("origin/{branch}") } else { format!("origin/{from}") };
+        run(&["checkout", "--quiet", "-B", branch, &start]);
+        for (path, content) in files {
+            let path = work.path().join(path);
+            match content {
+                Some(content) => {
+                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    std::fs::write(path, content).unwrap();
+                }
+                None => std::fs::remove_file(path).unwrap(),
+            }
+        }
+        run(&["add", "--all"]);
+        run(&["commit", "--quiet", "--allow-empty", "--message", &format!("by {who}")]);
+        run(&["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
+        run(&["rev-parse", "HEAD"])
+    }
+
     fn tip(&self, branch: &str) -> Option<String> {
         Some(self.git(&["rev-parse", "--verify", "--quiet", &format!("refs/heads/{branch}")])?.trim().to_owned())
     }
@@ -250,6 +305,11 @@ impl Memory {
         self.faults.clear();
     }
 
+    /// How much is still to go wrong.
+    pub fn faults_left(&self) -> u32 {
+        self.faults.iter().map(|fault| fault.times).sum()
+    }
+
     /// When a thing of this number was made: a second after the one before. RFC 3339.
     pub fn made(&self, id: u64) -> String {
         time(MADE_S + id)
@@ -258,6 +318,20 @@ impl Memory {
     /// When it last changed.
     fn touched(&self, id: u64) -> String {
         time(MADE_S + id + if self.edited.contains(&id) { 3600 } else { 0 })
+    }
+
+    /// Where a change's head is, of a repository that is `own`.
+    pub fn head_repository(&self, change: &FakeChange, own: &Value) -> Value {
+        match (change.fork, self.forks_gone) {
+            (false, _) => own.clone(),
+            (true, false) => json!({ "id": 2, "full_name": "eve/widgets", "default_branch": "main" }),
+            (true, true) => Value::Null,
+        }
+    }
+
+    /// The same as a project's number.
+    pub fn head_project(&self, change: &FakeChange) -> Option<u64> {
+        if change.fork { (!self.forks_gone).then_some(2) } else { Some(1) }
     }
 
     fn id(&mut self) -> u64 {
@@ -391,33 +465,7 @@ impl ForgeServer {
 
     /// Somebody else commits to a branch, from `from` where it is new; gives the commit.
     pub fn commit_by(&self, who: &str, branch: &str, from: &str, files: &[(&str, Option<&str>)]) -> String {
-        let work = tempfile::tempdir().unwrap();
-        let run = |arguments: &[&str]| {
-            let mut command = git();
-            for role in ["AUTHOR", "COMMITTER"] {
-                command
-                    .env(format!("GIT_{role}_NAME"), who)
-                    .env(format!("GIT_{role}_EMAIL"), format!("{who}@example.com"));
-            }
-            ok(command.current_dir(work.path()).args(arguments)).trim().to_owned()
-        };
-        run(&["clone", "--quiet", self.bare().to_str().unwrap(), "."]);
-        let start = if self.tip(branch).is_some() { format!("origin/{branch}") } else { format!("origin/{from}") };
-        run(&["checkout", "--quiet", "-B", branch, &start]);
-        for (path, content) in files {
-            let path = work.path().join(path);
-            match content {
-                Some(content) => {
-                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    std::fs::write(path, content).unwrap();
-                }
-                None => std::fs::remove_file(path).unwrap(),
-            }
-        }
-        run(&["add", "--all"]);
-        run(&["commit", "--quiet", "--allow-empty", "--message", &format!("by {who}")]);
-        run(&["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
-        run(&["rev-parse", "HEAD"])
+        self.inner.commit_by(who, branch, from, files)
     }
 
     /// Opens a change by hand; gives its number.
@@ -523,7 +571,8 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
         let wrong = contract::judge(inner.kind, &method, &path, &query, &json);
         let mut memory = inner.memory();
         memory.wrong.extend(wrong);
-        memory.asked.push(Asked { method, path, query, body: json, headers: parts.headers.clone() });
+        let (headers, at) = (parts.headers.clone(), std::time::Instant::now());
+        memory.asked.push(Asked { method, path, query, body: json, headers, at });
     }
     let fault = {
         let mut memory = inner.memory();
@@ -541,6 +590,9 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
             response.headers_mut().insert(*name, value.parse().unwrap());
         }
         return response;
+    }
+    if let Some(Kind::After(branch)) = &fault {
+        inner.commit_by("ann", branch, "main", &[("by-hand.txt", Some("by hand\n"))]);
     }
     let response = if git {
         repository::serve(&inner, &parts.method, &path, &query, &parts.headers, body).await
@@ -564,6 +616,10 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     }
     if let Some(Kind::Slow(time)) = &fault {
         tokio::time::sleep(*time).await;
+    }
+    if matches!(fault, Some(Kind::Close)) {
+        // What serves the connection ends with it.
+        std::panic::resume_unwind(Box::new("the socket is closed"));
     }
     if matches!(fault, Some(Kind::Lose)) {
         // What was done is done; the connection breaks off before the answer is whole.
