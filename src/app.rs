@@ -272,12 +272,11 @@ impl World for RealWorld {
     }
 
     fn forge(&self, at: &ForgeAt) -> Result<Arc<dyn Forge>, ForgeError> {
-        forge::open(
-            at,
-            Arc::clone(&self.clock),
-            Arc::new(bits),
-            forge::Settings { extra_ca: self.extra_ca(), ..forge::Settings::default() },
-        )
+        let usual = forge::Settings::default();
+        let apart = variable("CODEFORGE_WRITES_APART_MS").and_then(|text| text.trim().parse().ok());
+        let between_writes_ms = apart.filter(|ms| (0..=60_000).contains(ms)).unwrap_or(usual.between_writes_ms);
+        let settings = forge::Settings { extra_ca: self.extra_ca(), between_writes_ms, ..usual };
+        forge::open(at, Arc::clone(&self.clock), Arc::new(bits), settings)
     }
 
     fn shared(&self) -> Arc<dyn World> {
