@@ -4,9 +4,11 @@
 mod common;
 
 use codeforge::model::forge::ForgeKind;
+use common::forge_server::Fault;
 use common::town::{JobRow, Plan, Town};
 use common::{Reply, Rule, Script};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const KINDS: [ForgeKind; 3] = [ForgeKind::Github, ForgeKind::Gitlab, ForgeKind::Gitea];
 
@@ -219,4 +221,21 @@ async fn a_command_that_is_decided_once_more_says_the_same() {
         assert_eq!(answers.len(), 1, "{command}: {:#?}", town.comments_of_ours(change));
         town.model.finished();
     }
+}
+
+/// A job's own push is no reason to end it, whoever is heard of before the job has come to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_our_own_ends_no_job() {
+    let town = town(ForgeKind::Github, FIX, mends(0.01)).start().await;
+    let (change, job) = asked(&town).await;
+    let before = town.forge.tip("topic");
+    town.forge.fail(Fault::slow("POST", "/git-receive-pack", Duration::from_secs(3)));
+    town.person("bob").comments(change, "/codeforge approve").await;
+    town.until("it is pushed", || async { (town.forge.tip("topic") != before).then_some(()) }).await;
+    town.person("ann").labels(change, "ready").await;
+    let waiting = "SELECT count(*) FROM deliveries WHERE state = 'waiting'";
+    town.until("the label is heard of", || async { (town.count(waiting).await == 0).then_some(()) }).await;
+    assert_eq!(town.count("SELECT count(*) FROM jobs WHERE cancel IS NOT NULL").await, 0, "{:#?}", town.decided().await);
+    town.settles().await;
+    assert_eq!(state_of(&town, &job.id).await.conclusion, "success");
 }
