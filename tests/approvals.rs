@@ -29,7 +29,7 @@ fn town(kind: ForgeKind, workflow: &str, script: Script) -> Plan {
 
 /// What the model does: a file, in two calls of so many dollars.
 fn mends(usd: f64) -> Script {
-    let coder = || Rule::when().system("You are the coder").user("Mend this: the parser");
+    let coder = || Rule::when().system("You are the coder").user("Mend this");
     let write = Reply::call("write_file", json!({ "path": "made.txt", "content": "made\n" }));
     let finish = Reply::call("finish", json!({ "summary": "Mended it." }));
     vec![coder().turn(0).reply(write.cost(usd)), coder().turn(1).reply(finish.cost(usd))]
@@ -107,7 +107,7 @@ async fn a_model_that_would_cost_more_is_stopped_at_the_price() {
     town.settles().await;
     let done = state_of(&town, &job.id).await;
     assert_eq!((done.conclusion.as_str(), done.cost.as_str()), ("limit", "0.045000"), "{done:?}");
-    shows(&town, change, "of the budget of $0.05").await;
+    shows(&town, change, "&#36;0.045 of the budget of &#36;0.050 is spent").await;
     assert_eq!((town.model.asked().len(), town.forge.tip("topic")), (1, before), "one call, and nothing is handed over");
     town.model.finished();
 }

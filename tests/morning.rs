@@ -358,7 +358,115 @@ async fn a_morning_in_the_life() {
     let (events, beside) = (day.told().len(), day.beside.values().map(Vec::len).sum::<usize>());
     assert_eq!((events + beside, day.commands.len()), (200, 20), "{events} and {beside}");
     let state = end(&day).await;
-    insta::assert_snapshot!(state);
+    insta::assert_snapshot!(state, @r#"
+    Beside what people did
+      forged: {"401": 16}
+      of no interest: {"200": 16}
+      said again: {"202": 24}
+
+    Branches
+      codeforge/build/made CodeForge: Build what was asked for
+      codeforge/tidy/up    CodeForge: Tidy up
+      experiment           bob: by bob
+      main                 Test: first → root: by root → root: by root
+      release              root: by root
+      topic-a              ann: by ann → ann: by ann → CodeForge: Mend what was asked for
+      topic-b              bob: by bob → bob: by bob
+      topic-c              eve: by eve
+      topic-d              ann: by ann → ann: by ann
+
+    Changes
+      a      topic-a → main by ann: open, "A change" [ready, mended]
+      b      topic-b → main by bob: closed, "A change"
+      c      topic-c → main by eve: closed, "A change"
+      d      topic-d → release by ann: open, "A change"
+      ours   codeforge/build/made → main by codeforge-bot: open draft, "Build what was asked for"
+      ours   codeforge/tidy/up → main by codeforge-bot: open draft, "Tidy up"
+
+    Our comments, each with its first line
+      a      ask                ### CodeForge ask — no findings
+      a      command/approve    ### CodeForge — approved
+      a      command/help       ### CodeForge — what you can ask for
+      a      command/status     ### CodeForge — 3 jobs, all ended
+      a      fix                ✅ **fix** done · job `JOB` on `topic-a#2` · asked by ann · $0.020 · [result](https://forge.example/acme/widgets/pull/105)
+      a      review             ### CodeForge review — no findings, 1 resolved since `topic-a#2`
+      b      command/cancel     ### CodeForge — cancelled
+      b      command/deny       ### CodeForge — denied
+      b      command/explain    ### ❌ CodeForge flaky `JOB` — failure
+      b      command/retry      ### CodeForge — retried
+      b      command/unknown    ### CodeForge — no command `satus`
+      b      fix                ⏹️ **fix** cancelled · job `JOB` on `topic-b#2` · asked by bob
+      b      flaky              ❌ **flaky** failure · job `JOB` on `topic-b#2` · asked by bob · $0
+      b      slow               ⏹️ **slow** cancelled · job `JOB` on `topic-b#2` · asked by bob
+      d      slow               ⏹️ **slow** cancelled · job `JOB` on `topic-d#1` · asked by bob
+
+    Our remarks
+      a      src/a.txt:2, resolved: **High**: The second line shouts
+
+    Commands, and how we showed that they were heard
+      eyes  ann on a: /codeforge help
+      eyes  ann on a: Hello!  /CodeForge review
+            eve on a: /codeforge review
+            eve on a: /codeforge fix it all
+            rita on a: /codeforge fix it
+      eyes  rita on a: /codeforge status
+            tess on b: /codeforge satus
+      eyes  bob on d: /codeforge slow
+      eyes  bob on b: /codeforge slow
+      eyes  ann on b: /codeforge cancel
+      eyes  bob on b: /codeforge flaky
+      eyes  bob on b: /codeforge retry
+      eyes  rita on b: /codeforge explain
+      eyes  ann on a: /codeforge fix the second line
+      eyes  ann on a: /codeforge approve
+      eyes  bob on a: /codeforge approve max=0.05
+      eyes  bob on b: /codeforge fix more
+      eyes  bob on b: /codeforge deny
+      eyes  ann on a: (edited) /codeforge ask why?
+      eyes  bob on a: /review
+
+    Checks
+      topic-a#1          codeforge/check: success
+      topic-a#2          codeforge/check: success
+      topic-a#2          codeforge/fix: success
+      topic-a#2          codeforge/review: success
+      topic-a#3          codeforge/ask: success
+      topic-a#3          codeforge/review: success
+      topic-b#1          codeforge/check: success
+      topic-b#2          codeforge/check: success
+      topic-b#2          codeforge/fix: error
+      topic-b#2          codeforge/flaky: failure
+      topic-b#2          codeforge/slow: error
+      topic-d#1          codeforge/check: success
+      topic-d#1          codeforge/slow: error
+      topic-d#2          codeforge/check: success
+
+    Jobs
+      ask      a  ann   done success       0.010000
+      build    –  ann   done success       0.020000
+      check    a  ann   done success       0.000000
+      check    a  ann   done success       0.000000
+      check    b  bob   done success       0.000000
+      check    b  bob   done success       0.000000
+      check    d  ann   done success       0.000000
+      check    d  ann   done success       0.000000
+      count    –  –     done success       0.000000
+      docs     –  root  done success       0.000000
+      fix      a  ann   done success       0.020000  yes by bob
+      fix      b  bob   cancelled          –         bob said no
+      flaky    b  bob   done failure       0.000000  step `work`: its command ended with exit code 1
+      flaky    b  bob   done failure       0.000000  step `work`: its command ended with exit code 1
+      nightly  –  –     done success       0.010000
+      review   a  ann   done success       0.010000
+      review   a  bob   done success       0.010000
+      slow     b  bob   cancelled          –         cancelled by ann
+      slow     d  bob   cancelled          –         change d was pushed to: its head is topic-d#2 now, and this was for another commit
+      tidy     –  –     done success       0.000000
+
+    Jobs by state
+      cancelled: 3
+      done: 17
+    "#);
     assert_eq!(day.town.count("SELECT count(*) FROM deliveries WHERE state <> 'handled'").await, 0);
     // No call was paid for twice, whatever died.
     day.town.model.finished();
@@ -436,8 +544,7 @@ async fn state(day: &Day) -> String {
     let ours = memory.comments.iter().filter(|comment| comment.author == BOT).map(|comment| {
         let number = comment.thread.split_once(' ').unwrap().1.parse().unwrap();
         let mut lines = comment.body.lines().filter(|line| !line.trim().is_empty());
-        let key = lines.next().unwrap().trim_start_matches("<!-- codeforge:").split([' ', '/']);
-        let key = key.take(2).collect::<Vec<_>>().join(" ").replace("-->", "");
+        let key = lines.next().unwrap().trim_start_matches("<!-- codeforge:").split(' ').next().unwrap_or_default();
         let first = lines.find(|line| !line.starts_with("<!--")).unwrap_or_default();
         format!("{:<6} {key:<18} {}", name(number), plain(first))
     });
