@@ -1,6 +1,7 @@
 //! A price, a yes, and a run at that price: the real `codeforge serve`, its runs in processes of their own, a forge that
 //! remembers, a model that says what it costs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::model::forge::ForgeKind;
@@ -108,7 +109,11 @@ async fn a_model_that_would_cost_more_is_stopped_at_the_price() {
     let done = state_of(&town, &job.id).await;
     assert_eq!((done.conclusion.as_str(), done.cost.as_str()), ("limit", "0.045000"), "{done:?}");
     shows(&town, change, "&#36;0.045 of the budget of &#36;0.050 is spent").await;
-    assert_eq!((town.model.asked().len(), town.forge.tip("topic")), (1, before), "one call, and nothing is handed over");
+    assert_eq!(
+        (town.model.asked().len(), town.forge.tip("topic")),
+        (1, before),
+        "one call, and nothing is handed over"
+    );
     town.model.finished();
 }
 
@@ -217,7 +222,8 @@ async fn a_command_that_is_decided_once_more_says_the_same() {
         assert_eq!((after.state.as_str(), after.conclusion.as_str()), ends_as, "{command}: {after:?}");
         assert_eq!(town.jobs().await.len(), 1, "{command}");
         let answers = town.comments_of_ours(change);
-        let answers: Vec<&str> = answers.iter().filter(|it| it.body.contains(said)).map(|it| it.body.as_str()).collect();
+        let answers: Vec<&str> =
+            answers.iter().filter(|it| it.body.contains(said)).map(|it| it.body.as_str()).collect();
         assert_eq!(answers.len(), 1, "{command}: {:#?}", town.comments_of_ours(change));
         town.model.finished();
     }
@@ -235,7 +241,12 @@ async fn a_push_of_our_own_ends_no_job() {
     town.person("ann").labels(change, "ready").await;
     let waiting = "SELECT count(*) FROM deliveries WHERE state = 'waiting'";
     town.until("the label is heard of", || async { (town.count(waiting).await == 0).then_some(()) }).await;
-    assert_eq!(town.count("SELECT count(*) FROM jobs WHERE cancel IS NOT NULL").await, 0, "{:#?}", town.decided().await);
+    assert_eq!(
+        town.count("SELECT count(*) FROM jobs WHERE cancel IS NOT NULL").await,
+        0,
+        "{:#?}",
+        town.decided().await
+    );
     town.settles().await;
     assert_eq!(state_of(&town, &job.id).await.conclusion, "success");
 }

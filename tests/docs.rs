@@ -7,8 +7,8 @@ use clap::CommandFactory;
 use codeforge::cli::Cli;
 use codeforge::model::account::Ending;
 use codeforge::model::chat::ModelRef;
-use codeforge::report::diagnostics::render;
 use codeforge::model::forge::ForgeKind;
+use codeforge::report::diagnostics::render;
 use codeforge::workflow::{self, Source};
 use codeforge::{plan, report};
 use common::forge_server::hooks::{Hooks, What};
@@ -187,7 +187,8 @@ impl Drop for Background {
 async fn the_servers_quick_start_works_as_it_is_written() {
     let text = page("docs/serve.md");
     let section = text.split("## Quick start").nth(1).unwrap().split("\n## ").next().unwrap();
-    let block = |language: &str| section.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
+    let block =
+        |language: &str| section.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
     let swapped = |text: &str, pairs: &[(&str, &str)]| {
         pairs.iter().fold(text.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from}: {text}");
@@ -207,7 +208,8 @@ async fn the_servers_quick_start_works_as_it_is_written() {
     std::fs::write(folder.join("serve.yml"), settings).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_codeforge"), folder.join("codeforge")).unwrap();
     let script = swapped(block("sh"), &[("8080", &port), ("ghp_…", TOKEN)]);
-    let script = format!("set -e; PATH=$PWD:$PATH\n{script}\nprintf %s $! > pid; printf %s \"$WEBHOOK_SECRET\" > secret\n");
+    let script =
+        format!("set -e; PATH=$PWD:$PATH\n{script}\nprintf %s $! > pid; printf %s \"$WEBHOOK_SECRET\" > secret\n");
     std::fs::write(folder.join("paste.sh"), script).unwrap();
     let [out, err] = ["out", "err"].map(|name| std::fs::File::create(folder.join(name)).unwrap());
     let mut shell = common::clean("bash");

@@ -4,6 +4,7 @@
 //!
 //! What is there in the end is compared with what ought to be, as one text that people can read.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::model::forge::ForgeKind;
@@ -48,10 +49,12 @@ deliver: { as: push-to-branch, title: Mend what was asked for }\n",
 ];
 
 /// One that comes to the trusted branch in the course of the day.
-const ASK: &str = "name: ask\non: { command: { name: ask, access: read } }\ninputs: { task: { type: string, required: true } }
+const ASK: &str =
+    "name: ask\non: { command: { name: ask, access: read } }\ninputs: { task: { type: string, required: true } }
 steps: { answer: { mode: architect, prompt: \"Answer this: {{ inputs.task }}\" } }\ndeliver: comment\n";
 
-const CONFIG: &str = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\ncomments: { aliases: { review: review } }\n";
+const CONFIG: &str =
+    "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\ncomments: { aliases: { review: review } }\n";
 
 /// Three time tables, due at night.
 fn nights(zone: &str) -> [(&'static str, String); 3] {
@@ -388,7 +391,7 @@ async fn a_morning_in_the_life() {
       a      command/approve    ### CodeForge — approved
       a      command/help       ### CodeForge — what you can ask for
       a      command/status     ### CodeForge — 3 jobs, all ended
-      a      fix                ✅ **fix** done · job `JOB` on `topic-a#2` · asked by ann · $0.020 · [result](https://forge.example/acme/widgets/pull/105)
+      a      fix                ✅ **fix** done · job `JOB` on `topic-a#2` · asked by ann · $0.020 · [result](https://forge.example/acme/widgets/pull/a)
       a      review             ### CodeForge review — no findings, 1 resolved since `topic-a#2`
       b      command/cancel     ### CodeForge — cancelled
       b      command/deny       ### CodeForge — denied
@@ -508,6 +511,7 @@ async fn state(day: &Day) -> String {
         }
         for (number, name) in &day.names {
             text = text.replace(&format!("change {number} "), &format!("change {name} "));
+            text = text.replace(&format!("pull/{number})"), &format!("pull/{name})"));
         }
         text
     };
@@ -517,7 +521,11 @@ async fn state(day: &Day) -> String {
         if sorted {
             lines.sort();
         }
-        let _ = writeln!(out, "{title}\n{}", lines.iter().map(|line| format!("  {}\n", line.trim_end())).collect::<String>());
+        let _ = writeln!(
+            out,
+            "{title}\n{}",
+            lines.iter().map(|line| format!("  {}\n", line.trim_end())).collect::<String>()
+        );
     };
 
     let answers = day.beside.iter().map(|(what, answers)| {
@@ -537,7 +545,15 @@ async fn state(day: &Day) -> String {
     let changes = memory.changes.iter().map(|it| {
         let labels = if it.labels.is_empty() { String::new() } else { format!(" [{}]", it.labels.join(", ")) };
         let draft = if it.draft { " draft" } else { "" };
-        format!("{:<6} {} → {} by {}: {}{draft}, {:?}{labels}", name(it.number), it.head, it.base, it.author, it.state, it.title)
+        format!(
+            "{:<6} {} → {} by {}: {}{draft}, {:?}{labels}",
+            name(it.number),
+            it.head,
+            it.base,
+            it.author,
+            it.state,
+            it.title
+        )
     });
     part("Changes", changes.collect(), true);
 

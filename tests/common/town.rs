@@ -360,7 +360,8 @@ impl Town {
     /// The jobs, oldest first.
     pub async fn jobs(&self) -> Vec<JobRow> {
         let Some(mut database) = self.database().await else { return Vec::new() };
-        let sql = "SELECT id, workflow, state, conclusion, note, change, attempts, actor, approved_by, cost_usd FROM jobs
+        let sql =
+            "SELECT id, workflow, state, conclusion, note, change, attempts, actor, approved_by, cost_usd FROM jobs
                    ORDER BY created_ms, rowid";
         let rows = sqlx::query(sql).fetch_all(&mut database).await.unwrap();
         let text = |row: &sqlx::sqlite::SqliteRow, name: &str| row.get::<Option<String>, _>(name).unwrap_or_default();
@@ -476,6 +477,7 @@ impl Drop for Left {
 }
 
 impl Drop for Town {
+    #[expect(clippy::print_stderr, reason = "whoever looks for what went wrong needs the server's side of it")]
     fn drop(&mut self) {
         if let Some(mut child) = locked(&self.server).take() {
             let _ = child.kill();
