@@ -166,7 +166,10 @@ impl RealWorld {
     }
 
     fn open_forge(&self, at: &ForgeAt, turn_file: Option<PathBuf>) -> Result<Arc<dyn Forge>, ForgeError> {
-        let settings = forge::Settings { extra_ca: self.extra_ca(), turn_file, ..forge::Settings::default() };
+        let usual = forge::Settings::default();
+        let apart = variable("CODEFORGE_WRITES_APART_MS").and_then(|text| text.trim().parse().ok());
+        let between_writes_ms = apart.filter(|ms| (0..=60_000).contains(ms)).unwrap_or(usual.between_writes_ms);
+        let settings = forge::Settings { extra_ca: self.extra_ca(), turn_file, between_writes_ms, ..usual };
         forge::open(at, Arc::clone(&self.clock), Arc::new(bits), settings)
     }
 

@@ -1,13 +1,18 @@
 //! Documentation that cannot drift: the command line's reference is what the program says of itself, and what people
 //! are told to paste is a document without problems.
 
+mod common;
+
 use clap::CommandFactory;
 use codeforge::cli::Cli;
 use codeforge::model::account::Ending;
 use codeforge::model::chat::ModelRef;
+use codeforge::model::forge::ForgeKind;
 use codeforge::report::diagnostics::render;
 use codeforge::workflow::{self, Source};
 use codeforge::{plan, report};
+use common::forge_server::hooks::{Hooks, What};
+use common::forge_server::{BOT, ForgeServer, TOKEN};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -165,4 +170,70 @@ fn links_lead_somewhere() {
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// A server that a page's script started in the background; killed when dropped.
+struct Background(tempfile::TempDir);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(self.0.path().join("pid")).unwrap_or_default();
+        let _ = common::clean("kill").args(["-9", pid.trim()]).output();
+    }
+}
+
+/// The server's quick start, pasted into a shell: its own words, but for the port, the token and where the forge is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_quick_start_works_as_it_is_written() {
+    let text = page("docs/serve.md");
+    let section = text.split("## Quick start").nth(1).unwrap().split("\n## ").next().unwrap();
+    let block =
+        |language: &str| section.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
+    let swapped = |text: &str, pairs: &[(&str, &str)]| {
+        pairs.iter().fold(text.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}: {text}");
+            text.replace(from, to)
+        })
+    };
+    let forge = ForgeServer::start(ForgeKind::Github).await;
+    forge.memory().members.insert("ann".into(), "write".into());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    drop(taken);
+
+    let home = Background(tempfile::tempdir().unwrap());
+    let folder = home.0.path();
+    let there = format!("name: acme/widgets\n    server: \"{0}\"\n    api: \"{0}\"", forge.api());
+    let settings = swapped(block("yaml"), &[("8080", &port), ("name: acme/widgets", &there)]);
+    std::fs::write(folder.join("serve.yml"), settings).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_codeforge"), folder.join("codeforge")).unwrap();
+    let script = swapped(block("sh"), &[("8080", &port), ("ghp_…", TOKEN)]);
+    let script =
+        format!("set -e; PATH=$PWD:$PATH\n{script}\nprintf %s $! > pid; printf %s \"$WEBHOOK_SECRET\" > secret\n");
+    std::fs::write(folder.join("paste.sh"), script).unwrap();
+    let [out, err] = ["out", "err"].map(|name| std::fs::File::create(folder.join(name)).unwrap());
+    let mut shell = common::clean("bash");
+    shell.arg("paste.sh").current_dir(folder).stdin(std::process::Stdio::null()).stdout(out).stderr(err);
+    let status = tokio::task::spawn_blocking(move || shell.status().unwrap()).await.unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let said = format!("{}{}", read("out"), read("err"));
+    assert!(status.success(), "{said}");
+    for words in ["serve.yml: good; 1 repositories", "{\"status\":\"pong\"}", "\"database\""] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+
+    // The forge is told the address, and somebody asks for help.
+    let hooks = Hooks::of(ForgeKind::Github);
+    hooks.go_to(&format!("http://127.0.0.1:{port}"));
+    hooks.sign_with(&read("secret"));
+    let change = forge.open("ann", "main", "");
+    let id = forge.comment_by("ann", &format!("change {change}"), "/codeforge help");
+    hooks.tell(&forge, "ann", &What::Comment { id }).await;
+    let answered = || {
+        let memory = forge.memory();
+        let seen = memory.comments.iter().any(|comment| comment.id == id && comment.reactions == ["eyes"]);
+        let answer = memory.comments.iter().any(|it| it.author == BOT && it.body.contains("what you can ask for"));
+        (seen && answer).then_some(())
+    };
+    common::eventually("help, and eyes", answered).await;
 }

@@ -143,9 +143,8 @@ async fn what_cannot_be_noted_keeps_nobody_out() {
         inbox.accept(delivery("github", &number.to_string(), &number.to_string())).await.unwrap();
     }
     let found = inbox.unhandled(2, 5000, &[]).await.unwrap();
-    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display()))
-        .await
-        .unwrap();
+    let mut file =
+        sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display())).await.unwrap();
     sqlx::raw_sql("CREATE TRIGGER broken BEFORE INSERT ON jobs BEGIN SELECT raise(ABORT, 'broken on purpose'); END")
         .execute(&mut file)
         .await
@@ -178,9 +177,8 @@ async fn a_body_comes_out_as_it_came_in_and_a_damaged_one_keeps_nobody_waiting()
         inbox.accept(delivery("github", &at.to_string(), body)).await.unwrap();
     }
     inbox.accept(delivery("github", "damaged", "as it came")).await.unwrap();
-    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display()))
-        .await
-        .unwrap();
+    let mut file =
+        sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display())).await.unwrap();
     sqlx::query("UPDATE deliveries SET body = x'ff00ff00ff' WHERE id = 'damaged'").execute(&mut file).await.unwrap();
     let found = inbox.unhandled(100, 5000, &[]).await.unwrap();
     let found: Vec<&[u8]> = found.iter().map(|it| it.delivery.body.as_slice()).collect();

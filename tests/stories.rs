@@ -4,7 +4,7 @@
 mod common;
 
 use codeforge::model::forge::ForgeKind;
-use common::town::Town;
+use common::town::{Town, where_it_is_two};
 use common::{Reply, Rule, Script};
 use serde_json::{Value, json};
 
@@ -95,6 +95,43 @@ async fn a_workflow_that_cannot_run_says_where() {
     let note = &jobs[0].note;
     assert!(note.contains("cannot run as it stands: .codeforge/workflows/build.yml:"), "{note}");
     assert!(note.contains("gate"), "{note}");
+}
+
+/// The shipped night's review, as a repository takes it over, at two at night in a zone where it is just past two.
+fn nightly(zone: &str) -> common::town::Plan {
+    let shipped = include_str!("../workflows/nightly-review.yml");
+    let ours = format!("cron: \"0 2 * * *\", timezone: {zone}");
+    let text = shipped.replace("cron: \"H 2 * * *\"", &ours);
+    assert_ne!(text, shipped);
+    Town::of(ForgeKind::Github).file(".codeforge/workflows/nightly-review.yml", &text)
+}
+
+/// Each night what came in since the last one is reviewed; what was found is said once.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_two_at_night_what_came_in_is_reviewed_once() {
+    let zone = where_it_is_two();
+    let town = nightly(&zone).model(vec![reviewer(Some("two is wrong"))]).start().await;
+    town.a_night_passes().await;
+    assert!(town.report("nightly-review").await.contains("two is wrong"), "{}", town.log());
+    assert_eq!(on_the_clock(&town.due().await[0], &zone), "02:00:00");
+
+    town.a_night_passes().await;
+    assert_eq!(town.work().await, ["nightly-review: done success", "nightly-review: done skipped"]);
+    let why = format!("nothing came in since {}, which was looked at last", &town.forge.tip("main").unwrap()[..10]);
+    assert_eq!(town.jobs().await[1].note, why);
+
+    town.person("ann").pushes("main", &[("src/b.txt", "new\n")]).await;
+    let only_that = |asked: &common::Asked| asked.user().contains("+new") && !asked.user().contains("src/a.txt");
+    town.model.add(reviewer(None).matches("the new file and no other", only_that));
+    town.a_night_passes().await;
+    assert_eq!(town.work().await[2], "nightly-review: done success");
+    assert!(!town.report("nightly-review").await.contains("two is wrong"));
+    town.model.finished();
+}
+
+fn on_the_clock(at: &str, zone: &str) -> String {
+    let zone = jiff::tz::TimeZone::get(zone).unwrap();
+    at.parse::<jiff::Timestamp>().unwrap().to_zoned(zone).time().to_string()
 }
 
 /// `trust.md` 1: nothing of a fork's runs by itself, and nothing is written at the forge; the same where nobody says any

@@ -25,7 +25,7 @@ use put::Pushed;
 use std::sync::Arc;
 
 pub use put::{How, Signing};
-pub use words::{KEY_TRAILER, branch_name_fault};
+pub use words::{KEY_TRAILER, branch_name_fault, of_key};
 
 /// What is missing where a delivery needs a forge and there is none.
 pub const NO_FORGE: &str = "this delivery is made by a forge, and none is known: the repository needs a remote `origin` \

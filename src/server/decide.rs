@@ -3,10 +3,11 @@
 use super::commands::{Desk, DeskError, is_fork};
 use super::parts::{Parts, Place, Trusted, one_line};
 use super::room::Room;
+use crate::engine::publish;
 use crate::model::diagnostic::Severity;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::short_hash;
-use crate::model::job::{Delivery, NewJob, OnConflict, Priority};
+use crate::model::job::{Delivery, JobState, NewJob, OnConflict, Priority};
 use crate::model::serve::{Repository, Serve};
 use crate::plan;
 use crate::port::checkout::Want;
@@ -259,7 +260,11 @@ async fn stale(
     }
     let head = now.change.head.sha.clone();
     // What we push ourselves is the work of a job that is just ending.
-    let own = event.actor.as_deref().is_some_and(|actor| ours.iter().any(|name| name.eq_ignore_ascii_case(actor)));
+    let mut own = event.actor.as_deref().is_some_and(|actor| ours.iter().any(|name| name.eq_ignore_ascii_case(actor)));
+    if let Some(head) = head.as_deref().filter(|_| !own) {
+        // Others may be heard of before that job has come to its end: somebody sets a label, the sweep sees a new head.
+        own = at_work(desk, Which { not_head: Some(head.to_owned()), ..of() }).await? && is_ours(place, head).await?;
+    }
     if let Some(head) = head.clone().filter(|_| !own) {
         let answered = desk.pushed(&Event { change: Some(now.change.clone()), ..event.clone() }).await;
         let answered = answered.map_err(|error| error.to_string())?;
@@ -277,6 +282,22 @@ async fn stale(
     }
     let moved = matches!((&head, &change.head.sha), (Some(now), Some(then)) if now != then);
     Ok(moved.then(|| format!("change {} has moved on since; the newer push has an event of its own", change.number)))
+}
+
+/// Whether any of these jobs was begun and is not over.
+async fn at_work(desk: &Desk<'_>, which: Which) -> Result<bool, String> {
+    let found = desk.queue.jobs(&Which { states: vec![JobState::Waiting, JobState::Running], ..which }).await;
+    Ok(found.map_err(|error| error.to_string())?.iter().any(|job| job.attempts > 0))
+}
+
+/// Whether a commit says that it is of ours. Who writes that into a commit of theirs keeps a job of an older head from
+/// being ended early; it hands nothing over all the same, because the head is looked at again before that.
+async fn is_ours(place: &Place, commit: &str) -> Result<bool, String> {
+    match place.forge.commit(commit).await {
+        Ok(commit) => Ok(publish::of_key(&commit.message).is_some()),
+        Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The files that an event's change or push touches.

@@ -101,6 +101,10 @@ async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken
     if let JobEnd::Dead { note } = &end {
         parts.say(&format!("ALARM: {what} is dead after {} attempts: {note} (`codeforge queue dead`)", job.attempts));
     }
+    // Before the end is written: whoever is killed in between ends the job once more, and no night is looked at twice.
+    if let Err(error) = reviewed(parts, &job, &end).await {
+        parts.say(&format!("{what}: {error}"));
+    }
     // A database that is away for a moment must not lose how a run ended.
     for _ in 0..5 {
         match parts.queue.end(&lease, &end, parts.now_ms()).await {
@@ -117,9 +121,6 @@ async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken
                 tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-    if let Err(error) = reviewed(parts, &job, &end).await {
-        parts.say(&format!("{what}: {error}"));
     }
     parts.wake.notify_waiters();
     parts.showing.job(&job.new.repository, &job.id);

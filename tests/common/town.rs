@@ -14,7 +14,7 @@ use super::model_server::{ModelServer, Script};
 use super::{codeforge, git, ok};
 use codeforge::model::forge::ForgeKind;
 use serde_json::Value;
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ pub struct Plan {
     serve: String,
     beside: Vec<(String, String)>,
     members: Vec<(String, String)>,
+    env: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -86,6 +87,19 @@ impl Plan {
         self
     }
 
+    /// A variable of the server's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A forge that takes writes as fast as they come.
+    #[must_use]
+    pub fn hasty(self) -> Self {
+        self.env("CODEFORGE_WRITES_APART_MS", "1")
+    }
+
     /// Builds it, and starts the server.
     pub async fn start(self) -> Town {
         let town = self.build().await;
@@ -127,7 +141,8 @@ impl Plan {
         std::fs::write(folder.path().join("serve.yml"), serve).unwrap();
         let hooks = Hooks::of(self.kind);
         let seen = Mutex::new(Seen::of(&forge));
-        Town { kind: self.kind, forge, hooks, model, folder, seen, server: Mutex::default(), log: Arc::default() }
+        let (kind, env) = (self.kind, self.env);
+        Town { kind, forge, hooks, model, folder, env, seen, server: Mutex::default(), log: Arc::default() }
     }
 }
 
@@ -138,6 +153,7 @@ pub struct Town {
     pub hooks: Hooks,
     pub model: ModelServer,
     folder: tempfile::TempDir,
+    env: Vec<(String, String)>,
     seen: Mutex<Seen>,
     server: Mutex<Option<Child>>,
     log: Arc<Mutex<Vec<String>>>,
@@ -153,6 +169,9 @@ pub struct JobRow {
     pub note: String,
     pub change: Option<i64>,
     pub attempts: i64,
+    pub actor: String,
+    pub approved_by: String,
+    pub cost: String,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -170,6 +189,7 @@ impl Town {
             serve: String::new(),
             beside: Vec::new(),
             members: Vec::new(),
+            env: Vec::new(),
         };
         let plan = plan.file("README.md", "hello\n").file("src/a.txt", "one\ntwo\nthree\n");
         plan.member("ann", "write").member("bob", "write").member("tess", "triage").member("root", "admin")
@@ -198,6 +218,7 @@ impl Town {
         ] {
             command.env(name, value);
         }
+        command.envs(self.env.iter().cloned());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = Arc::clone(&self.log);
@@ -270,6 +291,18 @@ impl Town {
         }
     }
 
+    /// Waits for a job that fits.
+    pub async fn job(&self, what: &str, fits: impl Fn(&JobRow) -> bool) -> JobRow {
+        self.until(what, || async { self.jobs().await.into_iter().find(|job| fits(job)) }).await
+    }
+
+    /// Sends what nobody took while the server was away, as a forge does that is asked to.
+    pub async fn redelivers(&self) {
+        for hook in self.hooks.missed() {
+            self.hooks.send(&hook).await;
+        }
+    }
+
     /// Waits until nothing is left to do: every webhook looked at, no job waiting or running, nothing new at the forge.
     /// What the server did there is told to it, as a forge does.
     pub async fn settles(&self) {
@@ -295,7 +328,7 @@ impl Town {
         let before = std::mem::replace(&mut *locked(&self.seen), now.clone());
         let news = before.news(&self.forge, &now);
         for what in &news {
-            if let What::Change { number, .. } = what {
+            if let What::Change { number, .. } | What::Synchronized { number, .. } = what {
                 self.keeps_head(*number);
             }
             self.hooks.tell(&self.forge, BOT, what).await;
@@ -310,6 +343,21 @@ impl Town {
         }
     }
 
+    /// Puts the clock a day on: all that the server remembers of its time tables is a day older, so that each is due once
+    /// more. Waits until what they start is over.
+    pub async fn a_night_passes(&self) {
+        let tables = "SELECT count(*) FROM notes WHERE name LIKE 'tick/%'";
+        self.until("the time tables are known", || async { (self.count(tables).await > 0).then_some(()) }).await;
+        let tables = self.count(tables).await;
+        let scheduled = "json_extract(event, '$.schedule.at') IS NOT NULL";
+        let due = format!("SELECT count(*) FROM jobs WHERE {scheduled} AND key NOT LIKE '%day ago'");
+        self.alters(&format!("UPDATE jobs SET key = key || ' a day ago' WHERE {scheduled}"), &[]).await;
+        let older = "UPDATE notes SET value = CAST(value AS INTEGER) - 86400000 WHERE name LIKE 'tick/%'";
+        self.alters(older, &[]).await;
+        self.until("the night comes", || async { (self.count(&due).await >= tables).then_some(()) }).await;
+        self.settles().await;
+    }
+
     async fn database(&self) -> Option<SqliteConnection> {
         let file = self.folder().join("state/serve.db");
         if !file.exists() {
@@ -319,15 +367,15 @@ impl Town {
     }
 
     /// A number from the server's database.
-    pub async fn count(&self, sql: &'static str) -> i64 {
+    pub async fn count(&self, sql: &str) -> i64 {
         let Some(mut database) = self.database().await else { return 0 };
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut database).await.unwrap_or(0)
+        sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql.to_owned())).fetch_one(&mut database).await.unwrap_or(0)
     }
 
     /// Changes something in the server's database, as only a test does.
-    pub async fn alters(&self, sql: &'static str, values: &[&str]) {
+    pub async fn alters(&self, sql: &str, values: &[&str]) {
         let mut database = self.database().await.expect("a database");
-        let mut query = sqlx::query(sql);
+        let mut query = sqlx::query(AssertSqlSafe(sql.to_owned()));
         for value in values {
             query = query.bind((*value).to_owned());
         }
@@ -337,7 +385,9 @@ impl Town {
     /// The jobs, oldest first.
     pub async fn jobs(&self) -> Vec<JobRow> {
         let Some(mut database) = self.database().await else { return Vec::new() };
-        let sql = "SELECT id, workflow, state, conclusion, note, change, attempts FROM jobs ORDER BY created_ms, rowid";
+        let sql =
+            "SELECT id, workflow, state, conclusion, note, change, attempts, actor, approved_by, cost_usd FROM jobs
+                   ORDER BY created_ms, rowid";
         let rows = sqlx::query(sql).fetch_all(&mut database).await.unwrap();
         let text = |row: &sqlx::sqlite::SqliteRow, name: &str| row.get::<Option<String>, _>(name).unwrap_or_default();
         rows.iter()
@@ -349,6 +399,9 @@ impl Town {
                 note: text(row, "note"),
                 change: row.get("change"),
                 attempts: row.get("attempts"),
+                actor: text(row, "actor"),
+                approved_by: text(row, "approved_by"),
+                cost: text(row, "cost_usd"),
             })
             .collect()
     }
@@ -359,6 +412,19 @@ impl Town {
         jobs.iter()
             .map(|job| format!("{}: {} {}", job.workflow, job.state, job.conclusion).trim_end().to_owned())
             .collect()
+    }
+
+    /// What each time table's job was due at, oldest first.
+    pub async fn due(&self) -> Vec<String> {
+        let Some(mut database) = self.database().await else { return Vec::new() };
+        let sql = "SELECT json_extract(event, '$.schedule.at') AS at FROM jobs WHERE at IS NOT NULL ORDER BY rowid";
+        sqlx::query_scalar(sql).fetch_all(&mut database).await.unwrap()
+    }
+
+    /// The report that a workflow's newest job left; empty: none.
+    pub async fn report(&self, workflow: &str) -> String {
+        let job = self.jobs().await.into_iter().rfind(|job| job.workflow == workflow).expect("such a job");
+        std::fs::read_to_string(self.state().join("jobs").join(job.id).join("report/report.md")).unwrap_or_default()
     }
 
     /// What was decided about each delivery.
@@ -436,6 +502,7 @@ impl Drop for Left {
 }
 
 impl Drop for Town {
+    #[expect(clippy::print_stderr, reason = "whoever looks for what went wrong needs the server's side of it")]
     fn drop(&mut self) {
         if let Some(mut child) = locked(&self.server).take() {
             let _ = child.kill();
@@ -551,6 +618,12 @@ impl Person<'_> {
         self.tells(What::Label { number, label: label.to_owned(), set: true }).await;
     }
 
+    /// Takes a label away.
+    pub async fn unlabels(&self, number: u64, label: &str) {
+        self.town.hooks.label(&self.town.forge, number, label, false);
+        self.tells(What::Label { number, label: label.to_owned(), set: false }).await;
+    }
+
     /// Writes a comment; gives its id.
     pub async fn comments(&self, number: u64, body: &str) -> u64 {
         let id = self.town.forge.comment_by(self.name, &self.thread(number), body);
@@ -567,6 +640,17 @@ impl Person<'_> {
         };
         *locked(&self.town.seen) = Seen::of(&self.town.forge);
         self.tells(What::Edited { id, before }).await;
+    }
+}
+
+/// A time zone in which it is two at night just now, and some minutes.
+pub fn where_it_is_two() -> String {
+    let hour = i64::from(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).hour());
+    // East of Greenwich the names of these zones have a minus.
+    match (2 - hour).rem_euclid(24) {
+        0 => "Etc/GMT".to_owned(),
+        ahead @ 1..=12 => format!("Etc/GMT-{ahead}"),
+        ahead => format!("Etc/GMT+{}", 24 - ahead),
     }
 }
 

@@ -221,7 +221,8 @@ async fn insert(
         return Ok(HashSet::new());
     }
     let size = SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
-    let mut text = String::from("INSERT INTO deliveries (source, id, hash, event, repository, lane, body, at_ms) VALUES ");
+    let mut text =
+        String::from("INSERT INTO deliveries (source, id, hash, event, repository, lane, body, at_ms) VALUES ");
     for place in 0..size {
         text.push_str(if place == 0 { "" } else { "," });
         text.push_str("(?,?,?,?,?,?,?,?)");

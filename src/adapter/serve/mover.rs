@@ -65,7 +65,9 @@ impl Mover {
             state.pages.store(0, Ordering::Relaxed);
             state.moved.store(0, Ordering::Relaxed);
             state.busy.store(false, Ordering::Release);
-        } else if all.saturating_sub(state.moved.load(Ordering::Relaxed)) >= EACH && !state.busy.swap(true, Ordering::AcqRel) {
+        } else if all.saturating_sub(state.moved.load(Ordering::Relaxed)) >= EACH
+            && !state.busy.swap(true, Ordering::AcqRel)
+        {
             state.wake.notify_one();
         }
     }

@@ -36,7 +36,7 @@ const LINE: u64 = 64 << 10;
 const GONE: Duration = Duration::from_secs(10);
 
 /// Variables of ours that a run may see: what programs need to find their way, and nothing that is secret.
-const PASSED: [&str; 18] = [
+const PASSED: [&str; 19] = [
     "PATH",
     "HOME",
     "LANG",
@@ -54,6 +54,7 @@ const PASSED: [&str; 18] = [
     "all_proxy",
     "CODEFORGE_EXTRA_CA",
     "CODEFORGE_SANDBOX",
+    "CODEFORGE_WRITES_APART_MS",
     "GIT_CONFIG_NOSYSTEM",
 ];
 

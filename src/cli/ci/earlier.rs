@@ -11,7 +11,7 @@ use crate::cli::error::CliError;
 use crate::model::account::{Account, Ending};
 use crate::model::ci::Home;
 use crate::model::coverage::Covered;
-use crate::model::event::Event;
+use crate::model::event::{Event, EventKind};
 use crate::model::finding::Finding;
 use crate::model::plan::{DeliverKind, Plan, StepKind};
 use crate::model::usage::NanoUsd;
@@ -91,6 +91,16 @@ pub(in crate::cli) fn shows_change(plan: &Plan) -> bool {
         StepKind::Agent(spec) => named(&spec.prompt) || named(&spec.system_template),
         StepKind::Run { command } => command.contains("EVENT_CHANGE_DIFF") || command.contains("EVENT_CHANGE_FILES"),
     })
+}
+
+/// Why a time table's run has nothing to look at: its agents are shown what came in since the last one, and nothing did.
+pub(super) fn nothing_new(plan: &Plan, event: &Event, head: &str) -> Option<String> {
+    let last = event.push.as_ref().and_then(|push| push.before.as_deref());
+    if event.kind != EventKind::Schedule || last != Some(head) || !shows_change(plan) {
+        return None;
+    }
+    let short = head.get(..10).unwrap_or(head);
+    Some(format!("nothing came in since {short}, which was looked at last"))
 }
 
 /// Finds out what a run of the plan is to see.

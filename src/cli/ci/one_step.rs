@@ -85,14 +85,22 @@ pub(super) async fn work(
     }
     let kept = ci.state(&head, cx)?;
     let mut worst: Option<(Ending, Outputs)> = None;
+    let mut idle = None;
     let mut sums = Sums::default();
     for start in &starts {
         let reports = if starts.len() > 1 { ci.reports.within(&start.workflow) } else { ci.reports.clone() };
-        let Some((ending, outputs, account)) =
-            one(ci, start, &On { head: &head, reports: &reports, kept: &kept }, &mut parts, cx, stop.clone()).await?
-        else {
-            worst.get_or_insert((Ending::Done, Outputs::default()));
-            continue;
+        let on = On { head: &head, reports: &reports, kept: &kept };
+        let (ending, outputs, account) = match one(ci, start, &on, &mut parts, cx, stop.clone()).await? {
+            One::Ran(ending, outputs, account) => (ending, *outputs, account),
+            One::Looked => {
+                worst.get_or_insert((Ending::Done, Outputs::default()));
+                continue;
+            }
+            One::Idle(why) => {
+                say(cx, &format!("skipped: `{}`: {why}", start.workflow));
+                idle = Some(why);
+                continue;
+            }
         };
         sums.add(&account);
         if worst.as_ref().is_none_or(|(so_far, _)| badness(ending) >= badness(*so_far)) {
@@ -102,7 +110,10 @@ pub(super) async fn work(
             break;
         }
     }
-    let Some((ending, outputs)) = worst else { return Ok(Done::Skipped) };
+    let Some((ending, outputs)) = worst else {
+        told.outputs.set("final-message", idle.unwrap_or_default());
+        return Ok(Done::Skipped);
+    };
     told.outputs = outputs;
     sums.set(&mut told.outputs);
     Ok(Done::Ended(ending))
@@ -318,7 +329,17 @@ struct On<'a> {
     kept: &'a State,
 }
 
-/// Runs one workflow. `None`: it was only looked at.
+/// What became of a workflow.
+enum One {
+    /// It ran.
+    Ran(Ending, Box<Outputs>, Box<Account>),
+    /// It was only looked at.
+    Looked,
+    /// It had nothing to look at, and why.
+    Idle(String),
+}
+
+/// Runs one workflow.
 async fn one(
     ci: &Ci,
     start: &Start,
@@ -326,7 +347,7 @@ async fn one(
     parts: &mut Option<&mut Vec<Part>>,
     cx: &Context<'_>,
     stop: Stop,
-) -> Result<Option<(Ending, Outputs, Account)>, CliError> {
+) -> Result<One, CliError> {
     let On { head, reports, kept } = *on;
     let request = plan::Request {
         models: cx.world.models(&Tape::Off),
@@ -335,6 +356,9 @@ async fn one(
         ..plan::Request::default()
     };
     let (mut plan, event, seen) = planned(ci, start, head, request, cx).await?;
+    if let Some(why) = earlier::nothing_new(&plan, &event, head) {
+        return Ok(One::Idle(why));
+    }
     asking::room(ci, &plan, parts.is_none(), cx).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
@@ -344,7 +368,7 @@ async fn one(
     let repository: Arc<dyn Repository> = blocking(move || Ok(checkout.at(&at)?)).await?;
     if ci.settings.dry_run {
         running::look(&plan, &*repository, cx).await?;
-        return Ok(None);
+        return Ok(One::Looked);
     }
     let wanted = plan.deliver.kind;
     if parts.is_none() {
@@ -448,7 +472,7 @@ async fn one(
         }
     }
     let outputs = leave(ci, &outcome, &account, &found, &facts, reports, cx)?;
-    Ok(Some((ending, outputs, account)))
+    Ok(One::Ran(ending, Box::new(outputs), Box::new(account)))
 }
 
 /// The run of a job, and whether an earlier attempt of a server's job began it. One that ended because something was unavailable

@@ -15,8 +15,13 @@ pub(super) fn key(key: &str) -> String {
 
 /// Whether a commit's message says that it belongs to a key.
 pub(super) fn has_key(message: &str, wanted: &str) -> bool {
-    let line = format!("{KEY_TRAILER}: {}", key(wanted));
-    message.trim_end().lines().next_back().is_some_and(|last| last.trim() == line)
+    of_key(message).is_some_and(|named| named == key(wanted))
+}
+
+/// The key that a commit's message names: it says that it is of ours. Anybody can write that.
+pub fn of_key(message: &str) -> Option<&str> {
+    let last = message.trim_end().lines().next_back()?;
+    last.trim().strip_prefix(KEY_TRAILER)?.strip_prefix(": ")
 }
 
 /// The last block of a commit's message: who answers for it, and which key it belongs to.

@@ -13,16 +13,22 @@ use crate::server::progress::Progress;
 use crate::trigger::Arguments;
 
 impl Desk<'_> {
-    /// The one job here that waits for a yes, or what to say where there is not one.
+    /// The one job here that waits for a yes, or did when this was decided before; or what to say where there is not one.
     async fn asked_for(&self, given: &Given<'_>, arguments: &Arguments) -> Result<Result<Job, Reply>, DeskError> {
         let id = arguments.id.as_deref();
         let mut jobs = self.here(given.event).await?;
+        if let Some(job) = self.found_before(given, &jobs).await?.and_then(|mut before| before.pop()) {
+            return Ok(Ok(job));
+        }
         jobs.retain(|job| is_named(job, id) && job.new.approval.is_some());
         let (mut asked, others): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.state == JobState::Asked);
         let told = self.reaches(given.actor, Access::Triage, given.fork).await;
         let silent = |note: &str| Reply { note: note.to_owned(), ..Reply::default() };
         match (asked.len(), others.first()) {
-            (1, _) => return Ok(asked.pop().ok_or_else(|| silent("nothing waits"))),
+            (1, _) => {
+                self.found(given, &asked).await?;
+                return Ok(asked.pop().ok_or_else(|| silent("nothing waits")));
+            }
             _ if !told => return Ok(Err(silent("nothing waits for a yes of theirs"))),
             (0, Some(job)) if id.is_some() => {
                 let by = job.approved_by.as_deref().map(|by| format!(" {} said yes.", prose(by))).unwrap_or_default();
@@ -52,6 +58,9 @@ impl Desk<'_> {
         let Some(approval) = job.new.approval.clone() else { return Ok(Reply::default()) };
         if !self.reaches(given.actor, approval.access, given.fork).await {
             return Ok(self.refused(given, "to say yes takes write access, or what the workflow asks for").await);
+        }
+        if job.approved_by.as_deref().is_some_and(|by| same(by, given.actor)) {
+            return Ok(approved(&job, &approval));
         }
         if self.now_ms > self.until(&job) {
             self.end(&job, "nobody approved it in time").await?;
@@ -97,17 +106,9 @@ impl Desk<'_> {
             let line = format!("{} does not wait for a yes any more.", code(&job.id));
             return Ok(Reply::said("nothing to approve", vec![line]));
         }
-        if let Some(job) = self.job(&job.id).await? {
-            self.progress().show(&job, None).await?;
-        }
-        let line = format!(
-            "{} {} runs on {} for at most {}.",
-            code(&job.new.workflow),
-            code(&job.id),
-            code(&short(&approval.commit)),
-            money(&price)
-        );
-        Ok(Reply::said("approved", vec![line]))
+        let Some(job) = self.job(&job.id).await? else { return Ok(Reply::default()) };
+        self.progress().show(&job, None).await?;
+        Ok(approved(&job, &approval))
     }
 
     pub(super) async fn deny(&self, given: &Given<'_>, arguments: &Arguments) -> Result<Reply, DeskError> {
@@ -120,7 +121,14 @@ impl Desk<'_> {
         if !own && !self.reaches(given.actor, access, given.fork).await {
             return Ok(self.refused(given, "to say no takes write access, or what the workflow asks for").await);
         }
-        self.end(&job, &format!("{} said no", given.actor)).await?;
+        match job.state {
+            JobState::Asked => self.end(&job, &format!("{} said no", given.actor)).await?,
+            JobState::Cancelled => {}
+            JobState::Waiting | JobState::Running | JobState::Done | JobState::Dead => {
+                let line = format!("{} does not wait for a yes any more.", code(&job.id));
+                return Ok(Reply::said("nothing to deny", vec![line]));
+            }
+        }
         let line = format!("{} {} does not run.", code(&job.new.workflow), code(&job.id));
         Ok(Reply::said("denied", vec![line]))
     }
@@ -274,4 +282,17 @@ impl Desk<'_> {
     pub(super) fn progress(&self) -> Progress<'_> {
         Progress { forge: self.forge, queue: self.queue, phrase: self.phrase, now_ms: self.now_ms }
     }
+}
+
+/// What is said of a yes that counts.
+fn approved(job: &Job, approval: &NeedsApproval) -> Reply {
+    let most = job.approved().and_then(|approved| approved.max_cost_usd).unwrap_or_default();
+    let line = format!(
+        "{} {} runs on {} for at most {}.",
+        code(&job.new.workflow),
+        code(&job.id),
+        code(&short(&approval.commit)),
+        money(&most)
+    );
+    Reply::said("approved", vec![line])
 }

@@ -24,7 +24,13 @@ impl Desk<'_> {
         let id = arguments.id.as_deref();
         let mut jobs = self.here(given.event).await?;
         jobs.retain(|job| is_named(job, id));
-        let (going, over): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| !job.state.is_over());
+        let (going, over): (Vec<Job>, Vec<Job>) = match self.found_before(given, &jobs).await? {
+            Some(before) => (before, Vec::new()),
+            None => jobs.into_iter().partition(|job| !job.state.is_over()),
+        };
+        if !going.is_empty() {
+            self.found(given, &going).await?;
+        }
         let mut said = Vec::new();
         for job in &going {
             let own = job.new.actor.as_deref().is_some_and(|asked| same(asked, given.actor));
@@ -37,12 +43,14 @@ impl Desk<'_> {
             if let Some(job) = self.job(&job.id).await?.filter(|job| job.state.is_over()) {
                 self.progress().show(&job, None).await?;
             }
-            let was = match job.state {
-                JobState::Running => "it was running and stops now",
-                JobState::Asked => "it waited for a yes",
-                _ => "it had not begun",
+            let became = match job.state {
+                JobState::Running => "is cancelled: it was running and stops now",
+                JobState::Asked => "is cancelled: it waited for a yes",
+                JobState::Waiting => "is cancelled: it had not begun",
+                JobState::Cancelled => "is cancelled",
+                JobState::Done | JobState::Dead => "was over before it could be cancelled",
             };
-            said.push(format!("{} {} is cancelled: {was}.", code(&job.new.workflow), code(&job.id)));
+            said.push(format!("{} {} {became}.", code(&job.new.workflow), code(&job.id)));
         }
         if !said.is_empty() {
             return Ok(Reply::said("cancelled", said));

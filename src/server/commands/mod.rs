@@ -16,6 +16,7 @@ pub use help::{offers, settings};
 use crate::model::chat::ModelRef;
 use crate::model::event::{CommandText, Event};
 use crate::model::forge::Access;
+use crate::model::id::short_hash;
 use crate::model::job::{Job, NewJob, Served};
 use crate::port::forge::{Forge, ForgeError, Sticky, Thread};
 use crate::port::inbox::InboxError;
@@ -305,6 +306,27 @@ impl Desk<'_> {
         jobs.retain(|job| self::thread(&job.new.event) == thread);
         jobs.sort_by_key(|job| std::cmp::Reverse((job.created_ms, job.id.clone())));
         Ok(jobs)
+    }
+
+    /// The note of the jobs that a command was found to be about.
+    fn about(&self, given: &Given<'_>) -> String {
+        let Served { host, name, .. } = self.repository;
+        let command = short_hash(format!("{:?}", given.command).as_bytes(), 16);
+        format!("about/{host}/{name}/{}/{command}", given.comment)
+    }
+
+    /// Of these jobs those that a command was found to be about before. Whoever is killed between what a command does
+    /// and the mark that it was done decides it once more: it is about the same jobs then, and says the same.
+    async fn found_before(&self, given: &Given<'_>, jobs: &[Job]) -> Result<Option<Vec<Job>>, DeskError> {
+        let Some(ids) = self.queue.note(&self.about(given)).await? else { return Ok(None) };
+        let known = |job: &&Job| ids.split(' ').any(|id| id == job.id);
+        Ok(Some(jobs.iter().filter(known).cloned().collect()))
+    }
+
+    /// Keeps which jobs a command is about, before anything is done to them.
+    async fn found(&self, given: &Given<'_>, jobs: &[Job]) -> Result<(), DeskError> {
+        let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+        Ok(self.queue.keep_note(&self.about(given), &ids.join(" ")).await?)
     }
 
     /// A job by its whole id.

@@ -33,6 +33,8 @@ pub struct Hook {
     pub kind: String,
     /// The body, as it is signed.
     pub body: Vec<u8>,
+    /// Who did what it tells of.
+    pub by: String,
     /// What was answered, each time that it was sent; 0: nobody was there.
     pub answers: Vec<u16>,
 }
@@ -107,6 +109,7 @@ pub struct Hooks {
 #[derive(Default)]
 struct State {
     to: String,
+    secret: Option<String>,
     held: bool,
     sent: Vec<Hook>,
     next: u64,
@@ -165,18 +168,29 @@ impl Hooks {
         }
     }
 
+    /// Signs them with another secret from now on.
+    pub fn sign_with(&self, secret: &str) {
+        self.state().secret = Some(secret.to_owned());
+    }
+
     /// Sends one, again or for the first time; gives the answer's status.
     pub async fn send(&self, hook: &Hook) -> u16 {
-        let to = format!("{}{}", self.state().to, self.path());
-        let mut request = self.client.post(to).body(hook.body.clone());
-        for (name, value) in headers(self.kind, HOOK_SECRET, hook) {
-            request = request.header(name, value);
-        }
-        let status = request.send().await.map_or(0, |answer| answer.status().as_u16());
+        let secret = self.state().secret.clone().unwrap_or_else(|| HOOK_SECRET.to_owned());
+        let status = self.post(&headers(self.kind, &secret, hook), hook.body.clone()).await;
         if let Some(sent) = self.state().sent.iter_mut().find(|sent| sent.id == hook.id) {
             sent.answers.push(status);
         }
         status
+    }
+
+    /// Sends what nobody remembers; gives the answer's status, 0 where nobody is there.
+    pub async fn post(&self, headers: &[(&'static str, String)], body: Vec<u8>) -> u16 {
+        let to = format!("{}{}", self.state().to, self.path());
+        let mut request = self.client.post(to).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        request.send().await.map_or(0, |answer| answer.status().as_u16())
     }
 
     /// An issue that there is now; gives its number.
@@ -215,7 +229,8 @@ impl Hooks {
                 .map(|(event, kind, payload)| {
                     state.next += 1;
                     let id = format!("{:08x}-0000-4000-8000-{:012x}", state.next, state.next * 7919);
-                    Hook { id, event, kind, body: payload.to_string().into_bytes(), answers: Vec::new() }
+                    let (body, by) = (payload.to_string().into_bytes(), by.to_owned());
+                    Hook { id, event, kind, body, by, answers: Vec::new() }
                 })
                 .collect();
             state.sent.extend(hooks.iter().cloned());
@@ -561,8 +576,13 @@ impl Seen {
         let mut news = Vec::new();
         for (branch, after) in &now.branches {
             let before = self.branches.get(branch).cloned();
-            if before.as_ref() != Some(after) && branch.starts_with("codeforge/") {
-                news.push(What::Pushed { branch: branch.clone(), before, after: Some(after.clone()) });
+            if before.as_ref() == Some(after) || !branch.starts_with("codeforge/") && !forge.is_ours(after) {
+                continue;
+            }
+            news.push(What::Pushed { branch: branch.clone(), before: before.clone(), after: Some(after.clone()) });
+            let open = memory.changes.iter().filter(|it| it.head == *branch && it.state == "open");
+            if let Some(before) = before {
+                news.extend(open.map(|it| What::Synchronized { number: it.number, before: before.clone() }));
             }
         }
         for number in now.changes.keys().filter(|number| !self.changes.contains_key(number)) {

@@ -424,6 +424,17 @@ impl ForgeServer {
         self.inner.tip(branch)
     }
 
+    /// Whether a commit is one that we made.
+    pub fn is_ours(&self, commit: &str) -> bool {
+        let message = self.inner.git(&["log", "-1", "--format=%B", commit]).unwrap_or_default();
+        message.contains(codeforge::engine::publish::KEY_TRAILER)
+    }
+
+    /// What git says of the repository.
+    pub fn git(&self, arguments: &[&str]) -> String {
+        self.inner.git(arguments).unwrap_or_default().trim_end().to_owned()
+    }
+
     /// A file at a branch's tip.
     pub fn file(&self, branch: &str, path: &str) -> Option<String> {
         self.inner.git(&["show", &format!("refs/heads/{branch}:{path}")])

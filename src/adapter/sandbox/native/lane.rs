@@ -163,9 +163,9 @@ fn network_of_the_lane() -> io::Result<()> {
 fn wait(socket: File, joined: Result<(), String>, namespaces: CloneFlags) -> Option<(File, OwnedFd)> {
     let mut helpers: Vec<Started> = Vec::new();
     while let Some((mut control, output)) = next(&socket, &mut helpers) {
-        let forked = joined.clone().and_then(|()| {
-            fork::fork(namespaces).map_err(|error| format!("cannot make namespaces: {error}"))
-        });
+        let forked = joined
+            .clone()
+            .and_then(|()| fork::fork(namespaces).map_err(|error| format!("cannot make namespaces: {error}")));
         let failed = match forked {
             Ok(Forked::Child) => return Some((control, output)),
             Ok(Forked::Parent(pid)) => match watched(pid) {

@@ -326,7 +326,8 @@ impl Room {
         begun: Instant,
         printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
     ) -> Result<Option<ExecOutcome>, SandboxError> {
-        let Helper { reported, control, mut read, unsent: mut orders, ahead, before: lane_before, mut lane, .. } = helper;
+        let Helper { reported, control, mut read, unsent: mut orders, ahead, before: lane_before, mut lane, .. } =
+            helper;
         self.count.fetch_add(1, Ordering::Relaxed);
         orders.extend_from_slice(job);
         let before = self.group.hits();
