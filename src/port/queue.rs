@@ -77,7 +77,8 @@ pub trait Queue: Send + Sync {
     /// Says yes to a job that waits for it, at this price (dollars, as text). False: it does not wait for one any more.
     async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError>;
 
-    /// Puts a job that is over back, as new.
+    /// Puts a job that is over back, as new: its run begins anew. False: it is not over, or its group is taken and it
+    /// asked to be dropped then, or it waits for a yes that nobody gave.
     async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError>;
 
     /// How many jobs there are in each state.

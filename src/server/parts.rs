@@ -10,7 +10,7 @@ use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
 use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
 use crate::port::inbox::Inbox;
 use crate::port::queue::Queue;
-use crate::port::runner::{Order, Runner};
+use crate::port::runner::{Order, Runner, Tokens};
 use crate::port::store::Store;
 use crate::port::world::World;
 use crate::text;
@@ -331,6 +331,7 @@ impl<'a> Parts<'a> {
             git_url: place.repository.git_url(),
             default_branch,
             token: login.map_or_else(|| SecretString::from(String::new()), |login| login.token),
+            lender: matches!(place.repository.login, Login::App { .. }).then(|| Tokens(Arc::clone(&place.forge))),
             vars,
             marker_key: serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?,
             phrase: serve.commands.phrase.clone(),

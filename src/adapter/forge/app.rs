@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// A token is not used in the last five minutes of its hour.
-const SPARE_MS: i64 = 300_000;
+pub(super) const SPARE_MS: i64 = 300_000;
 /// A JWT may be good for ten minutes; clocks differ by one.
 const BACK_S: i64 = 60;
 const GOOD_S: i64 = 540;

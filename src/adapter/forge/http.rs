@@ -245,6 +245,11 @@ impl Http {
         self.tokens.0.token().await
     }
 
+    /// Whether there is another token than the one that was refused.
+    pub(super) async fn renew(&self, refused: &Fresh) -> bool {
+        self.tokens.0.renew(refused).await
+    }
+
     /// Sends a request and takes its answer in, whole. The error says whether it may have been carried out.
     pub(super) async fn send(
         &self,

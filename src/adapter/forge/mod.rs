@@ -8,12 +8,14 @@ mod gitea;
 mod github;
 mod gitlab;
 mod http;
+mod lent;
 mod lines;
 mod local;
 mod marks;
 mod remote;
 mod token;
 
+use crate::adapter::lending::Lender;
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
 use crate::port::forge::{ChangeInfo, ChangeState, Changes, Forge, ForgeAt, ForgeError};
@@ -52,6 +54,8 @@ pub struct Settings {
     pub system_proxy: bool,
     /// Certificates to trust beside the machine's: a PEM file.
     pub extra_ca: Option<std::path::PathBuf>,
+    /// Who lends tokens, where [`Credential::Lent`](crate::port::forge::Credential::Lent) is said.
+    pub lender: Option<Arc<Lender>>,
 }
 
 impl Default for Settings {
@@ -69,6 +73,7 @@ impl Default for Settings {
             max_bytes: 64 << 20,
             system_proxy: true,
             extra_ca: None,
+            lender: None,
         }
     }
 }

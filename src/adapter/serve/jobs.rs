@@ -218,11 +218,12 @@ struct Line {
     created_ms: i64,
     updated_ms: i64,
     fence: i64,
+    rounds: i64,
 }
 
 const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
                        settings, approval, state, conclusion, note, attempts, approved_by, cost_usd, url, created_ms, \
-                       updated_ms, fence";
+                       updated_ms, fence, rounds";
 
 impl Line {
     fn job(self) -> Result<Job, String> {
@@ -264,6 +265,7 @@ impl Line {
             conclusion: self.conclusion,
             note: self.note,
             attempts: u32::try_from(self.attempts).unwrap_or_default(),
+            rounds: u32::try_from(self.rounds).unwrap_or_default(),
             approved_by: self.approved_by,
             cost_usd: self.cost_usd,
             url: self.url,
@@ -483,9 +485,10 @@ impl Queue for Database {
         self.writer
             .transaction(async |connection| {
                 let group: Option<Group> = sqlx::query_as(
-                    "UPDATE jobs SET state = 'waiting', attempts = 0, due_ms = $2, updated_ms = $2, conclusion = NULL,
-                                     note = 'put back', cancel = NULL
+                    "UPDATE jobs SET state = 'waiting', attempts = 0, rounds = rounds + 1, due_ms = $2, updated_ms = $2,
+                                     conclusion = NULL, note = 'put back: a new run', cancel = NULL
                      WHERE id = $1 AND state IN ('done', 'cancelled', 'dead')
+                           AND (approval IS NULL OR approved_by IS NOT NULL)
                      RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
                 )
                 .bind(id.to_owned())

@@ -11,7 +11,7 @@ use crate::model::event::EventKind;
 use crate::model::forge::ForgeKind;
 use crate::model::plan::{DeliverKind, Plan};
 use crate::port::checkout::Checkout;
-use crate::port::forge::{ChangeState, Forge, ForgeAt};
+use crate::port::forge::{ChangeState, Credential, Forge, ForgeAt};
 use crate::trigger::{self, Start};
 use crate::workflow::schema::Library;
 use std::sync::Arc;
@@ -26,7 +26,12 @@ pub fn forge(
     checkout: &dyn Checkout,
     cx: &Context<'_>,
 ) -> Result<Option<Arc<dyn Forge>>, CliError> {
-    let Some(token) = settings.token.clone() else { return Ok(None) };
+    let lent = job.served.as_ref().is_some_and(|served| served.lends);
+    let token = match &settings.token {
+        _ if lent => Credential::Lent,
+        Some(token) => token.clone().into(),
+        None => return Ok(None),
+    };
     let kind = match job.home {
         _ if job.served.is_some() => job.served.as_ref().map_or(ForgeKind::Github, |served| served.forge),
         Home::Github => job.forge.unwrap_or(ForgeKind::Github),
@@ -49,7 +54,7 @@ pub fn forge(
         kind,
         api,
         repository,
-        token: token.into(),
+        token,
         git_url: format!("{}.git", url.trim_end_matches(".git")),
         marker_key: cx.world.env("CODEFORGE_MARKER_KEY").filter(|key| !key.is_empty()).map(Into::into),
     };

@@ -197,7 +197,8 @@ pub async fn prepare(
             .hint("name another trusted branch in CODEFORGE_BASE_BRANCH"));
     }
     let checkout: Arc<dyn Checkout> = cx.world.checkout(&root)?;
-    let commits = Commits::new(checkout, &job, &settings, cx);
+    let forge = asking::forge(&job, &settings, &*checkout, cx)?;
+    let commits = Commits::new(checkout, &job, &settings, forge.as_ref(), cx);
     let trusted = commits.trusted(&job, &settings).await?;
     let short: String = trusted.commit.chars().take(10).collect();
     say(cx, &format!("{}: {}", job.home.as_str(), happened(&job)));
@@ -227,7 +228,6 @@ pub async fn prepare(
             if errors.len() == 1 { "an error".to_owned() } else { format!("{} errors", errors.len()) }
         )));
     }
-    let forge = asking::forge(&job, &settings, &*commits.checkout, cx)?;
     let mut own = None;
     asking::resolve(&mut job, &mut own, forge.as_ref(), &library, &settings, cx).await?;
     for gap in &job.gaps {

@@ -11,6 +11,7 @@ use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::ChangeSet;
 use crate::model::event::EventKind;
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
+use crate::port::forge::{Forge, ForgeError};
 use crate::workflow::schema::Library;
 use std::sync::Arc;
 
@@ -37,12 +38,19 @@ pub struct Commits {
     pub checkout: Arc<dyn Checkout>,
     home: Home,
     from: Fetch,
+    forge: Option<Arc<dyn Forge>>,
     head_ref: Option<String>,
 }
 
 impl Commits {
-    /// For a job.
-    pub fn new(checkout: Arc<dyn Checkout>, job: &CiJob, settings: &Settings, cx: &Context<'_>) -> Self {
+    /// For a job. `forge`: whose login is good, whenever something is fetched; without one, what the job has.
+    pub fn new(
+        checkout: Arc<dyn Checkout>,
+        job: &CiJob,
+        settings: &Settings,
+        forge: Option<&Arc<dyn Forge>>,
+        cx: &Context<'_>,
+    ) -> Self {
         let login = match (&settings.token, job.home) {
             (Some(token), Home::Gitlab) => Some(("oauth2".to_owned(), token.clone())),
             (Some(token), _) => Some(("x-access-token".to_owned(), token.clone())),
@@ -61,7 +69,7 @@ impl Commits {
             depth: Depth::Commits(1),
             extra_ca: settings.extra_ca.clone(),
         };
-        Self { checkout, home: job.home, from, head_ref: job.head_ref.clone() }
+        Self { checkout, home: job.home, from, forge: forge.cloned(), head_ref: job.head_ref.clone() }
     }
 
     /// Whether the checkout's `origin` is the repository that the job belongs to.
@@ -74,10 +82,29 @@ impl Commits {
     }
 
     async fn fetch(&self, wants: Vec<Want>, depth: Depth) -> Result<(), FetchError> {
-        let order = Fetch { wants, depth, ..self.from.clone() };
-        let checkout = Arc::clone(&self.checkout);
-        let fetched = tokio::task::spawn_blocking(move || checkout.fetch(&order)).await;
-        fetched.unwrap_or_else(|error| Err(FetchError::Unreachable(format!("an internal error: {error}"))))
+        let mut order = Fetch { wants, depth, ..self.from.clone() };
+        let mut again = false;
+        loop {
+            if let Some(forge) = &self.forge {
+                let login = forge.remote().login().await.map_err(|error| match error {
+                    ForgeError::Refused { .. } => FetchError::Refused(error.to_string()),
+                    _ => FetchError::Unreachable(error.to_string()),
+                })?;
+                order.login = login.map(|login| (login.user, login.token));
+            }
+            let (checkout, now) = (Arc::clone(&self.checkout), order.clone());
+            let fetched = tokio::task::spawn_blocking(move || checkout.fetch(&now)).await;
+            let fetched = fetched.unwrap_or_else(|error| Err(internal(error)));
+            // A token that has ended: once more with the one that follows it, where there is one.
+            match (&fetched, &self.forge, &order.login) {
+                (Err(FetchError::Refused(_)), Some(forge), Some((_, token)))
+                    if !again && forge.remote().renew(token).await =>
+                {
+                    again = true;
+                }
+                _ => return fetched,
+            }
+        }
     }
 
     /// The trusted branch's tip. Only where nobody can be asked does what the checkout brought along count, and only if
@@ -318,6 +345,10 @@ pub async fn library(checkout: &Arc<dyn Checkout>, commit: &str) -> Result<Libra
     let reading = Arc::clone(checkout);
     let at = commit.to_owned();
     blocking(move || Ok(configuration::of(&*reading, &at)?)).await
+}
+
+fn internal(error: tokio::task::JoinError) -> FetchError {
+    FetchError::Unreachable(format!("an internal error: {error}"))
 }
 
 /// Whether two addresses lead to one repository, whatever they are spoken to in.
