@@ -9,7 +9,7 @@ use crate::model::diagnostic::Severity;
 use crate::model::exec::DriverKind;
 use crate::model::forge::Right;
 use crate::port::checkout::{Checkout, Depth, Fetch, Want};
-use crate::port::forge::{ForgeAt, RuleAbout};
+use crate::port::forge::{Credential, ForgeAt, RuleAbout};
 use crate::port::repository::Repository;
 use crate::text;
 use crate::trigger::firing;
@@ -382,7 +382,14 @@ async fn token(
     if origin.is_none() {
         return skip(report, "not checked: there is no remote `origin`, so there is no forge to ask");
     }
+    let of_job = |fix: &mut Vec<String>| fix.splice(0..0, forge::OF_A_JOB.map(str::to_owned)).for_each(drop);
     let Some(at) = at else {
+        if cx.world.env("CI_JOB_TOKEN").is_some_and(|token| !token.trim().is_empty()) {
+            let mut fix = Vec::new();
+            of_job(&mut fix);
+            let what = "the only one here is the job's own (CI_JOB_TOKEN): it writes no merge requests, branches or comments";
+            return report.add(State::Note, "token", what, fix);
+        }
         return skip(
             report,
             "not checked: none is set for this forge (CODEFORGE_FORGE_TOKEN, CODEFORGE_APP_ID, GITHUB_TOKEN, GITLAB_TOKEN, GITEA_TOKEN); only deliveries to a forge need one",
@@ -428,6 +435,10 @@ async fn token(
         what.push_str(&format!("; the forge does not say whether it can {}", unknown.join(", ")));
     }
     let mut fix = Vec::new();
+    if matches!(&at.token, Credential::Token(token) if forge::is_of_job(token, cx.world)) {
+        what.push_str("; it is the job's own (CI_JOB_TOKEN), which writes nothing");
+        of_job(&mut fix);
+    }
     for (cannot, grant, then) in &missing {
         what.push_str(&format!("; cannot {cannot} → {then}"));
         let place = deliver_job(root).map(|place| format!(" (the deliver job: {place})")).unwrap_or_default();

@@ -81,6 +81,15 @@ pub trait Queue: Send + Sync {
     /// asked to be dropped then, or it waits for a yes that nobody gave.
     async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError>;
 
+    /// Does something with what a job left, where the job is over and was not touched since `before_ms`: until it is done
+    /// nobody can put the job back. It has to be quick: nothing else is written meanwhile.
+    async fn at_rest(
+        &self,
+        id: &str,
+        before_ms: i64,
+        then: &(dyn Fn() + Send + Sync),
+    ) -> Result<Rest, InboxError>;
+
     /// How many jobs there are in each state.
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError>;
 
@@ -89,6 +98,30 @@ pub trait Queue: Send + Sync {
 
     /// Keeps a note.
     async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError>;
+
+    /// The names of notes that begin with `prefix`, come after the name `after` and were written before `before_ms`: in
+    /// order, at most `most`.
+    async fn old_notes(
+        &self,
+        prefix: &str,
+        after: &str,
+        before_ms: i64,
+        most: u32,
+    ) -> Result<Vec<String>, InboxError>;
+
+    /// Forgets a note, unless it was written again since `before_ms`.
+    async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError>;
+}
+
+/// What became of a job that something was to be done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It is over, and that was done.
+    Done,
+    /// It is not over, or was not long ago.
+    Needed,
+    /// There is no such job.
+    Unknown,
 }
 
 /// What a renewal says.

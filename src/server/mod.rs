@@ -1,6 +1,7 @@
 //! The long-running service: what it hears, decides, and keeps doing.
 
 pub mod commands;
+pub mod forget;
 pub mod health;
 pub mod http;
 pub mod intake;

@@ -9,7 +9,7 @@
 //! ```
 
 use super::forge_server::hooks::{HOOK_SECRET, Hooks, Seen, What};
-use super::forge_server::{BOT, FakeChange, FakeComment, ForgeServer, TOKEN};
+use super::forge_server::{BOT, FakeApp, FakeChange, FakeComment, ForgeServer, TOKEN};
 use super::model_server::{ModelServer, Script};
 use super::{codeforge, git, ok};
 use codeforge::model::forge::ForgeKind;
@@ -36,6 +36,8 @@ pub struct Plan {
     script: Script,
     serve: String,
     members: Vec<(String, String)>,
+    app: Option<FakeApp>,
+    env: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -65,6 +67,20 @@ impl Plan {
     pub fn serve(mut self, yaml: &str) -> Self {
         self.serve.push_str(yaml);
         self.serve.push('\n');
+        self
+    }
+
+    /// The server is an App at the forge, instead of an account with a token.
+    #[must_use]
+    pub fn app(mut self) -> Self {
+        self.app = Some(FakeApp::new("Iv1.town", 77));
+        self
+    }
+
+    /// A variable of the server's.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -98,9 +114,18 @@ impl Plan {
         };
         let server = forge.git_url().replace("/acme/widgets.git", "");
         let api = forge.api();
+        let login = match &self.app {
+            None => "token: env://TOWN_TOKEN".to_owned(),
+            Some(app) => {
+                let file = folder.path().join("app.pem");
+                std::fs::write(&file, app.key()).unwrap();
+                format!("app: {{ id: \"{}\", private_key: \"file://{}\" }}", app.id, file.display())
+            }
+        };
+        forge.memory().app = self.app;
         let serve = format!(
             "listen: 127.0.0.1:0\nstate: state\nmarker_key: env://TOWN_MARKER_KEY\nrepositories:\n  - {{ forge: {word}, name: acme/widgets, \
-             server: \"{server}\", api: \"{api}\", token: env://TOWN_TOKEN, secrets: [env://TOWN_HOOK] }}\n\
+             server: \"{server}\", api: \"{api}\", {login}, secrets: [env://TOWN_HOOK] }}\n\
              env:\n  CODEFORGE_LLM_API_KEY: env://CODEFORGE_LLM_API_KEY\n  CODEFORGE_LLM_BASE_URL: env://CODEFORGE_LLM_BASE_URL\n  \
              CODEFORGE_MODEL: env://CODEFORGE_MODEL\n  CODEFORGE_LLM_PRICE_INPUT: env://CODEFORGE_LLM_PRICE_INPUT\n  \
              CODEFORGE_LLM_PRICE_OUTPUT: env://CODEFORGE_LLM_PRICE_OUTPUT\n  CODEFORGE_LLM_ATTEMPTS: env://CODEFORGE_LLM_ATTEMPTS\n{}{}",
@@ -110,7 +135,8 @@ impl Plan {
         std::fs::write(folder.path().join("serve.yml"), serve).unwrap();
         let hooks = Hooks::of(self.kind);
         let seen = Mutex::new(Seen::of(&forge));
-        Town { kind: self.kind, forge, hooks, model, folder, seen, server: Mutex::default(), log: Arc::default() }
+        let env = self.env;
+        Town { kind: self.kind, forge, hooks, model, folder, seen, env, server: Mutex::default(), log: Arc::default() }
     }
 }
 
@@ -122,6 +148,7 @@ pub struct Town {
     pub model: ModelServer,
     folder: tempfile::TempDir,
     seen: Mutex<Seen>,
+    env: Vec<(String, String)>,
     server: Mutex<Option<Child>>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -146,7 +173,15 @@ impl Town {
     /// A small repository with a change's usual people: `ann` and `bob` may write, `tess` triages, `root` is an admin;
     /// `eve` is nobody.
     pub fn of(kind: ForgeKind) -> Plan {
-        let plan = Plan { kind, files: Vec::new(), script: Vec::new(), serve: String::new(), members: Vec::new() };
+        let plan = Plan {
+            kind,
+            files: Vec::new(),
+            script: Vec::new(),
+            serve: String::new(),
+            members: Vec::new(),
+            app: None,
+            env: Vec::new(),
+        };
         let plan = plan.file("README.md", "hello\n").file("src/a.txt", "one\ntwo\nthree\n");
         plan.member("ann", "write").member("bob", "write").member("tess", "triage").member("root", "admin")
     }
@@ -174,6 +209,7 @@ impl Town {
         ] {
             command.env(name, value);
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = Arc::clone(&self.log);

@@ -6,7 +6,7 @@ use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
 use crate::port::inbox::InboxError;
-use crate::port::queue::{Added, Queue, Renewed, Room, Which};
+use crate::port::queue::{Added, Queue, Renewed, Rest, Room, Which};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -501,6 +501,29 @@ impl Queue for Database {
             .await
     }
 
+    async fn at_rest(
+        &self,
+        id: &str,
+        before_ms: i64,
+        then: &(dyn Fn() + Send + Sync),
+    ) -> Result<Rest, InboxError> {
+        self.writer
+            .transaction(async |connection| {
+                let found: Option<(String, i64)> = sqlx::query_as("SELECT state, updated_ms FROM jobs WHERE id = $1")
+                    .bind(id.to_owned())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                let Some((state, updated_ms)) = found else { return Ok(Ok::<_, InboxError>(Rest::Unknown)) };
+                let over = from_word(&state).is_some_and(JobState::is_over);
+                if !over || updated_ms >= before_ms {
+                    return Ok(Ok(Rest::Needed));
+                }
+                then();
+                Ok(Ok(Rest::Done))
+            })
+            .await
+    }
+
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError> {
         let found: Vec<(String, i64)> =
             sqlx::query_as("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state")
@@ -528,6 +551,34 @@ impl Queue for Database {
         .bind(value.to_owned());
         self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(())
+    }
+    async fn old_notes(
+        &self,
+        prefix: &str,
+        after: &str,
+        before_ms: i64,
+        most: u32,
+    ) -> Result<Vec<String>, InboxError> {
+        let found: Vec<(String,)> = sqlx::query_as(
+            "SELECT name FROM notes WHERE name >= $1 AND name > $2 AND substr(name, 1, length($1)) = $1
+                                      AND written_ms < $3 ORDER BY name LIMIT $4",
+        )
+        .bind(prefix.to_owned())
+        .bind(after.to_owned())
+        .bind(before_ms)
+        .bind(i64::from(most))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.fault(&error))?;
+        Ok(found.into_iter().map(|(name,)| name).collect())
+    }
+
+    async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError> {
+        let query = sqlx::query("DELETE FROM notes WHERE name = $1 AND written_ms < $2")
+            .bind(name.to_owned())
+            .bind(before_ms);
+        let gone = self.writer.whole(async |connection| query.execute(connection).await).await?;
+        Ok(gone.rows_affected() > 0)
     }
 }
 

@@ -185,7 +185,7 @@ fn end(done: Result<Done, CliError>, reports: &Reports, mut told: Told, cx: &Con
 /// # Errors
 /// [`CliError`]; a document of the repository that has errors is one: what it would have decided, nobody knows.
 pub async fn prepare(
-    settings: Settings,
+    mut settings: Settings,
     mut job: CiJob,
     root: PathBuf,
     reports: Reports,
@@ -196,6 +196,7 @@ pub async fn prepare(
         return Err(CliError::usage("`ci` takes its configuration from the trusted branch, and no --config")
             .hint("name another trusted branch in CODEFORGE_BASE_BRANCH"));
     }
+    asking::without_own(&mut settings, cx);
     let checkout: Arc<dyn Checkout> = cx.world.checkout(&root)?;
     let forge = asking::forge(&job, &settings, &*checkout, cx)?;
     let commits = Commits::new(checkout, &job, &settings, forge.as_ref(), cx);

@@ -335,6 +335,8 @@ async fn one(
         ..plan::Request::default()
     };
     let (mut plan, event, seen) = planned(ci, start, head, request, cx).await?;
+    // What nobody would hand over is not begun.
+    phases::refuse_fork(ci, &plan)?;
     asking::room(ci, &plan, parts.is_none(), cx).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");

@@ -230,6 +230,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     for Match { start, plan, .. } in &matches {
         asking::access(ci, start).await?;
         refuse_fork(ci, plan)?;
+        asking::able(ci, plan).await?;
     }
     let engine = engine(ci, &head, cx).await?;
     // Everything is checked before the first thing is written.
@@ -336,7 +337,7 @@ fn order<'a>(ci: &'a Ci, plan: &'a Plan, taken: &'a Taken, words: &'a [Word], he
 }
 
 /// Of a fork's change only what stays here, or words, may come.
-fn refuse_fork(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
+pub(super) fn refuse_fork(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
     use DeliverKind::{Branch, CommitLocal, PullRequest, PushToBranch};
     let writes = matches!(plan.deliver.kind, Branch | CommitLocal | PullRequest | PushToBranch);
     if !ci.job.fork || ci.job.event.change.is_none() || !writes {
