@@ -113,9 +113,9 @@ async fn strangers_and_ourselves_get_no_answer_and_a_slip_gets_the_nearest_name(
         ("eve", "/codeforge help"),
         ("eve", "/codeforge mned it"),
         ("rita", "/codeforge mned it"),
-        (BOT, "/codeforge help"),
         ("ann", "> /codeforge help"),
         ("ann", "```\n/codeforge help\n```"),
+        (BOT, "/codeforge help"),
     ] {
         let (id, ran) = stage.gives(who, body);
         ran.ends(0, "skipped");

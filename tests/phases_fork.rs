@@ -17,9 +17,18 @@ name: look
 on: { command: { name: look, access: write } }
 policy: plan-readonly
 steps:
-  review: { mode: reviewer, prompt: "{{ event.change.diff }}", output: { schema: review }, gates: [tests] }
+  review: { mode: reviewer, prompt: "{{ event.change.diff }}", output: { schema: review } }
 deliver: review
 "#;
+/// What stays in the job.
+const SUGGEST: &str = r#"
+name: suggest
+on: { command: { name: suggest, access: write } }
+policy: lax
+steps: { work: { run: "env > /tmp/seen; sed -i s/two/good/ src/a.txt; ! grep -i -e token -e api_key /tmp/seen", gates: [tests] } }
+deliver: patch
+"#;
+const LAX: &str = "name: lax\nrules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nlimits: { max_cost_usd: 1 }\n";
 /// What would write to the repository.
 const MEND: &str = r#"
 name: mend
@@ -27,7 +36,7 @@ on: { command: { name: mend, access: write } }
 steps: { work: { mode: coder, prompt: "Mend it" } }
 deliver: { as: pull_request, title: Mended }
 "#;
-const CONFIG: &str = "gates:\n  tests: { run: \"env > seen.txt; grep -q two src/a.txt; cat seen.txt\", on_fail: fail }\n";
+const CONFIG: &str = "gates:\n  tests: { run: \"grep -q good src/a.txt\", on_fail: fail }\n";
 
 struct Stage {
     forge: ForgeServer,
@@ -40,6 +49,8 @@ impl Stage {
         let files = [
             (".codeforge/workflows/look.yml", LOOK),
             (".codeforge/workflows/mend.yml", MEND),
+            (".codeforge/workflows/suggest.yml", SUGGEST),
+            (".codeforge/policies/lax.yml", LAX),
             (".codeforge/config.yml", CONFIG),
             ("src/a.txt", "one\n"),
         ];
@@ -126,6 +137,21 @@ async fn a_forks_change_is_reviewed_by_three_processes_and_nothing_but_words_is_
     // Once more: nothing is said twice.
     stage.run("deliver", &asked, Some(&artifact), &word).ends(0, "success");
     assert_eq!(stage.forge.memory().remarks.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_run_suggests_for_a_fork_is_judged_and_handed_over_as_a_file() {
+    let stage = Stage::new().await;
+    let kept = tempfile::tempdir().unwrap();
+    let asked = stage.given("ann", &format!("/codeforge suggest sha={}", stage.head));
+    let nobody = ModelServer::start(Vec::new()).await;
+    let artifact = stage.agent(&asked, &nobody, kept.path());
+    let gate = stage.run("gate", &asked, Some(&artifact), "").ends(0, "success").says(&["gate `tests`: pass"]);
+    let word = gate.outputs()["gate-word"].as_str().unwrap().to_owned();
+    stage.run("deliver", &asked, Some(&artifact), "").ends(4, "denied").says(&["there is no gate's word for it"]);
+    let ran = stage.run("deliver", &asked, Some(&artifact), &word).ends(0, "success");
+    assert!(ran.outputs()["patch-file"].as_str().unwrap().ends_with(".patch"), "{}", ran.outputs());
+    assert_eq!(stage.written(), 0, "nothing is written at the forge");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
