@@ -3,6 +3,7 @@
 use super::error::CliError;
 use super::init::{Place, pipelines};
 use super::{Context, Format, forge, models, run as running};
+use crate::engine::fetching;
 use crate::model::account::Ending;
 use crate::model::chat::ModelFault;
 use crate::model::diagnostic::Severity;
@@ -195,26 +196,15 @@ async fn fetched(
     at: Option<&ForgeAt>,
     cx: &Context<'_>,
 ) -> Result<(), String> {
-    let login = match at.map(|at| cx.world.forge(at)) {
-        Some(forge) => {
-            let forge = forge.map_err(|error| error.to_string())?;
-            let login = forge.remote().login().await.map_err(|error| error.to_string())?;
-            login.map(|login| (login.user, login.token))
-        }
-        None => None,
-    };
+    let forge = at.map(|at| cx.world.forge(at)).transpose().map_err(|error| error.to_string())?;
     let order = Fetch {
         url: at.map(|at| at.git_url.clone()),
-        login,
+        login: None,
         wants: vec![Want { what: format!("refs/heads/{branch}"), keep_as: "doctor".to_owned() }],
         depth: Depth::Commits(1),
         extra_ca: cx.world.env("CODEFORGE_EXTRA_CA").filter(|file| !file.is_empty()).map(Into::into),
     };
-    let fetched = tokio::task::spawn_blocking(move || checkout.fetch(&order)).await;
-    match fetched {
-        Ok(fetched) => fetched.map_err(|error| error.to_string()),
-        Err(error) => Err(format!("an internal error: {error}")),
-    }
+    fetching::fetch(&checkout, &order, forge.as_deref()).await.map_err(|error| error.to_string())
 }
 
 /// What stands in `.codeforge/`, and whether the CI files let it happen.

@@ -13,6 +13,7 @@ pub mod configuration;
 mod desk;
 mod drive;
 mod experience;
+pub mod fetching;
 mod gates;
 mod gateway;
 pub mod history;

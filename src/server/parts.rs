@@ -1,7 +1,7 @@
 //! What the server's loops work with: settings, forges, cached clones, and the configuration of each repository.
 
 use super::health::Health;
-use crate::engine::configuration;
+use crate::engine::{configuration, fetching};
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
@@ -225,18 +225,14 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// [`FetchError`].
     pub async fn fetch(&self, place: &Place, clone: &Arc<dyn Checkout>, wants: Vec<Want>) -> Result<(), FetchError> {
-        let unreachable = |why: String| FetchError::Unreachable(why);
-        let login = place.forge.remote().login().await.map_err(|error| unreachable(error.to_string()))?;
         let order = Fetch {
             url: Some(place.repository.git_url()),
-            login: login.map(|login| (login.user, login.token)),
+            login: None,
             wants,
             depth: Depth::Whole,
             extra_ca: self.world.env("CODEFORGE_EXTRA_CA").filter(|file| !file.is_empty()).map(Into::into),
         };
-        let clone = Arc::clone(clone);
-        let fetched = tokio::task::spawn_blocking(move || clone.fetch(&order)).await;
-        fetched.unwrap_or_else(|error| Err(unreachable(format!("an internal error: {error}"))))
+        fetching::fetch(clone, &order, Some(&*place.forge)).await
     }
 
     async fn branch_of(&self, place: &Place, seen: &mut Seen) -> Result<String, String> {

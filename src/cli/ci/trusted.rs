@@ -5,13 +5,13 @@ use super::settings::Settings;
 use super::{blocking, clean};
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::engine::configuration;
+use crate::engine::{configuration, fetching};
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::ChangeSet;
 use crate::model::event::EventKind;
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
-use crate::port::forge::{Forge, ForgeError};
+use crate::port::forge::Forge;
 use crate::workflow::schema::Library;
 use std::sync::Arc;
 
@@ -82,29 +82,8 @@ impl Commits {
     }
 
     async fn fetch(&self, wants: Vec<Want>, depth: Depth) -> Result<(), FetchError> {
-        let mut order = Fetch { wants, depth, ..self.from.clone() };
-        let mut again = false;
-        loop {
-            if let Some(forge) = &self.forge {
-                let login = forge.remote().login().await.map_err(|error| match error {
-                    ForgeError::Refused { .. } => FetchError::Refused(error.to_string()),
-                    _ => FetchError::Unreachable(error.to_string()),
-                })?;
-                order.login = login.map(|login| (login.user, login.token));
-            }
-            let (checkout, now) = (Arc::clone(&self.checkout), order.clone());
-            let fetched = tokio::task::spawn_blocking(move || checkout.fetch(&now)).await;
-            let fetched = fetched.unwrap_or_else(|error| Err(internal(error)));
-            // A token that has ended: once more with the one that follows it, where there is one.
-            match (&fetched, &self.forge, &order.login) {
-                (Err(FetchError::Refused(_)), Some(forge), Some((_, token)))
-                    if !again && forge.remote().renew(token).await =>
-                {
-                    again = true;
-                }
-                _ => return fetched,
-            }
-        }
+        let order = Fetch { wants, depth, ..self.from.clone() };
+        fetching::fetch(&self.checkout, &order, self.forge.as_deref()).await
     }
 
     /// The trusted branch's tip. Only where nobody can be asked does what the checkout brought along count, and only if
@@ -345,10 +324,6 @@ pub async fn library(checkout: &Arc<dyn Checkout>, commit: &str) -> Result<Libra
     let reading = Arc::clone(checkout);
     let at = commit.to_owned();
     blocking(move || Ok(configuration::of(&*reading, &at)?)).await
-}
-
-fn internal(error: tokio::task::JoinError) -> FetchError {
-    FetchError::Unreachable(format!("an internal error: {error}"))
 }
 
 /// Whether two addresses lead to one repository, whatever they are spoken to in.
