@@ -1,4 +1,4 @@
-//! A fork's change in three processes: a maintainer's command names its commit, the agent's job looks at it, the gate's
+//! Commands on changes in three processes, above all on those of forks: a maintainer's command names its commit, the agent's job looks at it, the gate's
 //! runs its code without a key, the one that delivers says what was found. Nothing of the repository is written.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
@@ -7,7 +7,7 @@ mod common;
 
 use codeforge::model::forge::ForgeKind;
 use common::forge_server::{BOT, ForgeServer};
-use common::hub::{Clone, Job, Ran, clone_of, comment, on_github};
+use common::hub::{Clone, Job, Ran, clone_of, comment, on_github, whole_clone_of};
 use common::{ModelServer, Reply, Rule};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,11 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
+        Self::of(true).await
+    }
+
+    /// A change, of a fork or of the repository itself.
+    async fn of(fork: bool) -> Self {
         let files = [
             (".codeforge/workflows/look.yml", LOOK),
             (".codeforge/workflows/mend.yml", MEND),
@@ -61,7 +66,7 @@ impl Stage {
         let files = [("src/a.txt", Some("two\n")), (".codeforge/workflows/look.yml", Some(lax.as_str()))];
         let head = forge.commit_by("eve", "topic", "main", &files);
         let number = forge.open("eve", "topic", "Please.");
-        forge.memory().changes[0].fork = true;
+        forge.memory().changes[0].fork = fork;
         forge.keep_head(number, &head);
         Self { forge, number, head }
     }
@@ -85,10 +90,18 @@ impl Stage {
         on_github(&self.forge, clone, "issue_comment", payload).env("CODEFORGE_PHASE", phase)
     }
 
-    fn run(&self, phase: &str, payload: &Value, artifact: Option<&Path>, word: &str) -> Ran {
+    fn deliver(&self, payload: &Value, artifact: &Path, word: &str) -> Ran {
         let clone = clone_of(&self.forge, "refs/heads/main");
-        let job = self.job(&clone, phase, payload, artifact).env("CODEFORGE_GATE_WORD", word);
+        let job = self.job(&clone, "deliver", payload, Some(artifact)).env("CODEFORGE_GATE_WORD", word);
         tokio::task::block_in_place(|| job.run())
+    }
+
+    /// The gates' job, which has no token: not even one that reads. Its word.
+    fn gate(&self, payload: &Value, artifact: &Path, says: &[&str]) -> String {
+        let clone = whole_clone_of(&self.forge);
+        let job = self.job(&clone, "gate", payload, Some(artifact)).without("CODEFORGE_FORGE_TOKEN");
+        let ran = tokio::task::block_in_place(|| job.run()).ends(0, "success").says(says);
+        ran.outputs()["gate-word"].as_str().unwrap().to_owned()
     }
 
     /// The agent's job: where its artifact was kept.
@@ -122,10 +135,9 @@ async fn a_forks_change_is_reviewed_by_three_processes_and_nothing_but_words_is_
     let model = reviewer().await;
     let artifact = stage.agent(&asked, &model, kept.path());
     model.finished();
-    let gate = stage.run("gate", &asked, Some(&artifact), "").ends(0, "success");
-    let word = gate.outputs()["gate-word"].as_str().unwrap().to_owned();
+    let word = stage.gate(&asked, &artifact, &[]);
     assert_eq!(stage.written(), 0, "neither of them writes");
-    let ran = stage.run("deliver", &asked, Some(&artifact), &word).ends(0, "success");
+    let ran = stage.deliver(&asked, &artifact, &word).ends(0, "success");
     assert_eq!(ran.outputs()["branch-name"], "");
     {
         let memory = stage.forge.memory();
@@ -135,7 +147,7 @@ async fn a_forks_change_is_reviewed_by_three_processes_and_nothing_but_words_is_
     }
     assert_eq!(stage.forge.branches(), branches, "no branch is touched");
     // Once more: nothing is said twice.
-    stage.run("deliver", &asked, Some(&artifact), &word).ends(0, "success");
+    stage.deliver(&asked, &artifact, &word).ends(0, "success");
     assert_eq!(stage.forge.memory().remarks.len(), 1);
 }
 
@@ -146,12 +158,27 @@ async fn what_a_run_suggests_for_a_fork_is_judged_and_handed_over_as_a_file() {
     let asked = stage.given("ann", &format!("/codeforge suggest sha={}", stage.head));
     let nobody = ModelServer::start(Vec::new()).await;
     let artifact = stage.agent(&asked, &nobody, kept.path());
-    let gate = stage.run("gate", &asked, Some(&artifact), "").ends(0, "success").says(&["gate `tests`: pass"]);
-    let word = gate.outputs()["gate-word"].as_str().unwrap().to_owned();
-    stage.run("deliver", &asked, Some(&artifact), "").ends(4, "denied").says(&["there is no gate's word for it"]);
-    let ran = stage.run("deliver", &asked, Some(&artifact), &word).ends(0, "success");
+    let word = stage.gate(&asked, &artifact, &["gate `tests`: pass"]);
+    stage.deliver(&asked, &artifact, "").ends(4, "denied").says(&["there is no gate's word for it"]);
+    let ran = stage.deliver(&asked, &artifact, &word).ends(0, "success");
     assert!(ran.outputs()["patch-file"].as_str().unwrap().ends_with(".patch"), "{}", ran.outputs());
     assert_eq!(stage.written(), 0, "nothing is written at the forge");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_on_a_change_of_our_own_goes_through_all_three_jobs() {
+    let stage = Stage::of(false).await;
+    let kept = tempfile::tempdir().unwrap();
+    let asked = stage.given("ann", "/codeforge suggest");
+    let nobody = ModelServer::start(Vec::new()).await;
+    let artifact = stage.agent(&asked, &nobody, kept.path());
+    let word = stage.gate(&asked, &artifact, &["gate `tests`: pass", "which the artifact names"]);
+    // An artifact of another commit: the gates judge what they are given, and the job that asks the forge refuses it.
+    let other = kept.path().join("other.json");
+    let main = stage.forge.tip("main").unwrap();
+    std::fs::write(&other, std::fs::read_to_string(&artifact).unwrap().replace(&stage.head, &main)).unwrap();
+    stage.deliver(&asked, &other, &word).ends(4, "denied").says(&["it was made on the commit"]);
+    stage.deliver(&asked, &artifact, &word).ends(0, "success");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,14 +202,13 @@ async fn what_must_not_be_of_a_fork_is_refused_before_it_costs_anything_and_agai
     let asked = of("ann", "look", &stage.head);
     let model = reviewer().await;
     let artifact = stage.agent(&asked, &model, kept.path());
-    let gate = stage.run("gate", &asked, Some(&artifact), "").ends(0, "success");
-    let word = gate.outputs()["gate-word"].as_str().unwrap().to_owned();
+    let word = stage.gate(&asked, &artifact, &[]);
     // Somebody else's event with the artifact of ann's.
-    stage.run("deliver", &of("eve", "look", &stage.head), Some(&artifact), &word).ends(4, "denied");
+    stage.deliver(&of("eve", "look", &stage.head), &artifact, &word).ends(4, "denied");
     // The fork was pushed to meanwhile: what was looked at is not there any more.
     let files = [("src/a.txt", Some("three\n"))];
     let newer = stage.forge.commit_by("eve", "topic", "topic", &files);
     stage.forge.keep_head(stage.number, &newer);
-    stage.run("deliver", &asked, Some(&artifact), &word).says(&["sha="]).ends(0, "skipped");
+    stage.deliver(&asked, &artifact, &word).says(&["sha="]).ends(0, "skipped");
     assert_eq!(stage.written(), 0, "{:?}", stage.forge.memory().comments);
 }

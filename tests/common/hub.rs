@@ -309,6 +309,17 @@ pub fn clone_of(forge: &ForgeServer, git_ref: &str) -> Clone {
     clone
 }
 
+/// A clone with all branches, as a job has it that cannot fetch anything later.
+pub fn whole_clone_of(forge: &ForgeServer) -> Clone {
+    let clone = Clone::empty();
+    let bare = format!("file://{}", forge.bare().display());
+    clone.git(&["init", "--quiet"]);
+    clone.git(&["fetch", "--quiet", &bare, "+refs/heads/*:refs/remotes/origin/*"]);
+    clone.git(&["checkout", "--quiet", "--detach", "refs/remotes/origin/main"]);
+    clone.git(&["remote", "add", "origin", &forge.git_url()]);
+    clone
+}
+
 /// A job on GitHub in such a clone, with the token.
 pub fn on_github<'a>(forge: &ForgeServer, clone: &'a Clone, name: &str, payload: &Value) -> Job<'a> {
     let job = Job::bare(clone);

@@ -231,6 +231,9 @@ pub async fn prepare(
     }
     let mut own = None;
     asking::resolve(&mut job, &mut own, forge.as_ref(), &library, &settings, cx).await?;
+    if settings.phase == Phase::Gate {
+        phases::take_head(&settings, &mut job, &reports, cx);
+    }
     for gap in &job.gaps {
         say(cx, &format!("note: {gap}"));
     }
