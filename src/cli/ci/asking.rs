@@ -166,6 +166,9 @@ pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> 
     if here && !ci.settings.dry_run {
         reachable(ci, plan, cx)?;
         able(ci, plan).await?;
+        if plan.deliver.kind == DeliverKind::PushToBranch {
+            remote::signing(cx.world)?;
+        }
     }
     let own = matches!(plan.deliver.kind, DeliverKind::PullRequest | DeliverKind::Branch);
     let Some(forge) = ci.forge.as_ref().filter(|_| own) else { return Ok(()) };
