@@ -27,8 +27,8 @@ fn done(repo: &TestRepo, arguments: &[&str]) -> Output {
 fn runs(repo: &TestRepo) -> Vec<(String, Option<String>)> {
     let listed: Value = serde_json::from_slice(&done(repo, &["runs", "list", "--format", "json"]).stdout).unwrap_or_default();
     let of = |run: &Value| {
-        let text = |name: &str| run.get(name).and_then(Value::as_str).map(str::to_owned);
-        (text("id").unwrap_or_default(), text("ending"))
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        (text(&run["run"]["id"]).unwrap_or_default(), text(&run["summary"]["ending"]))
     };
     listed.as_array().map(|all| all.iter().map(of).collect()).unwrap_or_default()
 }

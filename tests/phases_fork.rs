@@ -36,7 +36,7 @@ on: { command: { name: mend, access: write } }
 steps: { work: { mode: coder, prompt: "Mend it" } }
 deliver: { as: pull_request, title: Mended }
 "#;
-const CONFIG: &str = "gates:\n  tests: { run: \"grep -q good src/a.txt\", on_fail: fail }\n";
+const CONFIG: &str = "gates:\n  tests: { run: \"grep -q good src/a.txt\", on_fail: fail }\n  lint: { run: \"true\" }\n";
 
 struct Stage {
     forge: ForgeServer,

@@ -224,7 +224,7 @@ async fn a_job_that_is_put_back_is_a_new_run_with_what_holds_now() {
     let job = town.jobs().await.remove(0);
     assert_eq!((job.id.as_str(), job.conclusion.as_str(), job.attempts), (id.as_str(), "success", 1), "{job:?}");
     let log = log_of(&town, &id);
-    for part in ["--- put back (1), attempt 1", &format!("was put back: this is a new run, {run}"), "mended"] {
+    for part in ["--- put back (1), attempt 1", &format!("was put back: this is a new run, {run}"), "exit code 0"] {
         assert!(log.contains(part), "{part}:\n{log}");
     }
     // Once more: another run, and what has not ended cannot be put back.
