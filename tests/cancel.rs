@@ -8,8 +8,8 @@ use common::{TestRepo, eventually, spoken};
 use serde_json::Value;
 use std::process::{Child, Output, Stdio};
 
-const SLOW: &str = "name: slow\nsteps:\n  one: { run: \"echo one > made.txt\" }\n  two: { needs: [one], run: \"sleep 60\" }\n";
-const QUICK: &str = "name: quick\nsteps: { one: { run: \"true\" } }\n";
+const SLOW: &str = "name: slow\nsteps:\n  one: { run: \"echo one > made.txt\" }\n  two: { needs: [one], run: \"sleep 60\" }\ndeliver: none\n";
+const QUICK: &str = "name: quick\nsteps: { one: { run: \"true\" } }\ndeliver: none\n";
 
 fn repo() -> TestRepo {
     TestRepo::with(&[

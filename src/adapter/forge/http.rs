@@ -166,6 +166,10 @@ impl Http {
                         _ => return Err(Failed::Sure(error)),
                     }
                 }
+                // There is no token, and asking again makes none.
+                Err((error, false)) if !matches!(error, ForgeError::Unavailable { .. }) => {
+                    return Err(Failed::Sure(error));
+                }
                 Err((error, sent)) => (error, None, sent),
             };
             if lost && ask.kind == Kind::Once {
