@@ -25,7 +25,8 @@ fn done(repo: &TestRepo, arguments: &[&str]) -> Output {
 
 /// The runs, newest first: id and ending.
 fn runs(repo: &TestRepo) -> Vec<(String, Option<String>)> {
-    let listed: Value = serde_json::from_slice(&done(repo, &["runs", "list", "--format", "json"]).stdout).unwrap_or_default();
+    let listed: Value =
+        serde_json::from_slice(&done(repo, &["runs", "list", "--format", "json"]).stdout).unwrap_or_default();
     let of = |run: &Value| {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         (text(&run["run"]["id"]).unwrap_or_default(), text(&run["summary"]["ending"]))
@@ -37,7 +38,8 @@ fn runs(repo: &TestRepo) -> Vec<(String, Option<String>)> {
 async fn at_work(repo: &TestRepo) -> (Child, String) {
     let mut command = repo.codeforge(&["run", "slow", "--sandbox", "native"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let id = eventually("a run", || runs(repo).into_iter().find(|(_, ending)| ending.is_none()).map(|(id, _)| id)).await;
+    let id =
+        eventually("a run", || runs(repo).into_iter().find(|(_, ending)| ending.is_none()).map(|(id, _)| id)).await;
     eventually("its second step", || {
         let events = done(repo, &["runs", "events", &id]);
         String::from_utf8_lossy(&events.stdout).contains("two").then_some(())
@@ -59,7 +61,11 @@ async fn a_run_at_work_is_interrupted_and_ended_for_good() {
     assert_eq!(again.status.code(), Some(130), "{}", spoken(&again));
     assert!(!repo.has("made.txt") && repo.status().is_empty(), "{}", repo.status());
     let said = done(&repo, &["cancel", &id]);
-    assert!(said.status.code() == Some(2) && spoken(&said).contains("is over: it ended as cancelled"), "{}", spoken(&said));
+    assert!(
+        said.status.code() == Some(2) && spoken(&said).contains("is over: it ended as cancelled"),
+        "{}",
+        spoken(&said)
+    );
     let events = done(&repo, &["runs", "events", &id]);
     assert!(String::from_utf8_lossy(&events.stdout).contains("cancelled by"), "{}", spoken(&events));
 }
@@ -72,7 +78,12 @@ async fn a_run_that_was_killed_is_ended_and_one_that_is_over_stays_as_it_is() {
     child.wait().unwrap();
     let said = done(&repo, &["cancel", &id, "--format", "json"]);
     let told: Value = serde_json::from_slice(&said.stdout).unwrap();
-    assert_eq!((told["run"].as_str(), told["ending"].as_str()), (Some(id.as_str()), Some("cancelled")), "{}", spoken(&said));
+    assert_eq!(
+        (told["run"].as_str(), told["ending"].as_str()),
+        (Some(id.as_str()), Some("cancelled")),
+        "{}",
+        spoken(&said)
+    );
     let quick = done(&repo, &["run", "quick", "--sandbox", "native"]);
     assert!(quick.status.success(), "{}", spoken(&quick));
     let over = runs(&repo).into_iter().find(|(_, ending)| ending.as_deref() == Some("done")).unwrap().0;

@@ -831,7 +831,8 @@ async fn a_gitlab_jobs_own_token_delivers_nothing_and_that_is_said_before_it_cos
     let forge = ForgeServer::with(ForgeKind::Gitlab, &files).await;
     let clone = clone_of(&forge, "refs/heads/main");
     let model = ModelServer::start(Vec::new()).await;
-    let job = || on_gitlab(&forge, &clone).model(model.url()).env("CI_JOB_TOKEN", JOB_TOKEN).env("CODEFORGE_WORKFLOW", "ask");
+    let job =
+        || on_gitlab(&forge, &clone).model(model.url()).env("CI_JOB_TOKEN", JOB_TOKEN).env("CODEFORGE_WORKFLOW", "ask");
     // The one that every job has, left where it is or given as ours; one that says itself what it is.
     for token in ["", JOB_TOKEN, "glcbt-64_aaaaaaaaaaaaaaaaaaaa"] {
         let job = if token.starts_with("glcbt-") { job().env("CI_JOB_TOKEN", token) } else { job() };

@@ -19,7 +19,8 @@ policy: lax
 steps: { work: { run: "printf '%s' \"$INPUT_TASK\" > said.txt" } }
 deliver: { as: patch }
 "#;
-const LAX: &str = "name: lax\nrules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nlimits: { max_cost_usd: 1 }\n";
+const LAX: &str =
+    "name: lax\nrules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nlimits: { max_cost_usd: 1 }\n";
 
 struct Stage {
     forge: ForgeServer,
@@ -28,7 +29,8 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let files = [(".codeforge/workflows/mend.yml", MEND), (".codeforge/policies/lax.yml", LAX), ("src/a.txt", "one\n")];
+        let files =
+            [(".codeforge/workflows/mend.yml", MEND), (".codeforge/policies/lax.yml", LAX), ("src/a.txt", "one\n")];
         let forge = ForgeServer::with(ForgeKind::Github, &files).await;
         for (name, role) in [("ann", "write"), ("tess", "triage"), ("rita", "read")] {
             forge.memory().members.insert(name.into(), role.into());

@@ -193,7 +193,8 @@ async fn a_github_app_is_tried_and_what_it_lacks_is_named() {
     let output = stage.doctor(&[]).await;
     let text = spoken(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for part in ["✓ git", "base origin/main fetchable", "✓ token", "read contents, push branches, write pull requests"] {
+    for part in ["✓ git", "base origin/main fetchable", "✓ token", "read contents, push branches, write pull requests"]
+    {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     let line = key.lines().nth(3).unwrap();

@@ -126,7 +126,9 @@ async fn folders_go_once_their_jobs_are_long_over_and_never_one_that_is_needed()
     assert!(!rig.has("nobodys0", "log") && !places::gone(rig.folder.path()).exists());
     assert_eq!((swept.folders, swept.checkouts, swept.more), (3, 1, false), "{swept:?}");
     // What was shown of jobs that are over goes; what of an open one was, stays.
-    for (id, stays) in [(&old, false), (&poison, false), (&asked, true), (&back, true), (&recent, false), (&waiting, true)] {
+    for (id, stays) in
+        [(&old, false), (&poison, false), (&asked, true), (&back, true), (&recent, false), (&waiting, true)]
+    {
         assert_eq!(rig.noted(&format!("shown/{id}")).await, stays, "{id}");
         assert_eq!(rig.noted(&format!("announced/{id}")).await, stays, "{id}");
     }
@@ -171,7 +173,8 @@ async fn notes_go_by_age_and_never_one_of_a_rule_that_holds() {
     let (yearly, gone) = (library(&[("yearly", "0 3 1 1 *")]), library(&[("gone", "0 3 * * *")]));
     let names = |library: &Library| -> Vec<String> {
         let entries = schedule::entries(library, &served().name);
-        let both = entries.iter().map(|it| [schedule::tick_note(&served(), it), schedule::seen_note(&served(), it.workflow)]);
+        let both =
+            entries.iter().map(|it| [schedule::tick_note(&served(), it), schedule::seen_note(&served(), it.workflow)]);
         both.flatten().collect()
     };
     let other = Served { name: "acme/other".into(), ..served() };

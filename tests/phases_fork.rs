@@ -28,7 +28,8 @@ policy: lax
 steps: { work: { run: "env > /tmp/seen; sed -i s/two/good/ src/a.txt; ! grep -i -e token -e api_key /tmp/seen", gates: [tests] } }
 deliver: patch
 "#;
-const LAX: &str = "name: lax\nrules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nlimits: { max_cost_usd: 1 }\n";
+const LAX: &str =
+    "name: lax\nrules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nlimits: { max_cost_usd: 1 }\n";
 /// What would write to the repository.
 const MEND: &str = r#"
 name: mend
@@ -196,7 +197,9 @@ async fn what_must_not_be_of_a_fork_is_refused_before_it_costs_anything_and_agai
     agent(&stage.given("ann", "/codeforge look")).ends(0, "skipped").says(&[&format!("sha={}", stage.head)]);
     agent(&of("ann", "look", &stale)).ends(0, "skipped");
     agent(&of("eve", "look", &stage.head)).ends(4, "denied").says(&["`eve` may not start `look`"]);
-    agent(&of("ann", "mend", &stage.head)).ends(4, "denied").says(&["comes from a fork", "would write to this repository"]);
+    agent(&of("ann", "mend", &stage.head))
+        .ends(4, "denied")
+        .says(&["comes from a fork", "would write to this repository"]);
     assert!(nobody.asked().is_empty(), "nothing was asked of the model");
 
     let asked = of("ann", "look", &stage.head);

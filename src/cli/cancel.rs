@@ -70,7 +70,9 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     }
     let spent = outcome.state.spend.cost;
     match cx.format {
-        Format::Json => cx.data(&format!("{}\n", json!({ "run": run, "ending": "cancelled", "cost_usd": spent.usd() }))),
+        Format::Json => {
+            cx.data(&format!("{}\n", json!({ "run": run, "ending": "cancelled", "cost_usd": spent.usd() })))
+        }
         _ => cx.data(&format!("run {run} is cancelled; it cost {spent}\n")),
     }
     Ok(())

@@ -377,7 +377,8 @@ async fn token(
         if cx.world.env("CI_JOB_TOKEN").is_some_and(|token| !token.trim().is_empty()) {
             let mut fix = Vec::new();
             of_job(&mut fix);
-            let what = "the only one here is the job's own (CI_JOB_TOKEN): it writes no merge requests, branches or comments";
+            let what =
+                "the only one here is the job's own (CI_JOB_TOKEN): it writes no merge requests, branches or comments";
             return report.add(State::Note, "token", what, fix);
         }
         return skip(

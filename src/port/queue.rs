@@ -83,12 +83,7 @@ pub trait Queue: Send + Sync {
 
     /// Does something with what a job left, where the job is over and was not touched since `before_ms`: until it is done
     /// nobody can put the job back. It has to be quick: nothing else is written meanwhile.
-    async fn at_rest(
-        &self,
-        id: &str,
-        before_ms: i64,
-        then: &(dyn Fn() + Send + Sync),
-    ) -> Result<Rest, InboxError>;
+    async fn at_rest(&self, id: &str, before_ms: i64, then: &(dyn Fn() + Send + Sync)) -> Result<Rest, InboxError>;
 
     /// How many jobs there are in each state.
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError>;
@@ -101,13 +96,7 @@ pub trait Queue: Send + Sync {
 
     /// The names of notes that begin with `prefix`, come after the name `after` and were written before `before_ms`: in
     /// order, at most `most`.
-    async fn old_notes(
-        &self,
-        prefix: &str,
-        after: &str,
-        before_ms: i64,
-        most: u32,
-    ) -> Result<Vec<String>, InboxError>;
+    async fn old_notes(&self, prefix: &str, after: &str, before_ms: i64, most: u32) -> Result<Vec<String>, InboxError>;
 
     /// Forgets a note, unless it was written again since `before_ms`.
     async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError>;

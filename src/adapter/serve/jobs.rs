@@ -501,12 +501,7 @@ impl Queue for Database {
             .await
     }
 
-    async fn at_rest(
-        &self,
-        id: &str,
-        before_ms: i64,
-        then: &(dyn Fn() + Send + Sync),
-    ) -> Result<Rest, InboxError> {
+    async fn at_rest(&self, id: &str, before_ms: i64, then: &(dyn Fn() + Send + Sync)) -> Result<Rest, InboxError> {
         self.writer
             .transaction(async |connection| {
                 let found: Option<(String, i64)> = sqlx::query_as("SELECT state, updated_ms FROM jobs WHERE id = $1")
@@ -552,13 +547,7 @@ impl Queue for Database {
         self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(())
     }
-    async fn old_notes(
-        &self,
-        prefix: &str,
-        after: &str,
-        before_ms: i64,
-        most: u32,
-    ) -> Result<Vec<String>, InboxError> {
+    async fn old_notes(&self, prefix: &str, after: &str, before_ms: i64, most: u32) -> Result<Vec<String>, InboxError> {
         let found: Vec<(String,)> = sqlx::query_as(
             "SELECT name FROM notes WHERE name >= $1 AND name > $2 AND substr(name, 1, length($1)) = $1
                                       AND written_ms < $3 ORDER BY name LIMIT $4",
@@ -574,9 +563,8 @@ impl Queue for Database {
     }
 
     async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError> {
-        let query = sqlx::query("DELETE FROM notes WHERE name = $1 AND written_ms < $2")
-            .bind(name.to_owned())
-            .bind(before_ms);
+        let query =
+            sqlx::query("DELETE FROM notes WHERE name = $1 AND written_ms < $2").bind(name.to_owned()).bind(before_ms);
         let gone = self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(gone.rows_affected() > 0)
     }

@@ -61,8 +61,7 @@ const PASSED: [&str; 18] = [
 ];
 
 /// How commits are signed: for the process that writes them, and no other.
-const SIGNING: [&str; 4] =
-    ["CODEFORGE_SIGNING", "CODEFORGE_SIGNING_KEY", "CODEFORGE_SIGNING_FALLBACK", "GNUPGHOME"];
+const SIGNING: [&str; 4] = ["CODEFORGE_SIGNING", "CODEFORGE_SIGNING_KEY", "CODEFORGE_SIGNING_FALLBACK", "GNUPGHOME"];
 /// Parts of a secret of several lines that are looked for in a log have so many bytes at least.
 const PART: usize = 16;
 

@@ -106,7 +106,10 @@ pub(super) async fn resolve(
 /// Takes from the settings a token that is the job's own: it reads what the job may read anyway, and writes nothing.
 pub(super) fn without_own(settings: &mut Settings, cx: &Context<'_>) {
     if settings.token.as_ref().is_some_and(|token| remote::is_of_job(token, cx.world)) {
-        say(cx, "note: CODEFORGE_FORGE_TOKEN is the job's own CI_JOB_TOKEN, which writes nothing: it counts as not set");
+        say(
+            cx,
+            "note: CODEFORGE_FORGE_TOKEN is the job's own CI_JOB_TOKEN, which writes nothing: it counts as not set",
+        );
         settings.token = None;
     }
 }

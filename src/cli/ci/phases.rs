@@ -66,7 +66,10 @@ pub(super) fn take_head(settings: &Settings, job: &mut CiJob, reports: &Reports,
     let taken = artifacts::read(&file).unwrap_or_default();
     let mut commits = taken.iter().map(|taken| &taken.part.commit);
     let Some(first) = commits.next().filter(|first| commits.all(|commit| commit == *first)) else { return };
-    say(cx, &format!("the head of change {} is not known here: {first} is judged, which the artifact names", change.number));
+    say(
+        cx,
+        &format!("the head of change {} is not known here: {first} is judged, which the artifact names", change.number),
+    );
     change.head.sha = Some(first.clone());
     job.head = Some(first.clone());
     job.fork = false;
