@@ -40,6 +40,7 @@ PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}
 GET /repos/{owner}/{repo}/installation
 POST /app/installations/{installation_id}/access_tokens
 GET /repos/{owner}/{repo}/commits
+DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}
 """
 
 GITLAB = """
@@ -68,6 +69,8 @@ GET /api/v4/projects/{id}/repository/commits/{sha}
 GET /api/v4/projects/{id}/repository/files/{file_path}/raw
 POST /api/v4/projects/{id}/statuses/{sha}
 GET /api/v4/projects/{id}/repository/commits
+DELETE /api/v4/projects/{id}/merge_requests/{noteable_id}/notes/{note_id}
+DELETE /api/v4/projects/{id}/issues/{noteable_id}/notes/{note_id}
 """
 
 GITEA = """
@@ -99,6 +102,7 @@ GET /repos/{owner}/{repo}/commits
 GET /repos/{owner}/{repo}/git/commits/{sha}
 GET /repos/{owner}/{repo}/raw/{filepath}
 POST /repos/{owner}/{repo}/statuses/{sha}
+DELETE /repos/{owner}/{repo}/issues/comments/{id}
 """
 
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.

@@ -41,3 +41,10 @@ pub fn gone(state: &Path) -> PathBuf {
 pub fn checkout(state: &Path, id: &str) -> PathBuf {
     job(state, id).join("checkout")
 }
+
+/// A file beside a job's fence: whoever says at the forge how the job stands holds its lock. It holds the attempt whose run
+/// said so itself.
+pub const VOICE: &str = "voice";
+
+/// A file beside a job's fence: the steps that its run is at, in a line.
+pub const STEP: &str = "step";

@@ -21,8 +21,7 @@ pub const MOST: usize = 500;
 const LOOKED_AT: usize = 10_000;
 /// Notes of one question.
 const PAGE: u32 = 500;
-/// After so long nobody comes back for a checkout, for a folder that no job knows, or for a note of what was shown, in
-/// milliseconds.
+/// After so long nobody comes back for a checkout, and no answer counts any more, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
 
 /// What a round did.
@@ -103,16 +102,15 @@ pub async fn round(
     now_ms: i64,
 ) -> Result<Swept, InboxError> {
     let mut swept = Swept::default();
-    folders(queue, state, now_ms, before(now_ms, keep.logs_ms), &mut swept).await?;
-    let records = before(now_ms, keep.records_ms);
-    let day = now_ms.saturating_sub(DAY_MS);
+    let (logs, records) = (before(now_ms, keep.logs_ms), before(now_ms, keep.records_ms));
+    folders(queue, state, now_ms, logs, &mut swept).await?;
     for (prefix, before_ms) in [
         ("heard/", records),
         ("tick/", records),
         ("seen/", records),
-        ("answers/", day),
-        ("shown/", day),
-        ("announced/", day),
+        ("answers/", now_ms.saturating_sub(DAY_MS)),
+        ("shown/", logs),
+        ("announced/", logs),
     ] {
         notes(queue, prefix, before_ms, rules, &mut swept).await?;
     }

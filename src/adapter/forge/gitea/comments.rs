@@ -3,7 +3,7 @@
 use super::changes::PAGE;
 use super::wire::CommentWire;
 use super::{Gitea, WRITE_ISSUES, number_of, reading};
-use crate::adapter::forge::http::{Failed, Kind, read};
+use crate::adapter::forge::http::{Ask, Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
@@ -45,7 +45,13 @@ impl Comments for Gitea {
             let body = json!({ "body": body });
             self.write(Method::PATCH, &parts, body, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
         };
-        stick(&self.http, body, look, make, update).await
+        let remove = |id: u64| async move {
+            let url = self.url(&["issues", "comments", &id.to_string()], &[])?;
+            let ask =
+                Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(WRITE_ISSUES), ..reading(url, doing) };
+            self.http.ask(&ask).await.map(|_| ())
+        };
+        stick(&self.http, body, look, make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

@@ -2,7 +2,7 @@
 
 use super::wire::CommentWire;
 use super::{Github, READ_CHANGES, number_of, reading, writes};
-use crate::adapter::forge::http::{Failed, Kind, read};
+use crate::adapter::forge::http::{Ask, Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
@@ -41,7 +41,12 @@ impl Comments for Github {
             let parts = ["issues", "comments", &id.to_string()];
             self.write(Method::PATCH, &parts, json!({ "body": body }), doing, needs, Kind::Again).await.map(|_| ())
         };
-        stick(&self.http, body, || self.sticky(sticky), make, update).await
+        let remove = |id: u64| async move {
+            let url = self.url(&["issues", "comments", &id.to_string()], &[])?;
+            let ask = Ask { method: Method::DELETE, kind: Kind::Again, ..reading(url, doing, needs) };
+            self.http.ask(&ask).await.map(|_| ())
+        };
+        stick(&self.http, body, || self.sticky(sticky), make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

@@ -2,7 +2,7 @@
 
 use super::wire::{Note, Numbered};
 use super::{Gitlab, at, reading};
-use crate::adapter::forge::http::{Failed, Kind, read};
+use crate::adapter::forge::http::{Ask, Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::{time_ms, time_text};
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
@@ -64,7 +64,16 @@ impl Comments for Gitlab {
                 self.write(Method::PUT, &parts, json!({ "body": body }), doing, Kind::Again).await.map(|_| ())
             }
         };
-        stick(&self.http, body, || self.sticky(sticky), make, update).await
+        let remove = |id: u64| {
+            let number = &number;
+            async move {
+                let url = self.url(&[word, number.as_str(), "notes", &id.to_string()], &[])?;
+                let ask =
+                    Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(self.needs()), ..reading(url, doing) };
+                self.http.ask(&ask).await.map(|_| ())
+            }
+        };
+        stick(&self.http, body, || self.sticky(sticky), make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
