@@ -84,6 +84,7 @@ async fn a_run_that_was_killed_is_ended_and_one_that_is_over_stays_as_it_is() {
         "{}",
         spoken(&said)
     );
+    assert_eq!(runs(&repo), [(id.clone(), Some("cancelled".to_owned()))], "the journal says so");
     let quick = done(&repo, &["run", "quick", "--sandbox", "native"]);
     assert!(quick.status.success(), "{}", spoken(&quick));
     let over = runs(&repo).into_iter().find(|(_, ending)| ending.as_deref() == Some("done")).unwrap().0;

@@ -64,9 +64,10 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         }
     };
     match outcome.state.ending {
+        Some(Ending::Cancelled) => {}
         // It came to its end before it was reached.
-        Some(ending) if ending != Ending::Cancelled => return Err(over(&run.0, ending)),
-        _ => {}
+        Some(ending) => return Err(over(&run.0, ending)),
+        None => return Err(CliError::new(Ending::Cancelled, format!("interrupted; run {run} is as it was"))),
     }
     let spent = outcome.state.spend.cost;
     match cx.format {
