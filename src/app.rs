@@ -1,5 +1,6 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
+use crate::adapter::lending::Lender;
 use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, serve, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
@@ -9,7 +10,7 @@ use crate::model::ci::CiJob;
 use crate::port::checkout::Checkout;
 use crate::port::ci::{CiError, Payload, PayloadError};
 use crate::port::clock::Clock;
-use crate::port::forge::{Forge, ForgeAt, ForgeError};
+use crate::port::forge::{Credential, Forge, ForgeAt, ForgeError};
 use crate::port::gateway::Gateway;
 use crate::port::inbox::InboxError;
 use crate::port::model::{Catalog, ChatModel};
@@ -25,7 +26,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// This program. Not the path it was started by: the file may have been replaced since.
@@ -127,12 +128,14 @@ fn fail(message: &str) -> ExitCode {
 struct RealWorld {
     cwd: PathBuf,
     clock: Arc<dyn Clock>,
+    /// The server that started this process, once a token was asked of it.
+    lender: Arc<Mutex<Option<Arc<Lender>>>>,
 }
 
 impl RealWorld {
     fn new() -> Result<Self, String> {
         let cwd = std::env::current_dir().map_err(|error| format!("the current folder cannot be read: {error}"))?;
-        Ok(Self { cwd, clock: Arc::new(clock::SystemClock) })
+        Ok(Self { cwd, clock: Arc::new(clock::SystemClock), lender: Arc::default() })
     }
 
     /// Deadlines and attempts, as the environment sets them.
@@ -166,11 +169,25 @@ impl RealWorld {
     }
 
     fn open_forge(&self, at: &ForgeAt, turn_file: Option<PathBuf>) -> Result<Arc<dyn Forge>, ForgeError> {
+        let lender = matches!(at.token, Credential::Lent).then(|| self.lender()).transpose()?;
         let usual = forge::Settings::default();
         let apart = variable("CODEFORGE_WRITES_APART_MS").and_then(|text| text.trim().parse().ok());
         let between_writes_ms = apart.filter(|ms| (0..=60_000).contains(ms)).unwrap_or(usual.between_writes_ms);
-        let settings = forge::Settings { extra_ca: self.extra_ca(), turn_file, between_writes_ms, ..usual };
+        let settings = forge::Settings { extra_ca: self.extra_ca(), turn_file, between_writes_ms, lender, ..usual };
         forge::open(at, Arc::clone(&self.clock), Arc::new(bits), settings)
+    }
+
+    /// Whoever lends tokens to this process.
+    fn lender(&self) -> Result<Arc<Lender>, ForgeError> {
+        let mut lender = self.lender.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*lender {
+            return Ok(Arc::clone(known));
+        }
+        let made = Lender::of_stdin().map_err(|error| ForgeError::Unavailable {
+            doing: "asking the server for a token".to_owned(),
+            message: error.to_string(),
+        })?;
+        Ok(Arc::clone(lender.insert(Arc::new(made))))
     }
 
     fn real_models(&self) -> Result<Arc<dyn ChatModel>, String> {
@@ -326,6 +343,7 @@ impl World for RealWorld {
         // By what a variable is called; short values would redact half of every text.
         #[expect(clippy::disallowed_methods, reason = "this is the room where the environment is read")]
         let all = std::env::vars_os();
+        let lent = self.lender.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.given());
         all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, value)| {
                 let name = name.to_uppercase();
@@ -335,6 +353,7 @@ impl World for RealWorld {
                     && ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"].iter().any(|part| name.contains(part))
             })
             .map(|(_, value)| value)
+            .chain(lent.into_iter().flatten())
             .collect()
     }
 }

@@ -9,8 +9,8 @@ use codeforge::model::event::{Event, EventKind};
 use codeforge::model::forge::ForgeKind;
 use codeforge::trigger::{self, Decision, Facts};
 use codeforge::workflow::{self, Source, schema::Library};
-use common::forge_server::{ForgeServer, TOKEN};
-use common::hub::{Clone, Hub, Job, pull_request, push};
+use common::forge_server::{ForgeServer, JOB_TOKEN, TOKEN};
+use common::hub::{Clone, Hub, Job, clone_of, comment, on_github, pull_request, push};
 use common::tls::TlsFront;
 use common::{ModelServer, Reply, Rule};
 use insta::assert_snapshot;
@@ -97,16 +97,6 @@ fn gitlab(env: &[(&str, &str)]) -> Result<CiJob, String> {
     .into();
     all.extend(env.iter().copied());
     ci::job(&|name| all.get(name).map(|value| (*value).to_owned()), Path::new("/")).map_err(|error| error.to_string())
-}
-
-fn comment(body: &str, actor: &str) -> Value {
-    json!({
-        "action": "created",
-        "issue": { "number": 3, "title": "It breaks", "body": "On Mondays.", "labels": [], "user": { "login": "bob" } },
-        "comment": { "id": 9, "body": body, "user": { "login": actor } },
-        "repository": { "full_name": "acme/widgets", "default_branch": "main" },
-        "sender": { "login": actor, "type": "User" },
-    })
 }
 
 const ALL: [(&str, &str); 9] = [
@@ -570,35 +560,6 @@ async fn at_a_forge(kind: ForgeKind) -> ForgeServer {
     .await
 }
 
-fn clone_of(forge: &ForgeServer, git_ref: &str) -> Clone {
-    let clone = Clone::empty();
-    let bare = format!("file://{}", forge.bare().display());
-    clone.git(&["init", "--quiet"]);
-    clone.git(&["fetch", "--quiet", "--depth=1", &bare, git_ref]);
-    clone.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
-    // As the forge has it: everything that is fetched later needs the token.
-    clone.git(&["remote", "add", "origin", &forge.git_url()]);
-    clone
-}
-
-fn on_github<'a>(forge: &ForgeServer, clone: &'a Clone, name: &str, payload: &Value) -> Job<'a> {
-    let job = Job::bare(clone);
-    job.file("event.json", &payload.to_string());
-    let server = forge.git_url().replace("/acme/widgets.git", "");
-    job.env("GITHUB_ACTIONS", "true")
-        .env("GITHUB_EVENT_NAME", name)
-        .env("GITHUB_EVENT_PATH", clone.aside().join("event.json").to_str().unwrap())
-        .env("GITHUB_REPOSITORY", "acme/widgets")
-        .env("GITHUB_SERVER_URL", &server)
-        .env("GITHUB_API_URL", &forge.api())
-        .env("GITHUB_SHA", &clone.git(&["rev-parse", "HEAD"]))
-        .env("GITHUB_REF", "refs/heads/main")
-        .env("GITHUB_RUN_ID", "77")
-        .env("RUNNER_TEMP", clone.aside().to_str().unwrap())
-        .env("GITHUB_OUTPUT", clone.aside().join("output").to_str().unwrap())
-        .env("CODEFORGE_FORGE_TOKEN", TOKEN)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_runs_only_for_those_whom_the_forge_clearly_names() {
     let forge = at_a_forge(ForgeKind::Github).await;
@@ -833,8 +794,22 @@ async fn trust_1_one_step_refuses_forks_and_writes_nothing() {
 async fn gitlab_delivers_a_merge_request() {
     let forge = at_a_forge(ForgeKind::Gitlab).await;
     let clone = clone_of(&forge, "refs/heads/main");
+    let job = on_gitlab(&forge, &clone).env("CODEFORGE_FORGE_TOKEN", TOKEN).env("CODEFORGE_WORKFLOW", "mend");
+    let job = job.env("CODEFORGE_PROMPT", "the parser");
+    let ran = tokio::task::block_in_place(|| job.run()).ends(0, "success");
+    assert_eq!(forge.memory().changes.len(), 1);
+    let env = ran.report("outputs.env");
+    assert!(
+        env.contains("CODEFORGE_BRANCH_NAME=codeforge/mend/") && env.contains("CODEFORGE_CONCLUSION=success\n"),
+        "{env}"
+    );
+    assert_eq!(clone.git(&["status", "--porcelain"]), "");
+}
+
+/// A job of a pipeline that somebody started by hand, without a token of ours.
+fn on_gitlab<'a>(forge: &ForgeServer, clone: &'a Clone) -> Job<'a> {
     let url = forge.git_url();
-    let job = Job::bare(&clone)
+    Job::bare(clone)
         .env("GITLAB_CI", "true")
         .env("CI_PIPELINE_SOURCE", "web")
         .env("CI_PROJECT_PATH", "acme/widgets")
@@ -846,17 +821,32 @@ async fn gitlab_delivers_a_merge_request() {
         .env("CI_COMMIT_REF_NAME", "main")
         .env("CI_PIPELINE_ID", "5")
         .env("GITLAB_USER_LOGIN", "ann")
-        .env("CODEFORGE_FORGE_TOKEN", TOKEN)
-        .env("CODEFORGE_WORKFLOW", "mend")
-        .env("CODEFORGE_PROMPT", "the parser");
-    let ran = tokio::task::block_in_place(|| job.run()).ends(0, "success");
-    assert_eq!(forge.memory().changes.len(), 1);
-    let env = ran.report("outputs.env");
-    assert!(
-        env.contains("CODEFORGE_BRANCH_NAME=codeforge/mend/") && env.contains("CODEFORGE_CONCLUSION=success\n"),
-        "{env}"
-    );
-    assert_eq!(clone.git(&["status", "--porcelain"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gitlab_jobs_own_token_delivers_nothing_and_that_is_said_before_it_costs_anything() {
+    let asks = "name: ask\non: { workflow_dispatch: {} }\npolicy: lax\nsteps:\n  work: { mode: coder, prompt: \"Mend it\" }\n\
+                deliver: { as: pull_request, title: Mended }\n";
+    let files = [(".codeforge/workflows/ask.yml", asks), (".codeforge/policies/lax.yml", OPEN), ("src/a.txt", "one\n")];
+    let forge = ForgeServer::with(ForgeKind::Gitlab, &files).await;
+    let clone = clone_of(&forge, "refs/heads/main");
+    let model = ModelServer::start(Vec::new()).await;
+    let job =
+        || on_gitlab(&forge, &clone).model(model.url()).env("CI_JOB_TOKEN", JOB_TOKEN).env("CODEFORGE_WORKFLOW", "ask");
+    // The one that every job has, left where it is or given as ours; one that says itself what it is.
+    for token in ["", JOB_TOKEN, "glcbt-64_aaaaaaaaaaaaaaaaaaaa"] {
+        let job = if token.starts_with("glcbt-") { job().env("CI_JOB_TOKEN", token) } else { job() };
+        let job = job.env("CODEFORGE_FORGE_TOKEN", token);
+        let ran = tokio::task::block_in_place(|| job.run()).ends(2, "misconfigured");
+        let parts = ["`ask` was not started", "CI_JOB_TOKEN", "project or group access token", "codeforge serve"];
+        let ran = ran.says(&parts);
+        assert!(!ran.said().contains(JOB_TOKEN), "{}", ran.said());
+    }
+    assert!(model.asked().is_empty(), "nothing was asked of the model");
+    assert!(forge.asked().iter().all(|asked| asked.method == "GET") && forge.memory().changes.is_empty());
+    // What stays here needs no token.
+    let job = job().env("CODEFORGE_DELIVERY", "patch").env("CODEFORGE_DRY_RUN", "true");
+    tokio::task::block_in_place(|| job.run()).ends(0, "success");
 }
 
 #[test]

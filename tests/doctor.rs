@@ -7,7 +7,7 @@ mod common;
 
 use axum::Router;
 use codeforge::model::forge::ForgeKind;
-use common::forge_server::{Fault, ForgeServer, TOKEN};
+use common::forge_server::{FakeApp, Fault, ForgeServer, JOB_TOKEN, TOKEN};
 use common::{ModelServer, Reply, Rule, TestRepo, spoken};
 use serde_json::Value;
 use std::process::Output;
@@ -24,7 +24,11 @@ struct Stage {
 
 impl Stage {
     async fn with(script: Vec<Rule>) -> Self {
-        let (forge, model) = (ForgeServer::start(ForgeKind::Github).await, ModelServer::start(script).await);
+        Self::at(ForgeKind::Github, script).await
+    }
+
+    async fn at(kind: ForgeKind, script: Vec<Rule>) -> Self {
+        let (forge, model) = (ForgeServer::start(kind).await, ModelServer::start(script).await);
         let repo = TestRepo::with(&[
             (".codeforge/config.yml", "trusted_branches: [main]\ngates:\n  tests: { run: \"true\" }\n"),
             (
@@ -34,7 +38,7 @@ impl Stage {
         ]);
         repo.git(&["remote", "add", "origin", &forge.git_url()]);
         let env = [
-            ("CODEFORGE_FORGE", "github".to_owned()),
+            ("CODEFORGE_FORGE", if kind == ForgeKind::Gitlab { "gitlab" } else { "github" }.to_owned()),
             ("CODEFORGE_FORGE_API", forge.api()),
             ("CODEFORGE_FORGE_TOKEN", TOKEN.to_owned()),
             ("CODEFORGE_LLM_BASE_URL", model.url().to_owned()),
@@ -172,6 +176,97 @@ async fn each_thing_that_is_wrong_says_its_fix_and_ends_with_its_code() {
 
     stage.repo.write(".codeforge/config.yml", "gates: [");
     holds(&stage.said("configuration").await, "misconfigured", 2, &["codeforge validate"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_github_app_is_tried_and_what_it_lacks_is_named() {
+    let mut stage = Stage::with(answers()).await;
+    let app = FakeApp::new("Iv1.abc", 77);
+    let key = app.key();
+    stage.forge.memory().app = Some(app);
+    stage.set("CODEFORGE_FORGE_TOKEN", "");
+    stage.set("CODEFORGE_APP_ID", "Iv1.abc");
+    let (state, text, code) = stage.said("forge").await;
+    assert!(state == "misconfigured" && code == Some(2) && text.contains("CODEFORGE_APP_KEY is not"), "{state} {text}");
+    // As a variable of one line has it.
+    stage.set("CODEFORGE_APP_KEY", &key.replace('\n', "\\n"));
+    let output = stage.doctor(&[]).await;
+    let text = spoken(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in ["✓ git", "base origin/main fetchable", "✓ token", "read contents, push branches, write pull requests"]
+    {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    let line = key.lines().nth(3).unwrap();
+    assert!(!text.contains(line), "a part of the key is shown");
+
+    // Whoever installed it granted less than is asked for: GitHub mints nothing, and does not say why.
+    let withhold = |stage: &Stage, names: &[&'static str]| {
+        stage.forge.memory().app.as_mut().unwrap().withheld = names.to_vec();
+    };
+    withhold(&stage, &["checks", "pull_requests"]);
+    let (state, text, code) = stage.said("token").await;
+    assert_eq!((state.as_str(), code), ("misconfigured", Some(2)), "{text}");
+    for part in ["checks: write, pull_requests: write", "Permissions & events", "accept"] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(!text.contains("contents: write"), "what it has is not asked for: {text}");
+    withhold(&stage, &[]);
+
+    // A key of another App, and one that is none.
+    stage.set("CODEFORGE_APP_KEY", &FakeApp::new("Iv1.abc", 77).key());
+    let (state, text, code) = stage.said("token").await;
+    assert!(state == "misconfigured" && code == Some(2), "{state} {code:?} {text}");
+    stage.set("CODEFORGE_APP_KEY", "no key at all");
+    let (state, text, code) = stage.said("token").await;
+    assert!(state == "misconfigured" && code == Some(2) && text.contains(".pem"), "{state} {code:?} {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_the_repository_are_held_against_how_we_push() {
+    let mut stage = Stage::with(answers()).await;
+    let rules = |stage: &Stage, names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        stage.forge.memory().rules.insert("codeforge/doctor".into(), names);
+    };
+    let (state, text, code) = stage.said("pushes").await;
+    assert!(state == "ok" && code == Some(0) && text.contains("no rule that is known"), "{state} {text}");
+    rules(&stage, &["required_signatures"]);
+    let (state, text, code) = stage.said("pushes").await;
+    assert!(state == "misconfigured" && code == Some(2), "{state} {text}");
+    assert!(text.contains("commits must be signed") && text.contains("CODEFORGE_SIGNING=forge"), "{text}");
+    stage.set("CODEFORGE_SIGNING", "forge");
+    let (state, text, code) = stage.said("pushes").await;
+    assert!(state == "ok" && code == Some(0), "what is signed may be pushed: {state} {text}");
+    stage.set("CODEFORGE_SIGNING", "ssh");
+    let (state, text, code) = stage.said("pushes").await;
+    assert!(state == "misconfigured" && code == Some(2) && text.contains("CODEFORGE_SIGNING_KEY"), "{state} {text}");
+    stage.set("CODEFORGE_SIGNING", "");
+    rules(&stage, &["creation"]);
+    let (state, text, code) = stage.said("pushes").await;
+    assert!(state == "misconfigured" && code == Some(2) && text.contains("CODEFORGE_BRANCH_PREFIX"), "{state} {text}");
+    // Rules of another prefix are none of ours.
+    stage.set("CODEFORGE_BRANCH_PREFIX", "bots/");
+    let (state, text, code) = stage.said("pushes").await;
+    assert!(state == "ok" && code == Some(0) && text.contains("`bots/doctor`"), "{state} {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gitlab_jobs_own_token_is_told_from_one_that_writes() {
+    let mut stage = Stage::at(ForgeKind::Gitlab, answers()).await;
+    let (state, text, _) = stage.said("token").await;
+    assert_ne!(state, "misconfigured", "{text}");
+    assert!(!text.contains("CI_JOB_TOKEN"), "{text}");
+    stage.set("CI_JOB_TOKEN", JOB_TOKEN);
+    for given in ["", JOB_TOKEN] {
+        stage.set("CODEFORGE_FORGE_TOKEN", given);
+        let (state, text, _) = stage.said("token").await;
+        assert_eq!(state, if given.is_empty() { "warning" } else { "misconfigured" }, "{text}");
+        for part in ["the job's own (CI_JOB_TOKEN)", "project or group access token", "codeforge serve"] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+        assert!(!text.contains(JOB_TOKEN), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

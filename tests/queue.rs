@@ -230,6 +230,12 @@ async fn who_waits_for_a_yes_has_no_place_until_it_comes() {
     let job = rig.queue.jobs(&Which { id: Some(id), ..Which::default() }).await.unwrap().remove(0);
     assert_eq!((job.approved_by.as_deref(), job.new.settings["max_cost_usd"].as_str()), (Some("bo"), "1.50"));
     assert_eq!(rig.lease(5).await.unwrap().0, "asks");
+    // One that nobody said yes to is not put back to where no yes is asked for.
+    let asks = NewJob { key: "denied".into(), ..asks };
+    let denied = rig.add(&asks, 6).await;
+    rig.queue.cancel(&Which { id: Some(denied.clone()), ..Which::default() }, "no", 7).await.unwrap();
+    assert!(!rig.queue.requeue(&denied, 8).await.unwrap());
+    assert_eq!(rig.state(&denied).await.0, JobState::Cancelled);
 }
 
 #[tokio::test]

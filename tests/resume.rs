@@ -143,6 +143,9 @@ impl Store for Cut {
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
         self.inner.take(run, owner).await
     }
+    async fn interrupt(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.inner.interrupt(run).await
+    }
     async fn release(&self, run: &RunId, fence: Fence) -> Result<(), StoreError> {
         self.inner.release(run, fence).await
     }

@@ -8,6 +8,7 @@ pub mod fake;
 pub mod forge;
 pub mod gateway;
 pub mod git;
+pub mod lending;
 pub mod llm;
 pub mod sandbox;
 pub mod serve;

@@ -3,13 +3,14 @@
 use super::error::CliError;
 use super::init::{Place, pipelines};
 use super::{Context, Format, forge, models, run as running};
+use crate::engine::fetching;
 use crate::model::account::Ending;
 use crate::model::chat::ModelFault;
 use crate::model::diagnostic::Severity;
 use crate::model::exec::DriverKind;
 use crate::model::forge::Right;
 use crate::port::checkout::{Checkout, Depth, Fetch, Want};
-use crate::port::forge::{ForgeAt, RuleAbout};
+use crate::port::forge::{Credential, ForgeAt, RuleAbout};
 use crate::port::repository::Repository;
 use crate::text;
 use crate::trigger::firing;
@@ -195,26 +196,15 @@ async fn fetched(
     at: Option<&ForgeAt>,
     cx: &Context<'_>,
 ) -> Result<(), String> {
-    let login = match at.map(|at| cx.world.forge(at)) {
-        Some(forge) => {
-            let forge = forge.map_err(|error| error.to_string())?;
-            let login = forge.remote().login().await.map_err(|error| error.to_string())?;
-            login.map(|login| (login.user, login.token))
-        }
-        None => None,
-    };
+    let forge = at.map(|at| cx.world.forge(at)).transpose().map_err(|error| error.to_string())?;
     let order = Fetch {
         url: at.map(|at| at.git_url.clone()),
-        login,
+        login: None,
         wants: vec![Want { what: format!("refs/heads/{branch}"), keep_as: "doctor".to_owned() }],
         depth: Depth::Commits(1),
         extra_ca: cx.world.env("CODEFORGE_EXTRA_CA").filter(|file| !file.is_empty()).map(Into::into),
     };
-    let fetched = tokio::task::spawn_blocking(move || checkout.fetch(&order)).await;
-    match fetched {
-        Ok(fetched) => fetched.map_err(|error| error.to_string()),
-        Err(error) => Err(format!("an internal error: {error}")),
-    }
+    fetching::fetch(&checkout, &order, forge.as_deref()).await.map_err(|error| error.to_string())
 }
 
 /// What stands in `.codeforge/`, and whether the CI files let it happen.
@@ -382,7 +372,15 @@ async fn token(
     if origin.is_none() {
         return skip(report, "not checked: there is no remote `origin`, so there is no forge to ask");
     }
+    let of_job = |fix: &mut Vec<String>| fix.splice(0..0, forge::OF_A_JOB.map(str::to_owned)).for_each(drop);
     let Some(at) = at else {
+        if cx.world.env("CI_JOB_TOKEN").is_some_and(|token| !token.trim().is_empty()) {
+            let mut fix = Vec::new();
+            of_job(&mut fix);
+            let what =
+                "the only one here is the job's own (CI_JOB_TOKEN): it writes no merge requests, branches or comments";
+            return report.add(State::Note, "token", what, fix);
+        }
         return skip(
             report,
             "not checked: none is set for this forge (CODEFORGE_FORGE_TOKEN, CODEFORGE_APP_ID, GITHUB_TOKEN, GITLAB_TOKEN, GITEA_TOKEN); only deliveries to a forge need one",
@@ -428,6 +426,10 @@ async fn token(
         what.push_str(&format!("; the forge does not say whether it can {}", unknown.join(", ")));
     }
     let mut fix = Vec::new();
+    if matches!(&at.token, Credential::Token(token) if forge::is_of_job(token, cx.world)) {
+        what.push_str("; it is the job's own (CI_JOB_TOKEN), which writes nothing");
+        of_job(&mut fix);
+    }
     for (cannot, grant, then) in &missing {
         what.push_str(&format!("; cannot {cannot} → {then}"));
         let place = deliver_job(root).map(|place| format!(" (the deliver job: {place})")).unwrap_or_default();

@@ -16,10 +16,24 @@ use crate::port::world::World;
 use crate::report::ci as reports;
 use crate::text;
 use crate::workflow::schema::{self, Library};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What to do where the only token is one of a GitLab job.
+pub(super) const OF_A_JOB: [&str; 3] = [
+    "use a project or group access token (role Developer, scopes `api` and `write_repository`) in CODEFORGE_FORGE_TOKEN, \
+     masked and protected",
+    "a merge request's pipeline gets no protected variable: there `codeforge serve` delivers, or a protected project \
+     (docs/gitlab.md)",
+    "or take the change as a file: CODEFORGE_DELIVERY=patch",
+];
+
+/// Whether a token is the one that every job on GitLab has by itself.
+pub(super) fn is_of_job(token: &SecretString, world: &dyn World) -> bool {
+    given(world, "CI_JOB_TOKEN").is_some_and(|own| own == token.expose_secret())
+}
 
 /// What names of our branches begin with, unless `CODEFORGE_BRANCH_PREFIX` says otherwise.
 pub(super) const PREFIX: &str = "codeforge/";
@@ -339,7 +353,6 @@ impl From<ForgeError> for CliError {
 mod tests {
     use super::*;
     use crate::port::forge::Credential;
-    use secrecy::ExposeSecret;
 
     fn at(url: &str, variables: &[(&str, &str)]) -> Option<(ForgeKind, String, String, String, String)> {
         let env = |name: &str| variables.iter().find(|(there, _)| *there == name).map(|(_, value)| (*value).to_owned());

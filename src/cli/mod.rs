@@ -7,6 +7,7 @@
 pub mod approve;
 pub mod artifacts;
 pub mod backends;
+pub mod cancel;
 pub mod ci;
 pub mod completions;
 pub mod costs;
@@ -117,6 +118,8 @@ pub enum Command {
     Deliver(deliver::Args),
     /// Continue a run that was interrupted or killed
     Resume(resume::Args),
+    /// End a run for good: it cannot be resumed any more
+    Cancel(cancel::Args),
     /// Go through a recorded run without a model, or make it again and compare
     Replay(replay::Args),
     /// What happened: list, show, export, events
@@ -161,6 +164,7 @@ pub async fn dispatch(command: Command, cx: &Context<'_>, stop: Stop) -> Result<
         Command::Demo(args) => demo::run(args, cx, stop).await,
         Command::Deliver(args) => deliver::run(args, cx).await,
         Command::Resume(args) => resume::run(args, cx, stop).await,
+        Command::Cancel(args) => cancel::run(args, cx, stop).await,
         Command::Replay(args) => replay::run(args, cx, stop).await,
         Command::Runs(args) => runs::run(args, cx, &fold).await,
         Command::Costs(args) => costs::run(args, cx).await,

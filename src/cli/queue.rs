@@ -41,7 +41,7 @@ pub enum What {
     },
     /// Jobs that failed too often
     Dead,
-    /// Put a job that is over back, as new
+    /// Put a job that is over back, as new: a new run, whatever came of the one before
     Requeue {
         /// The job's id, or the beginning of it
         id: String,
@@ -91,11 +91,26 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         }
         What::Requeue { id } => {
             let job = one(&*queue, &id).await?;
+            if job.new.approval.is_some() && job.approved_by.is_none() {
+                return Err(CliError::usage(format!("job {} waited for a yes, and nobody gave one", job.id))
+                    .hint("let its command be given anew: it is quoted for what is there now"));
+            }
             if !queue.requeue(&job.id, now).await? {
-                return Err(CliError::usage(format!("job {} is not over: it is {}", job.id, word(&job.state)))
+                // It may be dropped at once: its group is taken.
+                let job = one(&*queue, &job.id).await?;
+                let why = match &job.note {
+                    Some(note) if job.state.is_over() => format!("job {} was not put back: {note}", job.id),
+                    _ => format!("job {} is not over: it is {}", job.id, word(&job.state)),
+                };
+                return Err(CliError::usage(text::clean(&why))
                     .hint("only what ended, was cancelled or is dead can be put back"));
             }
-            cx.data(&format!("job {} waits again\n", job.id));
+            let how = job.conclusion.clone().unwrap_or_else(|| word(&job.state));
+            let run = job.run(job.rounds.saturating_add(1));
+            cx.data(&format!(
+                "job {} waits again: it ended as {how}, and its next attempt begins a new run, {run}\n",
+                job.id
+            ));
             Ok(())
         }
         What::Cancel { id } => {

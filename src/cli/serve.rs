@@ -54,6 +54,8 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
         }
         Err(other) => return Err(CliError::usage(other.words())),
     };
+    // For its runs: what none of them could sign with is said now, and not by each of them.
+    super::forge::signing(cx.world)?;
     if args.check {
         let Serve { listen, repositories, hooks, .. } = &live.serve;
         let (count, hooks) = (repositories.len(), hooks.len());

@@ -13,6 +13,7 @@ pub mod configuration;
 mod desk;
 mod drive;
 mod experience;
+pub mod fetching;
 mod gates;
 mod gateway;
 pub mod history;
@@ -244,6 +245,27 @@ impl Engine {
             let _ = driver.reap(Some(run)).await;
         }
         self.drive(state, seq, fence, again, facts, stop).await
+    }
+
+    /// Ends a run that nobody is at work on: it cannot be taken up any more. What its calls that were out have reserved
+    /// counts as spent. One that is over is left as it is.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`StoreError::Held`] where another process is at work on it.
+    pub async fn cancel(&self, run: &RunId, reason: &str, stop: Stop) -> Result<Outcome, EngineError> {
+        let fence = self.store.take(run, &self.owner).await?;
+        let rows = self.store.rows(run).await?;
+        let state = self.replay(run, &rows)?;
+        if state.ending.is_some() {
+            self.store.release(run, fence).await?;
+            return Ok(Outcome { state, interrupted: false });
+        }
+        for driver in &self.drivers {
+            let _ = driver.reap(Some(run)).await;
+        }
+        let seq = rows.last().map_or(0, |row| row.seq);
+        let cancelled = Input::CancelRequested { reason: reason.to_owned() };
+        self.drive(state, seq, fence, Vec::new(), vec![cancelled], stop).await
     }
 
     /// The state that a journal leads to.

@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::forge::ForgeKind;
+use super::id::RunId;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -54,6 +55,19 @@ pub struct ServedJob {
     /// What somebody said yes to, where the job waited for that.
     #[serde(default)]
     pub approved: Option<super::job::Approved>,
+    /// How often the job was put back: each time it is run anew.
+    #[serde(default)]
+    pub rounds: u32,
+    /// Tokens are asked of the server, over standard input: they end before a run may.
+    #[serde(default)]
+    pub lends: bool,
+}
+
+impl ServedJob {
+    /// The run of the job, as long as nobody puts it back.
+    pub fn run(&self) -> RunId {
+        RunId(self.id.clone()).round(self.rounds)
+    }
 }
 
 impl ServedJob {

@@ -72,8 +72,15 @@ impl RunId {
     }
 
     /// The run that takes this one's place where it is over and its job is begun again: always the same one.
+    #[must_use]
     pub fn next(&self) -> Self {
         Self::from_bits(u64::from_str_radix(&short_hash(self.0.as_bytes(), 16), 16).unwrap_or_default())
+    }
+
+    /// The run of a job that was put back so often: another one each time.
+    #[must_use]
+    pub fn round(&self, times: u32) -> Self {
+        if times == 0 { self.clone() } else { Self(format!("{}+{times}", self.0)).next() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::forge::{Access, ForgeKind};
+use super::id::RunId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -149,6 +150,11 @@ pub enum JobState {
 }
 
 impl Job {
+    /// Its run, after it was put back so often.
+    pub fn run(&self, rounds: u32) -> RunId {
+        RunId(self.id.clone()).round(rounds)
+    }
+
     /// What somebody said yes to, where it waited for that.
     pub fn approved(&self) -> Option<Approved> {
         let approval = self.new.approval.as_ref()?;
@@ -179,8 +185,11 @@ pub struct Job {
     pub conclusion: Option<String>,
     /// Why it is where it is, in a sentence.
     pub note: Option<String>,
-    /// How often it was begun.
+    /// How often it was begun, since it was put back last.
     pub attempts: u32,
+    /// How often it was put back once it was over: each time its run begins anew.
+    #[serde(default)]
+    pub rounds: u32,
     /// Who approved it.
     pub approved_by: Option<String>,
     /// What it cost so far, in dollars, as text.

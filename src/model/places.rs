@@ -27,9 +27,24 @@ pub fn turn(state: &Path, repository: &Served) -> PathBuf {
     state.join("repositories").join(name(repository)).join("turn")
 }
 
+/// The folder of the jobs' folders.
+pub fn jobs(state: &Path) -> PathBuf {
+    state.join("jobs")
+}
+
 /// A job's folder.
 pub fn job(state: &Path, id: &str) -> PathBuf {
-    state.join("jobs").join(id)
+    jobs(state).join(id)
+}
+
+/// Where what is swept goes first: nobody looks for it there.
+pub fn gone(state: &Path) -> PathBuf {
+    jobs(state).join(".gone")
+}
+
+/// A job's checkout.
+pub fn checkout(state: &Path, id: &str) -> PathBuf {
+    job(state, id).join("checkout")
 }
 
 /// A file beside a job's fence: whoever says at the forge how the job stands holds its lock. It holds the attempt whose run

@@ -163,6 +163,8 @@ pub struct Commands {
 pub struct Keep {
     /// The bodies of deliveries.
     pub bodies_ms: u64,
+    /// Folders of jobs that are over.
+    pub logs_ms: u64,
     /// Deliveries and jobs: as long a replay is known.
     pub records_ms: u64,
 }

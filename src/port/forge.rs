@@ -42,6 +42,8 @@ pub enum Credential {
     File(PathBuf),
     /// A GitHub App: its tokens are minted just in time, for the one repository, and live an hour.
     App(AppKey),
+    /// The server that started this process: it is asked when a token is needed, and again when one was refused.
+    Lent,
 }
 
 impl From<SecretString> for Credential {
@@ -678,6 +680,9 @@ pub trait Remote: Send + Sync {
     /// # Errors
     /// [`ForgeError`].
     async fn login(&self) -> Result<Option<Login>, ForgeError>;
+
+    /// The forge refused this token to somebody who had it from [`Remote::login`]. True: there is another one now.
+    async fn renew(&self, refused: &SecretString) -> bool;
 }
 
 /// A forge.

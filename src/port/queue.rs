@@ -77,8 +77,13 @@ pub trait Queue: Send + Sync {
     /// Says yes to a job that waits for it, at this price (dollars, as text). False: it does not wait for one any more.
     async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError>;
 
-    /// Puts a job that is over back, as new.
+    /// Puts a job that is over back, as new: its run begins anew. False: it is not over, or its group is taken and it
+    /// asked to be dropped then, or it waits for a yes that nobody gave.
     async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError>;
+
+    /// Does something with what a job left, where the job is over and was not touched since `before_ms`: until it is done
+    /// nobody can put the job back. It has to be quick: nothing else is written meanwhile.
+    async fn at_rest(&self, id: &str, before_ms: i64, then: &(dyn Fn() + Send + Sync)) -> Result<Rest, InboxError>;
 
     /// How many jobs there are in each state.
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError>;
@@ -95,6 +100,24 @@ pub trait Queue: Send + Sync {
 
     /// Keeps a note.
     async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError>;
+
+    /// The names of notes that begin with `prefix`, come after the name `after` and were written before `before_ms`: in
+    /// order, at most `most`.
+    async fn old_notes(&self, prefix: &str, after: &str, before_ms: i64, most: u32) -> Result<Vec<String>, InboxError>;
+
+    /// Forgets a note, unless it was written again since `before_ms`.
+    async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError>;
+}
+
+/// What became of a job that something was to be done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It is over, and that was done.
+    Done,
+    /// It is not over, or was not long ago.
+    Needed,
+    /// There is no such job.
+    Unknown,
 }
 
 /// The right to say at the forge how a job stands: nobody else has it until this is dropped, or its process ends.

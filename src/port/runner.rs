@@ -2,10 +2,12 @@
 
 use crate::model::forge::ForgeKind;
 use crate::model::job::Job;
+use crate::port::forge::{Forge, Login};
 use async_trait::async_trait;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +28,10 @@ pub struct Order {
     pub git_url: String,
     /// The branch whose configuration holds.
     pub default_branch: String,
-    /// A token for this repository alone.
+    /// A token for this repository alone, as it is now.
     pub token: SecretString,
+    /// Where it ends before a run may: the run is given none, and asks for one whenever it needs one.
+    pub lender: Option<Tokens>,
     /// The operator's variables: keys of models. Phases that ask no model do not get them.
     pub vars: BTreeMap<String, SecretString>,
     /// The key that marks are signed with.
@@ -36,6 +40,32 @@ pub struct Order {
     pub phrase: String,
     /// How long a run that was interrupted may take to come to where it can be gone on with.
     pub grace: Duration,
+}
+
+/// Tokens of one repository, minted when they are needed.
+#[derive(Clone)]
+pub struct Tokens(pub Arc<dyn Forge>);
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+impl Tokens {
+    /// A token that is good now; `refused`: another one than this, which the forge did not take.
+    ///
+    /// # Errors
+    /// None can be had; in words.
+    pub async fn fresh(&self, refused: Option<SecretString>) -> Result<Login, String> {
+        let remote = self.0.remote();
+        if let Some(refused) = refused {
+            // Whether there is another one is seen below.
+            remote.renew(&refused).await;
+        }
+        let login = remote.login().await.map_err(|error| error.to_string())?;
+        login.ok_or_else(|| "this forge takes no token".to_owned())
+    }
 }
 
 /// How a run's process ended.

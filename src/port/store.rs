@@ -73,6 +73,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Held`] where its owner's process is alive on this machine.
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError>;
 
+    /// Interrupts the process that is at work on a run, as Ctrl-C does: it stops where the run can be taken up. False:
+    /// nobody is at work on it, or nobody that can be reached from here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn interrupt(&self, run: &RunId) -> Result<bool, StoreError>;
+
     /// Gives the lease back.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::health::Health;
 use super::showing::Showing;
-use crate::engine::configuration;
+use crate::engine::{configuration, fetching};
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
@@ -11,7 +11,7 @@ use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
 use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
 use crate::port::inbox::Inbox;
 use crate::port::queue::Queue;
-use crate::port::runner::{Order, Runner};
+use crate::port::runner::{Order, Runner, Tokens};
 use crate::port::store::Store;
 use crate::port::world::World;
 use crate::text;
@@ -227,18 +227,14 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// [`FetchError`].
     pub async fn fetch(&self, place: &Place, clone: &Arc<dyn Checkout>, wants: Vec<Want>) -> Result<(), FetchError> {
-        let unreachable = |why: String| FetchError::Unreachable(why);
-        let login = place.forge.remote().login().await.map_err(|error| unreachable(error.to_string()))?;
         let order = Fetch {
             url: Some(place.repository.git_url()),
-            login: login.map(|login| (login.user, login.token)),
+            login: None,
             wants,
             depth: Depth::Whole,
             extra_ca: self.world.env("CODEFORGE_EXTRA_CA").filter(|file| !file.is_empty()).map(Into::into),
         };
-        let clone = Arc::clone(clone);
-        let fetched = tokio::task::spawn_blocking(move || clone.fetch(&order)).await;
-        fetched.unwrap_or_else(|error| Err(unreachable(format!("an internal error: {error}"))))
+        fetching::fetch(clone, &order, Some(&*place.forge)).await
     }
 
     async fn branch_of(&self, place: &Place, seen: &mut Seen) -> Result<String, String> {
@@ -333,6 +329,7 @@ impl<'a> Parts<'a> {
             git_url: place.repository.git_url(),
             default_branch,
             token: login.map_or_else(|| SecretString::from(String::new()), |login| login.token),
+            lender: matches!(place.repository.login, Login::App { .. }).then(|| Tokens(Arc::clone(&place.forge))),
             vars,
             marker_key: serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?,
             phrase: serve.commands.phrase.clone(),

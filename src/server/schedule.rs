@@ -53,6 +53,13 @@ pub fn seen_note(repository: &Served, workflow: &str) -> String {
     format!("seen/{:?}/{}/{}/{workflow}", repository.forge, repository.host, repository.name)
 }
 
+/// The note of when an entry was due last.
+pub fn tick_note(repository: &Served, entry: &Entry<'_>) -> String {
+    let Served { forge, host, name } = repository;
+    let zone = entry.doc.timezone.as_ref().map_or("UTC", |zone| zone.0.as_str());
+    format!("tick/{forge:?}/{host}/{name}/{}/{}/{zone}", entry.workflow, entry.doc.cron.0)
+}
+
 /// The loop, until `stop`.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     let tables: std::sync::Mutex<BTreeMap<Served, Arc<Mutex<Known>>>> = std::sync::Mutex::default();
@@ -113,9 +120,8 @@ async fn ticks(
 ) -> Result<(), String> {
     let failed = |error: crate::port::inbox::InboxError| error.to_string();
     let now = parts.now_ms();
-    let Served { forge, host, name } = &place.served;
-    let zone = entry.doc.timezone.as_ref().map_or("UTC", |zone| zone.0.as_str());
-    let note = format!("tick/{forge:?}/{host}/{name}/{}/{}/{zone}", entry.workflow, entry.doc.cron.0);
+    let name = &place.served.name;
+    let note = tick_note(&place.served, entry);
     let last = parts.queue.note(&note).await.map_err(failed)?.and_then(|text| text.parse::<i64>().ok());
     let Some(last) = last else {
         // Seen for the first time: what was before is nobody's.

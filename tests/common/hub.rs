@@ -1,6 +1,7 @@
 //! A forge's git side on disk, and jobs of its CI: an origin, clones of it as runners make them, and the environment and
 //! event that GitHub's, GitLab's or no runner gives.
 
+use super::forge_server::{ForgeServer, TOKEN};
 use super::{codeforge, git, ok, spoken};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -284,6 +285,58 @@ pub fn push(branch: &str, before: &str, after: &str) -> Value {
         "repository": { "id": 1, "full_name": "acme/widgets", "default_branch": "main" },
         "sender": { "login": "ann", "type": "User" },
     })
+}
+
+/// A comment's payload, under an issue.
+pub fn comment(body: &str, actor: &str) -> Value {
+    json!({
+        "action": "created",
+        "issue": { "number": 3, "title": "It breaks", "body": "On Mondays.", "labels": [], "user": { "login": "bob" } },
+        "comment": { "id": 9, "body": body, "user": { "login": actor } },
+        "repository": { "full_name": "acme/widgets", "default_branch": "main" },
+        "sender": { "login": actor, "type": "User" },
+    })
+}
+
+/// A clone as a runner makes it of a repository at a forge: everything that is fetched later needs the token.
+pub fn clone_of(forge: &ForgeServer, git_ref: &str) -> Clone {
+    let clone = Clone::empty();
+    let bare = format!("file://{}", forge.bare().display());
+    clone.git(&["init", "--quiet"]);
+    clone.git(&["fetch", "--quiet", "--depth=1", &bare, git_ref]);
+    clone.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
+    clone.git(&["remote", "add", "origin", &forge.git_url()]);
+    clone
+}
+
+/// A clone with all branches, as a job has it that cannot fetch anything later.
+pub fn whole_clone_of(forge: &ForgeServer) -> Clone {
+    let clone = Clone::empty();
+    let bare = format!("file://{}", forge.bare().display());
+    clone.git(&["init", "--quiet"]);
+    clone.git(&["fetch", "--quiet", &bare, "+refs/heads/*:refs/remotes/origin/*"]);
+    clone.git(&["checkout", "--quiet", "--detach", "refs/remotes/origin/main"]);
+    clone.git(&["remote", "add", "origin", &forge.git_url()]);
+    clone
+}
+
+/// A job on GitHub in such a clone, with the token.
+pub fn on_github<'a>(forge: &ForgeServer, clone: &'a Clone, name: &str, payload: &Value) -> Job<'a> {
+    let job = Job::bare(clone);
+    job.file("event.json", &payload.to_string());
+    let server = forge.git_url().replace("/acme/widgets.git", "");
+    job.env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_EVENT_NAME", name)
+        .env("GITHUB_EVENT_PATH", clone.aside().join("event.json").to_str().unwrap())
+        .env("GITHUB_REPOSITORY", "acme/widgets")
+        .env("GITHUB_SERVER_URL", &server)
+        .env("GITHUB_API_URL", &forge.api())
+        .env("GITHUB_SHA", &clone.git(&["rev-parse", "HEAD"]))
+        .env("GITHUB_REF", "refs/heads/main")
+        .env("GITHUB_RUN_ID", "77")
+        .env("RUNNER_TEMP", clone.aside().to_str().unwrap())
+        .env("GITHUB_OUTPUT", clone.aside().join("output").to_str().unwrap())
+        .env("CODEFORGE_FORGE_TOKEN", TOKEN)
 }
 
 /// Whether a file is there.

@@ -9,7 +9,7 @@
 //! ```
 
 use super::forge_server::hooks::{HOOK_SECRET, Hooks, Seen, What};
-use super::forge_server::{BOT, FakeChange, FakeComment, ForgeServer, TOKEN};
+use super::forge_server::{BOT, FakeApp, FakeChange, FakeComment, ForgeServer, TOKEN};
 use super::model_server::{ModelServer, Script};
 use super::{codeforge, git, ok};
 use codeforge::model::forge::ForgeKind;
@@ -40,6 +40,7 @@ pub struct Plan {
     serve: String,
     beside: Vec<(String, String)>,
     members: Vec<(String, String)>,
+    app: Option<FakeApp>,
     env: Vec<(String, String)>,
 }
 
@@ -70,6 +71,20 @@ impl Plan {
     pub fn serve(mut self, yaml: &str) -> Self {
         self.serve.push_str(yaml);
         self.serve.push('\n');
+        self
+    }
+
+    /// The server is an App at the forge, instead of an account with a token.
+    #[must_use]
+    pub fn app(mut self) -> Self {
+        self.app = Some(FakeApp::new("Iv1.town", 77));
+        self
+    }
+
+    /// A variable of the server's.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -123,6 +138,15 @@ impl Plan {
         };
         let server = forge.git_url().replace("/acme/widgets.git", "");
         let api = forge.api();
+        let login = match &self.app {
+            None => "token: env://TOWN_TOKEN".to_owned(),
+            Some(app) => {
+                let file = folder.path().join("app.pem");
+                std::fs::write(&file, app.key()).unwrap();
+                format!("app: {{ id: \"{}\", private_key: \"file://{}\" }}", app.id, file.display())
+            }
+        };
+        forge.memory().app = self.app;
         let beside = self.beside.iter().map(|(name, address)| {
             format!(
                 "  - {{ forge: github, name: {name}, server: \"{address}\", api: \"{address}\", token: env://TOWN_TOKEN, \
@@ -132,7 +156,7 @@ impl Plan {
         let beside: String = beside.collect();
         let serve = format!(
             "listen: 127.0.0.1:0\nstate: state\nmarker_key: env://TOWN_MARKER_KEY\nrepositories:\n  - {{ forge: {word}, name: acme/widgets, \
-             server: \"{server}\", api: \"{api}\", token: env://TOWN_TOKEN, secrets: [env://TOWN_HOOK] }}\n{beside}env:\n  CODEFORGE_LLM_API_KEY: env://CODEFORGE_LLM_API_KEY\n  CODEFORGE_LLM_BASE_URL: env://CODEFORGE_LLM_BASE_URL\n  \
+             server: \"{server}\", api: \"{api}\", {login}, secrets: [env://TOWN_HOOK] }}\n{beside}env:\n  CODEFORGE_LLM_API_KEY: env://CODEFORGE_LLM_API_KEY\n  CODEFORGE_LLM_BASE_URL: env://CODEFORGE_LLM_BASE_URL\n  \
              CODEFORGE_MODEL: env://CODEFORGE_MODEL\n  CODEFORGE_LLM_PRICE_INPUT: env://CODEFORGE_LLM_PRICE_INPUT\n  \
              CODEFORGE_LLM_PRICE_OUTPUT: env://CODEFORGE_LLM_PRICE_OUTPUT\n  CODEFORGE_LLM_ATTEMPTS: env://CODEFORGE_LLM_ATTEMPTS\n{}{}",
             if self.serve.contains("sweep:") { "" } else { "sweep: false\n" },
@@ -189,6 +213,7 @@ impl Town {
             serve: String::new(),
             beside: Vec::new(),
             members: Vec::new(),
+            app: None,
             env: Vec::new(),
         };
         let plan = plan.file("README.md", "hello\n").file("src/a.txt", "one\ntwo\nthree\n");

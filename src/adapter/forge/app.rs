@@ -9,6 +9,7 @@ use super::token::{Fresh, TokenSource, bearer};
 use super::{Jitter, Settings, parse, time_ms};
 use crate::port::clock::Clock;
 use crate::port::forge::{AppKey, ForgeAt, ForgeError};
+use crate::text;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// A token is not used in the last five minutes of its hour.
-const SPARE_MS: i64 = 300_000;
+pub(super) const SPARE_MS: i64 = 300_000;
 /// A JWT may be good for ten minutes; clocks differ by one.
 const BACK_S: i64 = 60;
 const GOOD_S: i64 = 540;
@@ -102,6 +103,9 @@ struct State {
 #[derive(Deserialize)]
 struct Installation {
     id: u64,
+    /// What its owner granted, by GitHub's names (`contents` → `write`).
+    #[serde(default)]
+    permissions: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -134,16 +138,17 @@ impl AppTokens {
         })
     }
 
+    async fn installation(&self) -> Result<Installation, ForgeError> {
+        let doing = "looking for the App's installation";
+        let url = address(&self.api, &["repos", &self.owner, &self.name, "installation"], &[])?;
+        let ask = Ask { needs: Some("the App installed on the repository"), ..Ask::read(url, doing) };
+        self.http.json(&ask).await.map_err(Failed::into_inner)
+    }
+
     async fn mint(&self, state: &mut State) -> Result<Fresh, ForgeError> {
         let id = match state.installation {
             Some(id) => id,
-            None => {
-                let doing = "looking for the App's installation";
-                let url = address(&self.api, &["repos", &self.owner, &self.name, "installation"], &[])?;
-                let needs = Some("the App installed on the repository");
-                let ask = Ask { needs, ..Ask::read(url, doing) };
-                self.http.json::<Installation>(&ask).await.map_err(Failed::into_inner)?.id
-            }
+            None => self.installation().await?.id,
         };
         state.installation = Some(id);
         let url = address(&self.api, &["app", "installations", &id.to_string(), "access_tokens"], &[])?;
@@ -152,11 +157,33 @@ impl AppTokens {
         // Minted twice is a token that nobody uses.
         let needs = Some("an App with the permissions that docs/forges.md lists, installed on the repository");
         let ask = Ask { method: Method::POST, body: Some(body), kind: Kind::Again, needs, ..Ask::read(url, doing) };
-        let answer = self.http.ask(&ask).await.map_err(Failed::into_inner)?;
+        let answer = match self.http.ask(&ask).await.map_err(Failed::into_inner) {
+            Err(error @ ForgeError::Contract { .. }) => return Err(self.lacking().await.unwrap_or(error)),
+            answer => answer?,
+        };
         let minted: Minted = read(doing, &answer.body)?;
         let fresh = Fresh { token: minted.token.into(), until_ms: time_ms(&minted.expires_at) };
         state.now = Some(fresh.clone());
         Ok(fresh)
+    }
+
+    /// GitHub mints nothing where a permission is asked for that was not granted, and does not say which.
+    async fn lacking(&self) -> Option<ForgeError> {
+        let there = self.installation().await.ok()?;
+        let granted = |name: &str| there.permissions.get(name).map_or("nothing", String::as_str);
+        let lacks = self.permissions.iter().filter(|(name, level)| granted(name) != "write" && granted(name) != *level);
+        let (wanted, has): (Vec<String>, Vec<String>) = lacks
+            .map(|(name, level)| (format!("{name}: {level}"), format!("{name}: {}", text::clean(granted(name)))))
+            .unzip();
+        if wanted.is_empty() {
+            return None;
+        }
+        let message = format!("its installation was granted less than is asked for: {}", has.join(", "));
+        let needs = format!(
+            "the App's permissions {} (its page ▸ Permissions & events; whoever installed it has to accept them)",
+            wanted.join(", ")
+        );
+        Some(ForgeError::Refused { doing: "minting the App's token".into(), message, needs: Some(needs) })
     }
 }
 

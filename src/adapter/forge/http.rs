@@ -177,6 +177,10 @@ impl Http {
                         _ => return Err(Failed::Sure(error)),
                     }
                 }
+                // There is no token, and asking again makes none.
+                Err((error, false)) if !matches!(error, ForgeError::Unavailable { .. }) => {
+                    return Err(Failed::Sure(error));
+                }
                 Err((error, sent)) => (error, None, sent),
             };
             if lost && ask.kind == Kind::Once {
@@ -260,6 +264,11 @@ impl Http {
     /// The token, good for now.
     pub(super) async fn token(&self) -> Result<Fresh, ForgeError> {
         self.tokens.0.token().await
+    }
+
+    /// Whether there is another token than the one that was refused.
+    pub(super) async fn renew(&self, refused: &Fresh) -> bool {
+        self.tokens.0.renew(refused).await
     }
 
     /// Sends a request and takes its answer in, whole. The error says whether it may have been carried out.

@@ -8,6 +8,7 @@ mod gitea;
 mod github;
 mod gitlab;
 mod http;
+mod lent;
 mod lines;
 mod local;
 mod marks;
@@ -15,6 +16,7 @@ mod remote;
 mod token;
 mod turns;
 
+use crate::adapter::lending::Lender;
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
 use crate::port::forge::{ChangeInfo, ChangeState, Changes, Forge, ForgeAt, ForgeError};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub system_proxy: bool,
     /// Certificates to trust beside the machine's: a PEM file.
     pub extra_ca: Option<std::path::PathBuf>,
+    /// Who lends tokens, where [`Credential::Lent`](crate::port::forge::Credential::Lent) is said.
+    pub lender: Option<Arc<Lender>>,
 }
 
 impl Default for Settings {
@@ -73,6 +77,7 @@ impl Default for Settings {
             max_bytes: 64 << 20,
             system_proxy: true,
             extra_ca: None,
+            lender: None,
         }
     }
 }

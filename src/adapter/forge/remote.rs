@@ -11,6 +11,7 @@ use crate::port::forge::{ForgeError, Login, Remote};
 use async_trait::async_trait;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -254,6 +255,10 @@ impl Remote for GitRemote {
     async fn login(&self) -> Result<Option<Login>, ForgeError> {
         let Fresh { token, until_ms } = self.http.token().await?;
         Ok(Some(Login { user: self.user.to_owned(), token, until_ms }))
+    }
+
+    async fn renew(&self, refused: &SecretString) -> bool {
+        self.http.renew(&Fresh { token: refused.clone(), until_ms: None }).await
     }
 }
 

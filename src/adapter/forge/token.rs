@@ -1,6 +1,7 @@
-//! Where tokens come from: one that is there, a file that somebody keeps fresh, a GitHub App.
+//! Where tokens come from: one that is there, a file that somebody keeps fresh, a GitHub App, the server that runs us.
 
 use super::app::AppTokens;
+use super::lent::LentTokens;
 use super::{Jitter, Settings};
 use crate::port::clock::Clock;
 use crate::port::forge::{Credential, ForgeAt, ForgeError};
@@ -67,6 +68,7 @@ pub(super) fn source(
         Credential::Token(token) => Arc::new(Fixed::new(token.expose_secret()).ok_or_else(empty)?),
         Credential::File(path) => Arc::new(InFile::new(path)?),
         Credential::App(key) => Arc::new(AppTokens::new(at, key, clock, jitter, settings)?),
+        Credential::Lent => Arc::new(LentTokens::new(settings.lender.clone().ok_or_else(empty)?, clock)),
     })
 }
 

@@ -6,7 +6,7 @@ use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
 use crate::port::inbox::InboxError;
-use crate::port::queue::{Added, Queue, Renewed, Room, Voice, Which};
+use crate::port::queue::{Added, Queue, Renewed, Rest, Room, Voice, Which};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -218,11 +218,12 @@ struct Line {
     created_ms: i64,
     updated_ms: i64,
     fence: i64,
+    rounds: i64,
 }
 
 const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
                        settings, approval, state, conclusion, note, attempts, approved_by, cost_usd, url, created_ms, \
-                       updated_ms, fence";
+                       updated_ms, fence, rounds";
 
 impl Line {
     fn job(self) -> Result<Job, String> {
@@ -264,6 +265,7 @@ impl Line {
             conclusion: self.conclusion,
             note: self.note,
             attempts: u32::try_from(self.attempts).unwrap_or_default(),
+            rounds: u32::try_from(self.rounds).unwrap_or_default(),
             approved_by: self.approved_by,
             cost_usd: self.cost_usd,
             url: self.url,
@@ -483,9 +485,10 @@ impl Queue for Database {
         self.writer
             .transaction(async |connection| {
                 let group: Option<Group> = sqlx::query_as(
-                    "UPDATE jobs SET state = 'waiting', attempts = 0, due_ms = $2, updated_ms = $2, conclusion = NULL,
-                                     note = 'put back', cancel = NULL
+                    "UPDATE jobs SET state = 'waiting', attempts = 0, rounds = rounds + 1, due_ms = $2, updated_ms = $2,
+                                     conclusion = NULL, note = 'put back: a new run', cancel = NULL
                      WHERE id = $1 AND state IN ('done', 'cancelled', 'dead')
+                           AND (approval IS NULL OR approved_by IS NOT NULL)
                      RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
                 )
                 .bind(id.to_owned())
@@ -494,6 +497,24 @@ impl Queue for Database {
                 .await?;
                 let Some(group) = group else { return Ok(Ok::<_, InboxError>(false)) };
                 takes_its_place(connection, &group, now_ms).await.map(Ok)
+            })
+            .await
+    }
+
+    async fn at_rest(&self, id: &str, before_ms: i64, then: &(dyn Fn() + Send + Sync)) -> Result<Rest, InboxError> {
+        self.writer
+            .transaction(async |connection| {
+                let found: Option<(String, i64)> = sqlx::query_as("SELECT state, updated_ms FROM jobs WHERE id = $1")
+                    .bind(id.to_owned())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                let Some((state, updated_ms)) = found else { return Ok(Ok::<_, InboxError>(Rest::Unknown)) };
+                let over = from_word(&state).is_some_and(JobState::is_over);
+                if !over || updated_ms >= before_ms {
+                    return Ok(Ok(Rest::Needed));
+                }
+                then();
+                Ok(Ok(Rest::Done))
             })
             .await
     }
@@ -547,6 +568,27 @@ impl Queue for Database {
         .bind(value.to_owned());
         self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(())
+    }
+    async fn old_notes(&self, prefix: &str, after: &str, before_ms: i64, most: u32) -> Result<Vec<String>, InboxError> {
+        let found: Vec<(String,)> = sqlx::query_as(
+            "SELECT name FROM notes WHERE name >= $1 AND name > $2 AND substr(name, 1, length($1)) = $1
+                                      AND written_ms < $3 ORDER BY name LIMIT $4",
+        )
+        .bind(prefix.to_owned())
+        .bind(after.to_owned())
+        .bind(before_ms)
+        .bind(i64::from(most))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.fault(&error))?;
+        Ok(found.into_iter().map(|(name,)| name).collect())
+    }
+
+    async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError> {
+        let query =
+            sqlx::query("DELETE FROM notes WHERE name = $1 AND written_ms < $2").bind(name.to_owned()).bind(before_ms);
+        let gone = self.writer.whole(async |connection| query.execute(connection).await).await?;
+        Ok(gone.rows_affected() > 0)
     }
 }
 

@@ -1,26 +1,29 @@
 //! A run as a process of its own: `codeforge ci` with its event in a file, in a checkout that borrows the objects of the
-//! repository's cached clone, with one repository's token and nothing of the others.
+//! repository's cached clone, with one repository's token and nothing of the others. A token that may end before the run
+//! does is not handed over: the run asks for it over its standard input, whenever it needs one (decision 0053).
 //!
 //! A job's folder holds what its next attempt needs: the checkout, the newest fence, and whose process is at work. A
 //! process that is left of an earlier attempt (its server was killed, or was away for too long) is ended before the next
 //! one begins; one that cannot be reached from here finds another fence than its own before it hands over.
 
 use crate::adapter::git;
+use crate::adapter::lending;
 use crate::adapter::sqlite::{Life, Owner};
 use crate::model::ci::ServedJob;
 use crate::model::job::Job;
 use crate::model::places;
-use crate::port::runner::{Order, Ran, Runner};
+use crate::port::forge::Login;
+use crate::port::runner::{Order, Ran, Runner, Tokens};
 use crate::text::{self, Capped};
 use async_trait::async_trait;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
@@ -58,6 +61,11 @@ const PASSED: [&str; 19] = [
     "GIT_CONFIG_NOSYSTEM",
 ];
 
+/// How commits are signed: for the process that writes them, and no other.
+const SIGNING: [&str; 4] = ["CODEFORGE_SIGNING", "CODEFORGE_SIGNING_KEY", "CODEFORGE_SIGNING_FALLBACK", "GNUPGHOME"];
+/// Parts of a secret of several lines that are looked for in a log have so many bytes at least.
+const PART: usize = 16;
+
 /// A variable by its name.
 pub type Env = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -74,9 +82,26 @@ struct Run<'a> {
     order: &'a Order,
     folder: PathBuf,
     vars: BTreeMap<String, String>,
-    /// Values that must not be in a log.
-    secrets: Vec<&'a str>,
+    /// What only the process gets that writes commits.
+    signing: BTreeMap<String, String>,
+    /// Values that must not be in a log; more of them while tokens are lent.
+    secrets: Mutex<Vec<String>>,
     stop: CancellationToken,
+}
+
+impl Run<'_> {
+    /// A line as it is kept: cleaned, and without secrets.
+    fn shown(&self, line: &str) -> String {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        text::redact(&text::clean(line), &secrets.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// A token for a run that asks for one.
+    async fn lend(&self, tokens: &Tokens, refused: Option<SecretString>) -> Result<Login, String> {
+        let login = tokens.fresh(refused).await?;
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(login.token.expose_secret().to_owned());
+        Ok(login)
+    }
 }
 
 #[async_trait]
@@ -174,6 +199,8 @@ impl Processes {
             fence: order.fence,
             fence_file: folder.join("fence"),
             approved: job.approved(),
+            rounds: job.rounds,
+            lends: order.lender.is_some(),
         };
         let put = |name: &str, text: Result<String, serde_json::Error>| {
             let file = folder.join(name);
@@ -196,10 +223,12 @@ impl Processes {
             ("CODEFORGE_TURN_FILE", places::turn(&order.state, &job.new.repository).display().to_string()),
             ("CODEFORGE_WORKFLOW", job.new.workflow.clone()),
             ("CODEFORGE_TRIGGER_PHRASE", order.phrase.clone()),
-            ("CODEFORGE_FORGE_TOKEN", order.token.expose_secret().to_owned()),
             ("NO_COLOR", "1".to_owned()),
         ] {
             vars.insert(name.to_owned(), value);
+        }
+        if order.lender.is_none() {
+            vars.insert("CODEFORGE_FORGE_TOKEN".to_owned(), order.token.expose_secret().to_owned());
         }
         if let Some(key) = &order.marker_key {
             vars.insert("CODEFORGE_MARKER_KEY".to_owned(), key.expose_secret().to_owned());
@@ -210,9 +239,34 @@ impl Processes {
                 vars.insert(variable.to_owned(), value.clone());
             }
         }
-        let all = order.vars.values().chain(&order.marker_key).chain([&order.token]);
-        let secrets = all.map(|secret| secret.expose_secret()).filter(|text| text.len() >= 8).collect();
-        Ok(Run { order, folder, vars, secrets, stop })
+        let signing = self.signing(order);
+        for name in signing.keys() {
+            vars.remove(name);
+        }
+        let all = order.vars.values().chain(&order.marker_key).chain([&order.token]).map(|it| it.expose_secret());
+        // A log is looked through line by line, and keys have several.
+        let parts = signing.values().flat_map(|value| value.lines()).filter(|line| line.len() >= PART);
+        let parts = parts.filter(|line| !line.starts_with("-----") && !line.contains("://"));
+        let secrets = all.filter(|text| text.len() >= 8).chain(parts).map(str::to_owned).collect();
+        Ok(Run { order, folder, vars, signing, secrets: Mutex::new(secrets), stop })
+    }
+
+    /// How commits are signed, as the operator says it: for the runs of a repository, or for the server.
+    fn signing(&self, order: &Order) -> BTreeMap<String, String> {
+        let value = |name: &str| {
+            let own = order.vars.get(name).map(|value| value.expose_secret().to_owned());
+            own.or_else(|| (self.env)(name)).filter(|value| !value.is_empty())
+        };
+        let found = SIGNING.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?)));
+        let mut vars: BTreeMap<String, String> = found.collect();
+        // The key itself, where a variable holds it.
+        let key = vars.get("CODEFORGE_SIGNING_KEY").and_then(|at| at.strip_prefix("env://")).map(str::to_owned);
+        if let Some(name) = key
+            && let Some(key) = value(&name)
+        {
+            vars.insert(name, key);
+        }
+        vars
     }
 
     /// The phases one after the other, each with what it needs: no key where gates run, none where is written.
@@ -245,13 +299,30 @@ impl Processes {
         #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start runs")]
         let mut command = Command::new(&self.program);
         command.arg("ci").current_dir(run.folder.join("checkout")).env_clear().envs(&run.vars).envs(more);
-        if more.get("CODEFORGE_PHASE").is_some_and(|phase| phase != "agent") {
+        let phase = more.get("CODEFORGE_PHASE").map(String::as_str);
+        if phase.is_some_and(|phase| phase != "agent") {
             for key in run.order.vars.keys() {
                 command.env_remove(key);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        if matches!(phase, None | Some("deliver")) {
+            command.envs(&run.signing);
+        }
+        let lent = match &run.order.lender {
+            None => None,
+            Some(tokens) => {
+                let (ours, theirs) = lending::pair().map_err(|error| format!("the run cannot be started: {error}"))?;
+                command.stdin(theirs);
+                Some((ours, tokens))
+            }
+        };
+        if lent.is_none() {
+            command.stdin(Stdio::null());
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| format!("the run cannot be started: {error}"))?;
+        // It holds the run's end of the sockets, too: the run's end is to be seen.
+        drop(command);
         if let Some(number) = child.id() {
             let file = run.folder.join("process");
             write(&file, &Owner::of(number).to_string()).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -259,9 +330,9 @@ impl Processes {
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (lines, mut written) = tokio::sync::mpsc::channel::<String>(256);
         let log = async {
-            let mut kept = Log::open(&run.folder.join("log"), run.order.job.attempts).await;
+            let mut kept = Log::open(&run.folder.join("log"), &run.order.job).await;
             while let Some(line) = written.recv().await {
-                kept.push(&text::redact(&text::clean(&line), &run.secrets)).await;
+                kept.push(&run.shown(&line)).await;
             }
             kept.finish().await
         };
@@ -269,8 +340,20 @@ impl Processes {
             tokio::join!(read(out, lines.clone()), read(err, lines.clone()));
             drop(lines);
         };
-        let ended = wait(&mut child, &run.stop, run.order.grace);
-        let (status, (), log) = tokio::join!(ended, read, log);
+        let over = CancellationToken::new();
+        let ended = async {
+            let ended = wait(&mut child, &run.stop, run.order.grace).await;
+            over.cancel();
+            ended
+        };
+        let lend = async {
+            let Some((socket, tokens)) = lent else { return };
+            tokio::select! {
+                () = lending::lend(socket, |refused| run.lend(tokens, refused)) => {}
+                () = over.cancelled() => {}
+            }
+        };
+        let (status, (), log, ()) = tokio::join!(ended, read, log, lend);
         let status = status.map_err(|error| format!("the run's process cannot be waited for: {error}"))?;
         Ok(Ran { code: status.code(), outputs: outputs(&report).await, log })
     }
@@ -324,12 +407,14 @@ struct Log {
 }
 
 impl Log {
-    async fn open(file: &Path, attempt: u32) -> Self {
+    async fn open(file: &Path, job: &Job) -> Self {
         let size = tokio::fs::metadata(file).await.map_or(0, |meta| meta.len());
         let file = tokio::fs::OpenOptions::new().create(true).append(true).open(file).await.ok();
         let mut log = Self { file, size, tail: Capped::new(TAIL) };
-        if attempt > 1 {
-            log.push(&format!("--- attempt {attempt}")).await;
+        match (job.attempts, job.rounds) {
+            (0 | 1, 0) => {}
+            (attempt, 0) => log.push(&format!("--- attempt {attempt}")).await,
+            (attempt, rounds) => log.push(&format!("--- put back ({rounds}), attempt {attempt}")).await,
         }
         log
     }

@@ -1,5 +1,7 @@
 //! Whose process holds a run, and whether it still lives.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fmt;
 
 /// A process, told apart from any other: by machine (host name and boot), process-id namespace, number and start
@@ -78,6 +80,14 @@ impl Owner {
             Some((state, start)) if start == self.start && !matches!(state, 'Z' | 'X') => Life::Alive,
             _ => Life::Gone,
         }
+    }
+
+    /// Interrupts it, where it lives here and is not this process itself. Whether it was told.
+    pub(super) fn interrupt(&self) -> bool {
+        let here = Self::this();
+        let pid = i32::try_from(self.pid).ok().filter(|pid| *pid > 1).map(Pid::from_raw);
+        let there = self.pid != here.pid && self.life(&here) == Life::Alive;
+        pid.filter(|_| there).is_some_and(|pid| kill(pid, Signal::SIGINT).is_ok())
     }
 
     /// Its number.

@@ -330,6 +330,16 @@ impl Store for SqliteStore {
         })
     }
 
+    async fn interrupt(&self, run: &RunId) -> Result<bool, StoreError> {
+        let owner: Option<(Option<String>,)> = sqlx::query_as("SELECT owner FROM runs WHERE id = $1")
+            .bind(run.as_str().to_owned())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| self.fault(&error))?;
+        let Some((owner,)) = owner else { return Err(StoreError::NoSuchRun(run.0.clone())) };
+        Ok(owner.and_then(|owner| Owner::parse(&owner)).is_some_and(|owner| owner.interrupt()))
+    }
+
     async fn take(&self, run: &RunId, owner: &str) -> Result<Fence, StoreError> {
         let now_ms = self.clock.now_ms();
         self.now

@@ -8,10 +8,10 @@ use crate::cli::forge as remote;
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::EventKind;
-use crate::model::forge::ForgeKind;
+use crate::model::forge::{ForgeKind, Right};
 use crate::model::plan::{DeliverKind, Plan};
 use crate::port::checkout::Checkout;
-use crate::port::forge::{ChangeState, Forge, ForgeAt};
+use crate::port::forge::{ChangeState, Credential, Forge, ForgeAt};
 use crate::trigger::{self, Start};
 use crate::workflow::schema::Library;
 use std::sync::Arc;
@@ -26,7 +26,12 @@ pub fn forge(
     checkout: &dyn Checkout,
     cx: &Context<'_>,
 ) -> Result<Option<Arc<dyn Forge>>, CliError> {
-    let Some(token) = settings.token.clone() else { return Ok(None) };
+    let lent = job.served.as_ref().is_some_and(|served| served.lends);
+    let token = match &settings.token {
+        _ if lent => Credential::Lent,
+        Some(token) => token.clone().into(),
+        None => return Ok(None),
+    };
     let kind = match job.home {
         _ if job.served.is_some() => job.served.as_ref().map_or(ForgeKind::Github, |served| served.forge),
         Home::Github => job.forge.unwrap_or(ForgeKind::Github),
@@ -49,7 +54,7 @@ pub fn forge(
         kind,
         api,
         repository,
-        token: token.into(),
+        token,
         git_url: format!("{}.git", url.trim_end_matches(".git")),
         marker_key: cx.world.env("CODEFORGE_MARKER_KEY").filter(|key| !key.is_empty()).map(Into::into),
     };
@@ -98,6 +103,62 @@ pub(super) async fn resolve(
     Ok(())
 }
 
+/// Takes from the settings a token that is the job's own: it reads what the job may read anyway, and writes nothing.
+pub(super) fn without_own(settings: &mut Settings, cx: &Context<'_>) {
+    if settings.token.as_ref().is_some_and(|token| remote::is_of_job(token, cx.world)) {
+        say(
+            cx,
+            "note: CODEFORGE_FORGE_TOKEN is the job's own CI_JOB_TOKEN, which writes nothing: it counts as not set",
+        );
+        settings.token = None;
+    }
+}
+
+/// Whether the token that is here can hand over what a plan makes, as far as its kind says.
+///
+/// # Errors
+/// It cannot; what to use instead.
+pub(super) async fn able(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
+    let Some(forge) = &ci.forge else { return Ok(()) };
+    let can = forge.capabilities();
+    let lacks = match plan.deliver.kind {
+        DeliverKind::PullRequest => !can.changes,
+        DeliverKind::Comment | DeliverKind::Review => !can.comments,
+        // Of one that writes nothing else even that is to be asked.
+        DeliverKind::Branch | DeliverKind::PushToBranch if !can.changes => {
+            matches!(forge.token_rights().await?.push, Right::No(_))
+        }
+        _ => false,
+    };
+    if lacks && forge.kind() == ForgeKind::Gitlab { Err(of_a_job(plan)) } else { Ok(()) }
+}
+
+fn of_a_job(plan: &Plan) -> CliError {
+    let error = CliError::usage(format!(
+        "`{}` was not started: the only token here is a job's own (CI_JOB_TOKEN), which writes no merge requests, branches \
+         or comments",
+        plan.workflow
+    ));
+    remote::OF_A_JOB.into_iter().fold(error, CliError::hint)
+}
+
+/// What is handed over through a forge is not begun where there is none to speak to.
+fn reachable(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Result<(), CliError> {
+    use DeliverKind::{Comment, PullRequest, PushToBranch, Review};
+    if ci.forge.is_some() || !matches!(plan.deliver.kind, PullRequest | PushToBranch | Comment | Review) {
+        return Ok(());
+    }
+    if ci.job.home == Home::Gitlab && cx.world.env("CI_JOB_TOKEN").is_some_and(|token| !token.is_empty()) {
+        return Err(of_a_job(plan));
+    }
+    Err(CliError::usage(format!(
+        "`{}` was not started: it hands over through the forge, and there is none to speak to",
+        plan.workflow
+    ))
+    .hint("give the job a token in CODEFORGE_FORGE_TOKEN (the action's input `github-token`) with the right to write")
+    .hint("or take the change as a file: CODEFORGE_DELIVERY=patch"))
+}
+
 /// Whether what a run makes could be delivered at all, as far as that can be known before it costs anything: limits of
 /// our changes, rules of branches. `here`: this job delivers, too, and knows how commits are signed.
 ///
@@ -105,6 +166,13 @@ pub(super) async fn resolve(
 /// It could not.
 pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> Result<(), CliError> {
     const HOUR: u64 = 3600;
+    if here && !ci.settings.dry_run {
+        reachable(ci, plan, cx)?;
+        able(ci, plan).await?;
+        if plan.deliver.kind == DeliverKind::PushToBranch {
+            remote::signing(cx.world)?;
+        }
+    }
     let own = matches!(plan.deliver.kind, DeliverKind::PullRequest | DeliverKind::Branch);
     let Some(forge) = ci.forge.as_ref().filter(|_| own) else { return Ok(()) };
     let refused = |why: String| CliError::new(Ending::Denied, format!("`{}` was not started: {why}", plan.workflow));

@@ -186,7 +186,7 @@ fn end(done: Result<Done, CliError>, reports: &Reports, mut told: Told, cx: &Con
 /// # Errors
 /// [`CliError`]; a document of the repository that has errors is one: what it would have decided, nobody knows.
 pub async fn prepare(
-    settings: Settings,
+    mut settings: Settings,
     mut job: CiJob,
     root: PathBuf,
     reports: Reports,
@@ -197,8 +197,10 @@ pub async fn prepare(
         return Err(CliError::usage("`ci` takes its configuration from the trusted branch, and no --config")
             .hint("name another trusted branch in CODEFORGE_BASE_BRANCH"));
     }
+    asking::without_own(&mut settings, cx);
     let checkout: Arc<dyn Checkout> = cx.world.checkout(&root)?;
-    let commits = Commits::new(checkout, &job, &settings, cx);
+    let forge = asking::forge(&job, &settings, &*checkout, cx)?;
+    let commits = Commits::new(checkout, &job, &settings, forge.as_ref(), cx);
     let trusted = commits.trusted(&job, &settings).await?;
     let short: String = trusted.commit.chars().take(10).collect();
     say(cx, &format!("{}: {}", job.home.as_str(), happened(&job)));
@@ -228,9 +230,11 @@ pub async fn prepare(
             if errors.len() == 1 { "an error".to_owned() } else { format!("{} errors", errors.len()) }
         )));
     }
-    let forge = asking::forge(&job, &settings, &*commits.checkout, cx)?;
     let mut own = None;
     asking::resolve(&mut job, &mut own, forge.as_ref(), &library, &settings, cx).await?;
+    if settings.phase == Phase::Gate {
+        phases::take_head(&settings, &mut job, &reports, cx);
+    }
     for gap in &job.gaps {
         say(cx, &format!("note: {gap}"));
     }

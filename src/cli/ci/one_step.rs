@@ -9,7 +9,7 @@ use crate::cli::{Context, run as running, watching};
 use crate::engine::{Engine, Extras, Outcome, Outlet, Stop};
 use crate::model::account::{Account, Ending};
 use crate::model::artifact::Part;
-use crate::model::ci::Home;
+use crate::model::ci::{Home, ServedJob};
 use crate::model::diagnostic::Severity;
 use crate::model::event::Event;
 use crate::model::finding::Finding;
@@ -359,6 +359,8 @@ async fn one(
     if let Some(why) = earlier::nothing_new(&plan, &event, head) {
         return Ok(One::Idle(why));
     }
+    // What nobody would hand over is not begun.
+    phases::refuse_fork(ci, &plan)?;
     asking::room(ci, &plan, parts.is_none(), cx).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
@@ -382,7 +384,8 @@ async fn one(
             Home::Container => Reader::Plain,
         },
     );
-    let id = ci.job.served.as_ref().map_or_else(|| RunId::from_bits(cx.world.random()), |it| RunId(it.id.clone()));
+    let served = ci.job.served.as_ref();
+    let id = served.map_or_else(|| RunId::from_bits(cx.world.random()), ServedJob::run);
     let engine = kept.engine(Arc::clone(&repository), &id, cx).await?;
     let watch = served::telling(watching.watch(), ci.job.served.as_ref());
     let engine = Engine { watch, outlet: Outlet::Closed, ..engine };
@@ -393,6 +396,9 @@ async fn one(
         say(cx, &format!("attempt {}: run {id} goes on where its journal ends", ci.job.attempt));
         engine.resume(&id, stop).await
     } else {
+        if let Some(served) = served.filter(|it| it.rounds > 0) {
+            say(cx, &format!("job {} was put back: this is a new run, {id}", served.id));
+        }
         let options = RunOptions {
             driver: ci.settings.sandbox,
             deliver: ci.settings.delivery,

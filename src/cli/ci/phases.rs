@@ -6,8 +6,8 @@
 
 use super::earlier::{self, Seen};
 use super::one_step::{self, Sums, badness, planned};
-use super::outputs::Outputs;
-use super::settings::Phase;
+use super::outputs::{Outputs, Reports};
+use super::settings::{Phase, Settings};
 use super::{Ci, Done, Told, asking, blocking, clean, commands, publish, say};
 use crate::cli::error::CliError;
 use crate::cli::forge::redacted;
@@ -16,7 +16,7 @@ use crate::cli::{Context, artifacts, run as running};
 use crate::engine::{Engine, Stop};
 use crate::model::account::{Account, Ending};
 use crate::model::artifact::{Taken, Word};
-use crate::model::ci::Home;
+use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::Delivered;
 use crate::model::event::Event;
 use crate::model::id::TreeId;
@@ -45,11 +45,35 @@ pub async fn run(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Resu
 
 /// Where the artifact is.
 fn file(ci: &Ci) -> PathBuf {
-    let usual = match (&ci.job.temp, ci.job.home) {
+    file_of(&ci.settings, &ci.job, &ci.reports)
+}
+
+fn file_of(settings: &Settings, job: &CiJob, reports: &Reports) -> PathBuf {
+    let usual = match (&job.temp, job.home) {
         (Some(temp), Home::Github) => temp.join("codeforge/artifact.json"),
-        _ => ci.reports.folder.join("artifact.json"),
+        _ => reports.folder.join("artifact.json"),
     };
-    ci.settings.artifact.clone().unwrap_or(usual)
+    settings.artifact.clone().unwrap_or(usual)
+}
+
+/// A comment's event does not say where its change's head is, and the gates' job has no token to ask with. What it judges
+/// then is the artifact's change on the artifact's commit. Its word names that change, which names the trees before and
+/// after; where the head is, and whose, finds out the job that delivers.
+pub(super) fn take_head(settings: &Settings, job: &mut CiJob, reports: &Reports, cx: &Context<'_>) {
+    let file = file_of(settings, job, reports);
+    let Some(change) = job.event.change.as_mut().filter(|change| change.head.sha.is_none()) else { return };
+    // What is wrong with it is said where it is judged.
+    let taken = artifacts::read(&file).unwrap_or_default();
+    let mut commits = taken.iter().map(|taken| &taken.part.commit);
+    let Some(first) = commits.next().filter(|first| commits.all(|commit| commit == *first)) else { return };
+    say(
+        cx,
+        &format!("the head of change {} is not known here: {first} is judged, which the artifact names", change.number),
+    );
+    change.head.sha = Some(first.clone());
+    job.head = Some(first.clone());
+    job.fork = false;
+    job.gaps.clear();
 }
 
 /// Takes from a plan that its agents learn; whether they did.
@@ -230,6 +254,7 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
     for Match { start, plan, .. } in &matches {
         asking::access(ci, start).await?;
         refuse_fork(ci, plan)?;
+        asking::able(ci, plan).await?;
     }
     let engine = engine(ci, &head, cx).await?;
     // Everything is checked before the first thing is written.
@@ -336,7 +361,7 @@ fn order<'a>(ci: &'a Ci, plan: &'a Plan, taken: &'a Taken, words: &'a [Word], he
 }
 
 /// Of a fork's change only what stays here, or words, may come.
-fn refuse_fork(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
+pub(super) fn refuse_fork(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
     use DeliverKind::{Branch, CommitLocal, PullRequest, PushToBranch};
     let writes = matches!(plan.deliver.kind, Branch | CommitLocal | PullRequest | PushToBranch);
     if !ci.job.fork || ci.job.event.change.is_none() || !writes {

@@ -5,12 +5,13 @@ use super::settings::Settings;
 use super::{blocking, clean};
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::engine::configuration;
+use crate::engine::{configuration, fetching};
 use crate::model::account::Ending;
 use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::ChangeSet;
 use crate::model::event::EventKind;
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
+use crate::port::forge::Forge;
 use crate::workflow::schema::Library;
 use std::sync::Arc;
 
@@ -37,12 +38,19 @@ pub struct Commits {
     pub checkout: Arc<dyn Checkout>,
     home: Home,
     from: Fetch,
+    forge: Option<Arc<dyn Forge>>,
     head_ref: Option<String>,
 }
 
 impl Commits {
-    /// For a job.
-    pub fn new(checkout: Arc<dyn Checkout>, job: &CiJob, settings: &Settings, cx: &Context<'_>) -> Self {
+    /// For a job. `forge`: whose login is good, whenever something is fetched; without one, what the job has.
+    pub fn new(
+        checkout: Arc<dyn Checkout>,
+        job: &CiJob,
+        settings: &Settings,
+        forge: Option<&Arc<dyn Forge>>,
+        cx: &Context<'_>,
+    ) -> Self {
         let login = match (&settings.token, job.home) {
             (Some(token), Home::Gitlab) => Some(("oauth2".to_owned(), token.clone())),
             (Some(token), _) => Some(("x-access-token".to_owned(), token.clone())),
@@ -61,7 +69,7 @@ impl Commits {
             depth: Depth::Commits(1),
             extra_ca: settings.extra_ca.clone(),
         };
-        Self { checkout, home: job.home, from, head_ref: job.head_ref.clone() }
+        Self { checkout, home: job.home, from, forge: forge.cloned(), head_ref: job.head_ref.clone() }
     }
 
     /// Whether the checkout's `origin` is the repository that the job belongs to.
@@ -75,9 +83,7 @@ impl Commits {
 
     async fn fetch(&self, wants: Vec<Want>, depth: Depth) -> Result<(), FetchError> {
         let order = Fetch { wants, depth, ..self.from.clone() };
-        let checkout = Arc::clone(&self.checkout);
-        let fetched = tokio::task::spawn_blocking(move || checkout.fetch(&order)).await;
-        fetched.unwrap_or_else(|error| Err(FetchError::Unreachable(format!("an internal error: {error}"))))
+        fetching::fetch(&self.checkout, &order, self.forge.as_deref()).await
     }
 
     /// The trusted branch's tip. Only where nobody can be asked does what the checkout brought along count, and only if

@@ -453,6 +453,7 @@ mod tests {
             conclusion: None,
             note: None,
             attempts: 0,
+            rounds: 0,
             approved_by: None,
             cost_usd: None,
             url: None,

@@ -4,7 +4,6 @@ use super::{Desk, DeskError, Given, Reply, code};
 use crate::engine;
 use crate::model::account::{Account, Ending};
 use crate::model::forge::Access;
-use crate::model::id::RunId;
 use crate::model::job::Job;
 use crate::port::store::StoreError;
 use crate::report::ci::answers;
@@ -41,20 +40,26 @@ impl Desk<'_> {
     /// The account of a job's last run; `None`: there is no journal of it. The inner error: why it cannot be folded.
     async fn account(&self, job: &Job) -> Result<Result<Option<Account>, String>, DeskError> {
         let Some(store) = self.store else { return Ok(Ok(None)) };
-        let (mut id, mut last) = (RunId(job.id.clone()), None);
-        // A run that ended because something was unavailable was followed by another one.
-        while last.as_ref().is_none_or(|it: &Account| it.ending == Some(Ending::Unavailable)) {
-            let rows = match store.rows(&id).await {
-                Ok(rows) => rows,
-                Err(StoreError::NoSuchRun(_)) => break,
-                Err(error) => return Err(error.into()),
-            };
-            match engine::replay(&rows) {
-                Ok(state) => last = Some(run::account(&state)),
-                Err(why) => return Ok(Err(why)),
+        // What was put back and not begun yet is explained by what was before.
+        for round in (0..=job.rounds).rev() {
+            let (mut id, mut last) = (job.run(round), None);
+            // A run that ended because something was unavailable was followed by another one.
+            while last.as_ref().is_none_or(|it: &Account| it.ending == Some(Ending::Unavailable)) {
+                let rows = match store.rows(&id).await {
+                    Ok(rows) => rows,
+                    Err(StoreError::NoSuchRun(_)) => break,
+                    Err(error) => return Err(error.into()),
+                };
+                match engine::replay(&rows) {
+                    Ok(state) => last = Some(run::account(&state)),
+                    Err(why) => return Ok(Err(why)),
+                }
+                id = id.next();
             }
-            id = id.next();
+            if last.is_some() {
+                return Ok(Ok(last));
+            }
         }
-        Ok(Ok(last))
+        Ok(Ok(None))
     }
 }

@@ -179,6 +179,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
         },
         keep: Keep {
             bodies_ms: span(doc.keep.bodies.as_ref(), 3 * 86_400_000)?,
+            logs_ms: span(doc.keep.logs.as_ref(), 30 * 86_400_000)?,
             records_ms: span(doc.keep.records.as_ref(), 90 * 86_400_000)?,
         },
         proxies: doc.proxies.iter().map(|text| Network::parse(text)).collect::<Option<_>>()?,

@@ -215,6 +215,9 @@ pub struct KeepDoc {
     /// The bodies of webhooks. Default: 3d.
     #[serde(default)]
     pub bodies: Option<Span>,
+    /// What jobs that are over left on the disk: logs, reports, events. Default: 30d.
+    #[serde(default)]
+    pub logs: Option<Span>,
     /// That a webhook was here, and jobs that are over: as long a replay is known. Default: 90d.
     #[serde(default)]
     pub records: Option<Span>,

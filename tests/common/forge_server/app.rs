@@ -18,6 +18,8 @@ pub struct FakeApp {
     minted: Vec<(String, Value)>,
     /// How many were minted.
     pub count: usize,
+    /// Permissions that whoever installed it did not grant.
+    pub withheld: Vec<&'static str>,
 }
 
 /// A check run.
@@ -45,7 +47,7 @@ impl FakeApp {
     pub fn new(id: &str, installation: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         ok(openssl(&["genrsa", "-traditional", "-out"]).arg(folder.path().join("key.pem")).arg("2048"));
-        Self { id: id.into(), installation, folder, minted: Vec::new(), count: 0 }
+        Self { id: id.into(), installation, folder, minted: Vec::new(), count: 0, withheld: Vec::new() }
     }
 
     pub fn key(&self) -> String {
@@ -100,14 +102,21 @@ pub(super) fn handle(memory: &mut Memory, method: &str, path: &str, jwt: &str, b
         return refused("'Expiration time' claim ('exp') is too far in the future, or the issuer is unknown");
     }
     if method == "GET" && path == "/repos/acme/widgets/installation" {
-        return (200, json!({ "id": app.installation }));
+        let all = ["checks", "contents", "issues", "pull_requests", "statuses"].into_iter();
+        let granted = all.filter(|name| !app.withheld.contains(name)).map(|name| (name.to_owned(), json!("write")));
+        let granted: serde_json::Map<String, Value> = granted.chain([("metadata".to_owned(), json!("read"))]).collect();
+        return (200, json!({ "id": app.installation, "permissions": granted }));
     }
     if method != "POST" || path != format!("/app/installations/{}/access_tokens", app.installation) {
         return not_found();
     }
+    let asked: Value = serde_json::from_slice(body).unwrap();
+    if app.withheld.iter().any(|name| !asked["permissions"][*name].is_null()) {
+        return (422, json!({ "message": "The permissions requested are not granted to this installation." }));
+    }
     app.count += 1;
     let token = format!("ghs_minted{}", app.count);
-    app.minted.push((token.clone(), serde_json::from_slice(body).unwrap()));
+    app.minted.push((token.clone(), asked));
     let end = jiff::Timestamp::from_second(from + 3600).unwrap().to_string();
     (201, json!({ "token": token, "expires_at": end }))
 }

@@ -4,6 +4,7 @@ use super::{Local, broken};
 use crate::port::forge::{ForgeError, Login, Remote};
 use async_trait::async_trait;
 use git2::{ErrorCode, Oid, Repository};
+use secrecy::SecretString;
 use std::collections::HashSet;
 use std::io::Write;
 
@@ -77,6 +78,10 @@ impl Remote for Local {
 
     async fn login(&self) -> Result<Option<Login>, ForgeError> {
         Ok(None)
+    }
+
+    async fn renew(&self, _: &SecretString) -> bool {
+        false
     }
 }
 

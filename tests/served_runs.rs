@@ -1,0 +1,265 @@
+//! What a run of a server is given, and what people on the server's machine do with its jobs: signing, tokens that end
+//! before a run does, jobs that are put back and cancelled. The real program; the forge is a fake that remembers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod common;
+
+use codeforge::adapter::serve::runner::Processes;
+use codeforge::model::event::{Change, Event, EventKind, Side};
+use codeforge::model::forge::ForgeKind;
+use codeforge::model::job::{Job, JobState, NewJob, OnConflict, Priority, Served};
+use codeforge::port::runner::{Order, Runner};
+use common::town::{JobRow, MODEL_KEY, Plan, Town};
+use common::{clean, git, ok, spoken};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const SLOW: &str = "steps:
+  one: { run: \"echo one > made.txt\" }
+  two: { needs: [one], run: \"sleep 3; echo two >> made.txt\" }
+deliver: { as: pull_request, title: Made, branch: \"codeforge/slow/{{ key }}\" }
+";
+
+fn town() -> Plan {
+    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
+    Town::of(ForgeKind::Github).file(".codeforge/config.yml", gates)
+}
+
+/// A key of ssh's: the file, and who may sign with it.
+fn key(folder: &Path) -> (String, std::path::PathBuf) {
+    let (key, allowed) = (folder.join("key"), folder.join("allowed"));
+    ok(clean("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "bot@example.com", "-f"]).arg(&key));
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    std::fs::write(&allowed, format!("bot@example.com namespaces=\"git\" {public}")).unwrap();
+    (std::fs::read_to_string(key).unwrap(), allowed)
+}
+
+fn log_of(town: &Town, job: &str) -> String {
+    std::fs::read_to_string(town.state().join("jobs").join(job).join("log")).unwrap_or_default()
+}
+
+/// The job of this workflow, once its second step is at work.
+async fn in_the_second_step(town: &Town) -> JobRow {
+    town.until("the second step", || async {
+        town.jobs().await.into_iter().find(|job| job.state == "running" && log_of(town, &job.id).contains("two"))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_runs_commit_is_signed_and_its_sandbox_knows_nothing_of_that() {
+    let keys = tempfile::tempdir().unwrap();
+    let (secret, allowed) = key(keys.path());
+    let text = "on: { push: { branches: [work] } }\nsteps: { one: { run: \"env > seen.txt; echo signing: $CODEFORGE_SIGNING\" } }\n\
+                deliver: { as: pull_request, title: Made, branch: codeforge/signed }\n";
+    let plan = town().workflow("sign", text).env("CODEFORGE_SIGNING", "ssh");
+    let plan = plan.env("CODEFORGE_SIGNING_KEY", "env://BOT_SIGNS_WITH").env("BOT_SIGNS_WITH", &secret);
+    let town = plan.start().await;
+    town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
+    town.settles().await;
+    assert_eq!(town.work().await, ["sign: done success"], "{:#?}", town.jobs().await);
+    let mut verify = git();
+    verify.arg("-C").arg(town.forge.bare()).arg("-c");
+    verify.arg(format!("gpg.ssh.allowedSignersFile={}", allowed.display())).args(["verify-commit", "codeforge/signed"]);
+    let verified = verify.output().unwrap();
+    assert!(spoken(&verified).contains("Good \"git\" signature for bot@example.com"), "{}", spoken(&verified));
+    let seen = town.forge.file("codeforge/signed", "seen.txt").unwrap();
+    assert!(seen.contains("PATH="), "{seen}");
+    for part in ["SIGN", "BOT_SIGNS_WITH", "PRIVATE KEY"] {
+        assert!(!seen.contains(part), "{part} is in the sandbox:\n{seen}");
+    }
+    let log = log_of(&town, &town.jobs().await[0].id);
+    assert!(secret.lines().filter(|line| !line.starts_with("-----")).all(|line| !log.contains(line)), "{log}");
+}
+
+/// A runner whose program says which variables it was given.
+fn telling(folder: &Path) -> Processes {
+    use std::os::unix::fs::PermissionsExt;
+    let program = folder.join("tell");
+    let script = "#!/bin/sh\nenv > \"$TMPDIR/seen-${CODEFORGE_PHASE:-all}\"\nmkdir -p \"$CODEFORGE_REPORT_DIR\"\n\
+                  echo '{\"gate-word\":\"w\"}' > \"$CODEFORGE_REPORT_DIR/outputs.json\"\n";
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let here = folder.display().to_string();
+    let env = move |name: &str| {
+        let value = match name {
+            "PATH" => "/usr/bin:/bin",
+            "TMPDIR" => &here,
+            "CODEFORGE_SIGNING" => "ssh",
+            "CODEFORGE_SIGNING_KEY" => "env://BOT_SIGNS_WITH",
+            "BOT_SIGNS_WITH" => "the-key-that-signs",
+            "SERVERS_OWN" => "nobody's business",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    Processes { program, env: Arc::new(env) }
+}
+
+fn order(state: &Path, fork: bool) -> Order {
+    let side = |branch: &str, of: &str| Side {
+        branch: branch.into(),
+        sha: Some("1".repeat(40)),
+        repository: Some(of.into()),
+        repository_id: None,
+    };
+    let head = side("topic", if fork { "eve/widgets" } else { "acme/widgets" });
+    let change = Change { number: 7, head, base: side("main", "acme/widgets"), ..Change::default() };
+    let repository = Served { forge: ForgeKind::Github, host: "127.0.0.1".into(), name: "acme/widgets".into() };
+    let new = NewJob {
+        repository,
+        workflow: "look".into(),
+        event: Event { kind: EventKind::PullRequest, change: Some(change), ..Event::default() },
+        key: "k".into(),
+        actor: None,
+        group: None,
+        on_conflict: OnConflict::Queue,
+        priority: Priority::Change,
+        due_ms: 0,
+        settings: BTreeMap::new(),
+        approval: None,
+    };
+    let job = Job {
+        id: if fork { "fork0000" } else { "own00000" }.into(),
+        new,
+        state: JobState::Running,
+        conclusion: None,
+        note: None,
+        attempts: 1,
+        rounds: 0,
+        approved_by: None,
+        cost_usd: None,
+        url: None,
+        created_ms: 0,
+        updated_ms: 0,
+    };
+    Order {
+        job,
+        fence: 1,
+        state: state.to_owned(),
+        forge: ForgeKind::Github,
+        api: "http://127.0.0.1:9".into(),
+        git_url: "http://127.0.0.1:9/acme/widgets.git".into(),
+        default_branch: "main".into(),
+        token: "a-token-of-the-forge".to_owned().into(),
+        lender: None,
+        vars: BTreeMap::from([("OPENAI_API_KEY".to_owned(), MODEL_KEY.to_owned().into())]),
+        marker_key: None,
+        phrase: "/codeforge".into(),
+        grace: Duration::from_secs(5),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_process_of_a_run_gets_what_its_phase_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = telling(folder.path());
+    for fork in [false, true] {
+        let ran = runner.run(&order(&folder.path().join("state"), fork), CancellationToken::new()).await.unwrap();
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+    let of = |phase: &str| std::fs::read_to_string(folder.path().join(format!("seen-{phase}"))).unwrap();
+    for (phase, models, signs) in
+        [("all", true, true), ("agent", true, false), ("gate", false, false), ("deliver", false, true)]
+    {
+        let seen = of(phase);
+        assert_eq!(seen.contains(MODEL_KEY), models, "{phase}: the model's key\n{seen}");
+        assert_eq!(seen.contains("CODEFORGE_SIGNING=ssh"), signs, "{phase}: how commits are signed\n{seen}");
+        assert_eq!(seen.contains("the-key-that-signs"), signs, "{phase}: the key of it\n{seen}");
+        assert!(!seen.contains("SERVERS_OWN"), "{phase}\n{seen}");
+    }
+}
+
+/// `reliability.md` 13, of a run that is longer than its token: the forge takes none of the tokens that there were when
+/// it began.
+#[tokio::test(flavor = "multi_thread")]
+async fn reliability_13_a_token_that_ended_during_the_run_is_minted_anew() {
+    let text = format!("on: {{ pull_request: {{}} }}\n{SLOW}");
+    let town = town().workflow("slow", &text).app().start().await;
+    ok(git().arg("-C").arg(town.forge.bare()).args(["config", "core.logAllRefUpdates", "always"]));
+    town.person("ann").opens_change("topic", &[("a.txt", "1\n")]).await;
+    let job = in_the_second_step(&town).await;
+    let before = {
+        let mut memory = town.forge.memory();
+        let app = memory.app.as_mut().unwrap();
+        app.expire();
+        app.count
+    };
+    town.settles().await;
+    assert_eq!(town.work().await, ["slow: done success"], "{:#?}\n{}", town.jobs().await, log_of(&town, &job.id));
+    assert!(town.forge.memory().app.as_ref().unwrap().count > before, "minted anew");
+    let made: Vec<_> = town.changes_of_ours();
+    assert_eq!(made.len(), 1, "{made:#?}");
+    assert_eq!(town.forge.file(&made[0].head, "made.txt").as_deref(), Some("one\ntwo\n"));
+    assert_eq!(town.forge.count("POST", "/pulls"), 1);
+    let pushes = ok(git().arg("-C").arg(town.forge.bare()).args(["reflog", "show", "--format=%H", &made[0].head]));
+    assert_eq!(pushes.lines().count(), 1, "pushed once: {pushes}");
+    assert_eq!(town.jobs().await[0].attempts, 1, "in the same attempt");
+    // A token is in no file and in no log of the job.
+    let folder = town.state().join("jobs").join(&job.id);
+    assert!(!common::forge_server::holds(&folder, "ghs_minted"), "{}", folder.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_put_back_is_a_new_run_with_what_holds_now() {
+    let broken = "on: { push: { branches: [work] } }\nsteps: { one: { run: \"echo tried; false\" } }\ndeliver: none\n";
+    let town = town().workflow("check", broken).start().await;
+    town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
+    town.settles().await;
+    assert_eq!(town.work().await, ["check: done failure"]);
+    let id = town.jobs().await[0].id.clone();
+    let mended = broken.replace("echo tried; false", "echo mended");
+    let path = ".codeforge/workflows/check.yml";
+    town.forge.commit_by("root", "main", "main", &[(path, Some(&format!("name: check\n{mended}")))]);
+    let said = town.codeforge(&["queue", "requeue", &id[..5], "--config", "serve.yml"]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && text.contains("ended as failure"), "{}", spoken(&said));
+    let run = text.split("a new run, ").nth(1).unwrap().trim().to_owned();
+    assert!(run != id && run.len() == 8, "{text}");
+    town.settles().await;
+    let job = town.jobs().await.remove(0);
+    assert_eq!((job.id.as_str(), job.conclusion.as_str(), job.attempts), (id.as_str(), "success", 1), "{job:?}");
+    let log = log_of(&town, &id);
+    for part in ["--- put back (1), attempt 1", &format!("was put back: this is a new run, {run}"), "exit code 0"] {
+        assert!(log.contains(part), "{part}:\n{log}");
+    }
+    // Once more: another run, and what has not ended cannot be put back.
+    let again = town.codeforge(&["queue", "requeue", &id, "--config", "serve.yml"]);
+    assert!(again.status.success() && !String::from_utf8_lossy(&again.stdout).contains(&run), "{}", spoken(&again));
+    town.settles().await;
+    assert!(log_of(&town, &id).contains("--- put back (2), attempt 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_cancelled_and_what_runs_is_told_to_stop() {
+    let text = format!("on: {{ push: {{ branches: [work, later] }} }}\n{}", SLOW.replace("sleep 3", "sleep 60"));
+    let town = town().workflow("slow", &text).serve("limits: { workers: 1 }\ngrace: 10s").start().await;
+    town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
+    let running = in_the_second_step(&town).await;
+    town.person("ann").pushes("later", &[("b.txt", "1\n")]).await;
+    let waiting = town
+        .until("another one waits", || async { town.jobs().await.into_iter().find(|job| job.state == "waiting") })
+        .await;
+    let cancel = |id: &str| town.codeforge(&["queue", "cancel", id, "--config", "serve.yml"]);
+    let said = cancel(&waiting.id);
+    assert!(said.status.success() && spoken(&said).contains("is cancelled"), "{}", spoken(&said));
+    let state = async |id: &str| {
+        let job = town.jobs().await.into_iter().find(|job| job.id == id).unwrap();
+        (job.state, job.note)
+    };
+    let cancelled = ("cancelled".to_owned(), "cancelled on the server's machine".to_owned());
+    assert_eq!(state(&waiting.id).await, cancelled, "at once");
+    assert_eq!(state(&running.id).await.0, "running", "the other one goes on");
+    let said = cancel(&running.id[..6]);
+    assert!(said.status.success() && spoken(&said).contains("is told to stop"), "{}", spoken(&said));
+    town.until("it stops", || async { (state(&running.id).await == cancelled).then_some(()) }).await;
+    town.settles().await;
+    assert_eq!(town.changes_of_ours().len(), 0, "nothing is handed over");
+    let said = cancel(&running.id);
+    assert!(said.status.code() == Some(2) && spoken(&said).contains("is over already"), "{}", spoken(&said));
+    assert!(spoken(&cancel("zzzz")).contains("no job `zzzz`"));
+}
