@@ -40,6 +40,7 @@ PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}
 GET /repos/{owner}/{repo}/installation
 POST /app/installations/{installation_id}/access_tokens
 GET /repos/{owner}/{repo}/commits
+POST /repos/{owner}/{repo}/issues/{issue_number}/assignees
 """
 
 GITLAB = """
@@ -68,6 +69,7 @@ GET /api/v4/projects/{id}/repository/commits/{sha}
 GET /api/v4/projects/{id}/repository/files/{file_path}/raw
 POST /api/v4/projects/{id}/statuses/{sha}
 GET /api/v4/projects/{id}/repository/commits
+GET /api/v4/projects/{id}/protected_branches
 """
 
 GITEA = """
@@ -99,6 +101,7 @@ GET /repos/{owner}/{repo}/commits
 GET /repos/{owner}/{repo}/git/commits/{sha}
 GET /repos/{owner}/{repo}/raw/{filepath}
 POST /repos/{owner}/{repo}/statuses/{sha}
+GET /repos/{owner}/{repo}/branch_protections
 """
 
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.

@@ -21,6 +21,7 @@ use crate::model::account::Ending;
 use crate::model::chat::ModelRef;
 use crate::model::ci::{CiJob, Conclusion};
 use crate::model::diagnostic::Severity;
+use crate::model::event::Event;
 use crate::port::checkout::Checkout;
 use crate::port::forge::Forge;
 use crate::port::world::Tape;
@@ -200,7 +201,8 @@ pub async fn prepare(
     let commits = Commits::new(checkout, &job, &settings, cx);
     let trusted = commits.trusted(&job, &settings).await?;
     let short: String = trusted.commit.chars().take(10).collect();
-    say(cx, &format!("{}: {}", job.home.as_str(), happened(&job)));
+    let home = job.forge.map_or(job.home.as_str(), |forge| forge.as_str());
+    say(cx, &format!("{home}: {}", happened(&job)));
     say(cx, &format!("configuration: branch `{}` at {short}", trusted.branch));
     if let Some(why) = &trusted.stale {
         say(cx, &format!("WARNING: that is the branch as it was at the checkout; it cannot be fetched now ({why})"));
@@ -233,7 +235,9 @@ pub async fn prepare(
     for gap in &job.gaps {
         say(cx, &format!("note: {gap}"));
     }
-    Ok(Ci { settings, job, commits, trusted, library, forge, own, reports })
+    let mut ci = Ci { settings, job, commits, trusted, library, forge, own, reports };
+    ci.choose(cx);
+    Ok(ci)
 }
 
 /// Routes every scenario to the model that the job names: one of the configuration's, or that of the job's own key.
@@ -252,6 +256,32 @@ fn one_model(library: &mut Library, name: &str, found: &[ModelRef]) -> Result<()
 }
 
 impl Ci {
+    /// Of what a forge tells of at once the first that starts something is what happened.
+    fn choose(&mut self, cx: &Context<'_>) {
+        let also = std::mem::take(&mut self.job.also);
+        if also.is_empty() {
+            return;
+        }
+        let ours = self.ours();
+        let facts = Facts {
+            phrase: &self.settings.phrase,
+            allow_users: &self.settings.allow_users,
+            ours: &ours,
+            changed: None,
+            fork: self.job.fork,
+            now_ms: cx.world.clock().now_ms(),
+        };
+        let starts = |event: &Event| {
+            let decided = trigger::decide(&self.library, event, &facts);
+            decided.iter().any(|(_, it)| matches!(it, Decision::Run(_) | Decision::NeedsChangedPaths))
+        };
+        let first = if starts(&self.job.event) { None } else { also.into_iter().find(starts) };
+        if let Some(event) = first {
+            self.job.event = event;
+            say(cx, &format!("what counts of it: {}", happened(&self.job)));
+        }
+    }
+
     /// The commit to work on.
     ///
     /// # Errors
