@@ -8,7 +8,7 @@ pub use codeforge::adapter::forge::{self, Settings};
 pub use codeforge::adapter::git::{self, Force};
 pub use codeforge::engine::publish::{How, PublishError, Signing};
 pub use codeforge::model::delivery::Delivery;
-pub use codeforge::model::event::{Event, EventKind, Issue};
+pub use codeforge::model::event::Issue;
 pub use codeforge::model::finding::{Finding, Level, Standing};
 pub use codeforge::model::forge::{Access, CheckState, ForgeKind, Right};
 pub use codeforge::model::id::StepId;

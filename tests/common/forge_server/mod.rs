@@ -623,7 +623,7 @@ async fn tagged(inner: &Inner, request: &axum::http::request::Parts, response: R
 fn api(
     inner: &Inner,
     method: &Method,
-    (path, whole): (&str, &str),
+    (path, full): (&str, &str),
     query: &str,
     headers: &HeaderMap,
     body: &Bytes,
@@ -673,7 +673,7 @@ fn api(
     if items.len() > page * size {
         let host = headers.get("host").unwrap().to_str().unwrap();
         let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("page=")).collect();
-        let next = format!("<http://{host}{whole}?{}&page={}>; rel=\"next\"", rest.join("&"), page + 1);
+        let next = format!("<http://{host}{full}?{}&page={}>; rel=\"next\"", rest.join("&"), page + 1);
         response.headers_mut().insert("link", next.parse().unwrap());
     }
     response
