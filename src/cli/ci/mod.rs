@@ -256,6 +256,17 @@ fn one_model(library: &mut Library, name: &str, found: &[ModelRef]) -> Result<()
 }
 
 impl Ci {
+    fn facts<'f>(&'f self, ours: &'f [String], changed: Option<&'f [String]>, cx: &Context<'_>) -> Facts<'f> {
+        Facts {
+            phrase: &self.settings.phrase,
+            allow_users: &self.settings.allow_users,
+            ours,
+            changed,
+            fork: self.job.fork,
+            now_ms: cx.world.clock().now_ms(),
+        }
+    }
+
     /// Of what a forge tells of at once the first that starts something is what happened.
     fn choose(&mut self, cx: &Context<'_>) {
         let also = std::mem::take(&mut self.job.also);
@@ -263,14 +274,7 @@ impl Ci {
             return;
         }
         let ours = self.ours();
-        let facts = Facts {
-            phrase: &self.settings.phrase,
-            allow_users: &self.settings.allow_users,
-            ours: &ours,
-            changed: None,
-            fork: self.job.fork,
-            now_ms: cx.world.clock().now_ms(),
-        };
+        let facts = self.facts(&ours, None, cx);
         let starts = |event: &Event| {
             let decided = trigger::decide(&self.library, event, &facts);
             decided.iter().any(|(_, it)| matches!(it, Decision::Run(_) | Decision::NeedsChangedPaths))
@@ -310,14 +314,7 @@ impl Ci {
         let ours: Vec<String> = self.ours();
         let mut changed: Option<Vec<String>> = None;
         let decided = loop {
-            let facts = Facts {
-                phrase: &self.settings.phrase,
-                allow_users: &self.settings.allow_users,
-                ours: &ours,
-                changed: changed.as_deref(),
-                fork: self.job.fork,
-                now_ms: cx.world.clock().now_ms(),
-            };
+            let facts = self.facts(&ours, changed.as_deref(), cx);
             let decided = match &self.settings.workflow {
                 None => trigger::decide(&self.library, &self.job.event, &facts),
                 Some(name) => match trigger::decide_named(&self.library, name, &self.job.event, &facts) {
