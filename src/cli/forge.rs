@@ -295,9 +295,13 @@ pub(super) fn forge_at(
     }
     let Some(origin) = origin(url) else { return Ok(None) };
     let same = |variable: &str| env(variable).and_then(|url| host_of(&url)).is_some_and(|host| host == origin.host);
-    let own_github = origin.host == "github.com" || same("GITHUB_SERVER_URL");
+    // In a job of Gitea's the variables that are called GitHub's are its own, and so is the token.
+    let job_of_gitea = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| env(name).as_deref() == Some("true"));
+    let own_github = !job_of_gitea && (origin.host == "github.com" || same("GITHUB_SERVER_URL"));
     let own_gitlab = origin.host == "gitlab.com" || same("CI_SERVER_URL") || same("GITLAB_HOST");
-    let own_gitea = ["codeberg.org", "gitea.com"].contains(&origin.host.as_str()) || same("GITEA_SERVER_URL");
+    let job_here = job_of_gitea && same("GITHUB_SERVER_URL");
+    let own_gitea =
+        ["codeberg.org", "gitea.com"].contains(&origin.host.as_str()) || same("GITEA_SERVER_URL") || job_here;
     let kind = match named {
         Some(named) => named,
         None if own_gitea => ForgeKind::Gitea,
@@ -309,13 +313,16 @@ pub(super) fn forge_at(
     let theirs = match kind {
         ForgeKind::Github if own_github => env("GITHUB_TOKEN").or_else(|| env("GH_TOKEN")),
         ForgeKind::Gitlab if own_gitlab => env("GITLAB_TOKEN"),
-        ForgeKind::Gitea if own_gitea => env("GITEA_TOKEN").or_else(|| env("FORGEJO_TOKEN")),
+        ForgeKind::Gitea if own_gitea => {
+            env("GITEA_TOKEN").or_else(|| env("FORGEJO_TOKEN")).or_else(|| env("GITHUB_TOKEN").filter(|_| job_here))
+        }
         _ => None,
     };
     let Some(token) = credential(kind, env)?.or(theirs.map(Credential::from)) else { return Ok(None) };
     let (own, server_variables): (&str, &[&str]) = match kind {
         ForgeKind::Github => ("/api/v3", &["GITHUB_SERVER_URL"]),
         ForgeKind::Gitlab => ("/api/v4", &["CI_SERVER_URL", "GITLAB_HOST"]),
+        ForgeKind::Gitea if job_here => ("/api/v1", &["GITEA_SERVER_URL", "GITHUB_SERVER_URL"]),
         ForgeKind::Gitea => ("/api/v1", &["GITEA_SERVER_URL"]),
         ForgeKind::Local => ("", &[]),
     };
@@ -433,6 +440,17 @@ mod tests {
                 "https://git.acme.example/lab/group/widgets.git",
             );
             assert_eq!((found.1.as_str(), found.2.as_str(), found.3.as_str()), wanted, "{url}");
+        }
+        // In a job of Gitea's `GITHUB_TOKEN` is Gitea's, and goes nowhere else.
+        let job =
+            [("GITEA_ACTIONS", "true"), ("GITHUB_SERVER_URL", "https://git.acme.example/lab/"), ("GITHUB_TOKEN", "t")];
+        let found = at("https://git.acme.example/lab/acme/widgets", &job).unwrap();
+        assert_eq!(
+            (found.0, found.1.as_str(), found.2.as_str(), found.4.as_str()),
+            (ForgeKind::Gitea, "https://git.acme.example/lab/api/v1", "acme/widgets", "t")
+        );
+        for other in ["https://github.com/acme/widgets", "https://codeberg.org/acme/widgets"] {
+            assert_eq!(at(other, &job), None, "{other}");
         }
         // A group that has the path's name is a group.
         let group = [("CI_SERVER_URL", "https://git.acme.example"), ("GITLAB_TOKEN", "t")];
