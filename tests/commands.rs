@@ -12,12 +12,13 @@ use codeforge::adapter::{serve, sqlite};
 use codeforge::model::event::{Change, Comment, Event, EventKind, Side};
 use codeforge::model::forge::{Access, ForgeKind};
 use codeforge::model::id::RunId;
+use codeforge::model::places;
 use codeforge::model::job::{Job, JobEnd, JobState, Lease, NewJob, OnConflict, Priority, Served};
 use codeforge::port::forge::{Forge, Sticky, Thread};
 use codeforge::port::queue::{Added, Queue, Room, Which};
 use codeforge::port::store::{RunHead, Store};
 use codeforge::server::commands::Desk;
-use codeforge::server::progress::Progress;
+use codeforge::server::progress::{Progress, Shown};
 use codeforge::trigger::{self, Decision, Facts};
 use codeforge::workflow::{self, Source, schema::Library};
 use common::forge_server::{BOT, FakeComment, Fault, ForgeServer};
@@ -650,6 +651,39 @@ async fn a_workflows_comment_shows_how_its_job_stands() {
         let last = shop.server.memory().statuses.last().unwrap().clone();
         assert_eq!((last.1.as_str(), last.2.as_str()), ("codeforge/ask", "success"), "{kind:?}");
     }
+}
+
+/// One says it at a time, and says what is true then: not what was true when it was asked to.
+#[tokio::test]
+async fn an_older_word_never_follows_a_newer_one() {
+    let shop = Shop::open(ForgeKind::Github).await;
+    shop.say("ann", "/codeforge ask why?").await;
+    let shown = Progress { forge: &*shop.forge, queue: &*shop.queue, phrase: "/codeforge", now_ms: shop.now_ms };
+    let (running, lease) = shop.begin().await;
+    // Somebody else is at it: another server, or the run.
+    let voice = shop.queue.voice(&running.id).await.unwrap().unwrap();
+    assert_eq!(shown.show(&running, None).await.unwrap(), Shown::Later);
+    drop(voice);
+    // The run has said itself what there is to say.
+    let file = places::job(shop.folder.path(), &running.id).join(places::VOICE);
+    std::fs::write(&file, "1").unwrap();
+    assert_eq!(shown.show(&running, None).await.unwrap(), Shown::Later);
+    assert!(one(&shop).await.starts_with("⏳ **ask** queued"), "{}", one(&shop).await);
+    std::fs::write(&file, "").unwrap();
+    let end = JobEnd::Done { conclusion: "success".into(), cost_usd: None, url: None, note: None };
+    shop.queue.end(&lease, &end, shop.now_ms).await.unwrap();
+    assert_eq!(shop.queue.shown_otherwise(0, 9).await.unwrap(), [(shop.served.clone(), running.id.clone())]);
+    assert_eq!(shown.show(&running, None).await.unwrap(), Shown::Now);
+    assert!(one(&shop).await.starts_with("✅ **ask** done"), "{}", one(&shop).await);
+    assert_eq!(shop.queue.shown_otherwise(0, 9).await.unwrap(), []);
+    // A newer one of the same workflow speaks; that the older one was put back and cancelled is its own matter.
+    shop.say("ann", "/codeforge ask how?").await;
+    shop.queue.requeue(&running.id, shop.now_ms).await.unwrap();
+    let which = Which { id: Some(running.id.clone()), most: 1, ..Which::default() };
+    shop.queue.cancel(&which, "no more", shop.now_ms).await.unwrap();
+    assert_eq!(shown.show(&running, None).await.unwrap(), Shown::Now);
+    assert!(one(&shop).await.starts_with("⏳ **ask** queued"), "{}", one(&shop).await);
+    assert_eq!(shop.server.memory().statuses.last().unwrap().2, "pending");
 }
 
 /// A run whose agent was refused something; its journal is put into the server's under the job's id.

@@ -5,7 +5,8 @@ use codeforge::adapter::serve;
 use codeforge::model::event::Event;
 use codeforge::model::forge::ForgeKind;
 use codeforge::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
-use codeforge::port::inbox::{Accepted, Handled, Inbox};
+use codeforge::port::inbox::{Accepted, Apart, Handled, Inbox};
+use sqlx::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ fn job(key: &str) -> NewJob {
 }
 
 async fn ids(inbox: &dyn Inbox, now_ms: i64) -> Vec<(String, u32)> {
-    let found = inbox.unhandled(100, now_ms).await.unwrap();
+    let found = inbox.unhandled(100, now_ms, &[]).await.unwrap();
     found.into_iter().map(|it| (it.delivery.id, it.attempts)).collect()
 }
 
@@ -69,7 +70,7 @@ async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
     assert_eq!(accept("github", "2", "one").await, Accepted::Known);
     assert_eq!(accept("gitlab", "1", "one").await, Accepted::New, "sources do not meet");
     assert_eq!(accept("github", "3", "three").await, Accepted::New);
-    let found = inbox.unhandled(100, 5000).await.unwrap();
+    let found = inbox.unhandled(100, 5000, &[]).await.unwrap();
     let whole: Vec<Delivery> = found.into_iter().map(|it| it.delivery).collect();
     assert_eq!(
         whole,
@@ -81,9 +82,9 @@ async fn a_delivery_is_taken_in_once_by_its_id_and_by_its_body() {
 async fn of_many_at_once_each_is_told_what_became_of_it() {
     let home = File::new();
     let inbox = home.open().await;
-    // More than fit into a commit; each body four times.
+    // More than fit into a commit; each body four times, next to each other and far apart.
     let all = (0..2000).map(|number| {
-        let body = format!("body {}", number % 500);
+        let body = format!("body {}", number / 2 % 500);
         let inbox = Arc::clone(&inbox);
         tokio::spawn(async move { inbox.accept(delivery("github", &number.to_string(), &body)).await.unwrap() })
     });
@@ -101,19 +102,92 @@ async fn what_is_handled_makes_its_jobs_once_and_what_fails_is_put_off() {
     for (id, body) in [("1", "a"), ("2", "b"), ("3", "c")] {
         inbox.accept(delivery("github", id, body)).await.unwrap();
     }
-    let first = inbox.unhandled(1, 5000).await.unwrap();
+    let first = inbox.unhandled(1, 5000, &[]).await.unwrap();
     assert_eq!((first.len(), first[0].delivery.id.as_str(), first[0].attempts), (1, "1", 1));
     let what = Handled { jobs: vec![job("k1"), job("k2"), job("k1")], note: "two jobs".into(), ..Handled::default() };
     let made = inbox.handled(first[0].number, &what, 5000).await.unwrap();
     assert_eq!(made.len(), 2, "a key makes one job");
     assert_eq!(inbox.handled(first[0].number, &what, 5001).await.unwrap(), Vec::<String>::new());
 
-    let rest = inbox.unhandled(100, 5000).await.unwrap();
+    let rest = inbox.unhandled(100, 5000, &[]).await.unwrap();
     inbox.put_off(rest[0].number, Some(9000), "the forge is away").await.unwrap();
     inbox.put_off(rest[1].number, None, "nobody can read it").await.unwrap();
     assert_eq!(ids(&*inbox, 8999).await, []);
     assert_eq!(ids(&*inbox, 9000).await, [("2".to_owned(), 2)]);
     assert_eq!(inbox.backlog().await.unwrap().0, 1, "a dead letter does not wait");
+}
+
+/// Those of a repository that somebody is at work for stay where they are, whoever told of them; another forge's
+/// repository of the same name does not.
+#[tokio::test]
+async fn a_repositorys_deliveries_are_left_where_they_are() {
+    let home = File::new();
+    let inbox = home.open().await;
+    for (source, id) in [("github", "1"), ("gitlab", "2"), ("sweep", "3"), ("hook:deploy", "4"), ("github", "5")] {
+        inbox.accept(delivery(source, id, id)).await.unwrap();
+    }
+    let other = Delivery { repository: Some("acme/other".into()), ..delivery("github", "6", "6") };
+    inbox.accept(other).await.unwrap();
+    let apart = [Apart { source: "github".into(), repository: "Acme/Widgets".into() }];
+    let found = inbox.unhandled(100, 5000, &apart).await.unwrap();
+    assert_eq!(found.iter().map(|it| it.delivery.id.as_str()).collect::<Vec<_>>(), ["2", "6"]);
+    let left = inbox.unhandled(1, 5000, &[]).await.unwrap();
+    assert_eq!((left[0].delivery.id.as_str(), left[0].attempts), ("1", 1), "it was not begun meanwhile");
+}
+
+#[tokio::test]
+async fn what_cannot_be_noted_keeps_nobody_out() {
+    let home = File::new();
+    let inbox = home.open().await;
+    for number in 0..2 {
+        inbox.accept(delivery("github", &number.to_string(), &number.to_string())).await.unwrap();
+    }
+    let found = inbox.unhandled(2, 5000, &[]).await.unwrap();
+    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display()))
+        .await
+        .unwrap();
+    sqlx::raw_sql("CREATE TRIGGER broken BEFORE INSERT ON jobs BEGIN SELECT raise(ABORT, 'broken on purpose'); END")
+        .execute(&mut file)
+        .await
+        .unwrap();
+    let (made, nothing) = (Handled { jobs: vec![job("k")], ..Handled::default() }, Handled::default());
+    // All of them wait for the same commit.
+    let (failed, fine, one, other) = tokio::join!(
+        inbox.handled(found[0].number, &made, 5000),
+        inbox.handled(found[1].number, &nothing, 5000),
+        inbox.accept(delivery("github", "a", "a")),
+        inbox.accept(delivery("github", "b", "a")),
+    );
+    assert!(failed.unwrap_err().message.contains("broken on purpose"));
+    assert!(fine.is_err(), "it is decided again");
+    assert_eq!((one.unwrap(), other.unwrap()), (Accepted::New, Accepted::Known));
+    sqlx::raw_sql("DROP TRIGGER broken").execute(&mut file).await.unwrap();
+    assert_eq!(inbox.handled(found[0].number, &made, 5000).await.unwrap().len(), 1);
+    assert_eq!(inbox.handled(found[1].number, &Handled::default(), 5000).await.unwrap(), Vec::<String>::new());
+    assert_eq!(inbox.backlog().await.unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn a_body_comes_out_as_it_came_in_and_a_damaged_one_keeps_nobody_waiting() {
+    let home = File::new();
+    let inbox = home.open().await;
+    // Of all sizes, with and without repetitions.
+    let noise: String = (0..60_000u64).map(|n| char::from(b'a' + (n.wrapping_mul(n) / 7 % 26) as u8)).collect();
+    let bodies = [String::new(), "x".into(), noise.clone(), "url ".repeat(200_000), noise.repeat(10)];
+    for (at, body) in bodies.iter().enumerate() {
+        inbox.accept(delivery("github", &at.to_string(), body)).await.unwrap();
+    }
+    inbox.accept(delivery("github", "damaged", "as it came")).await.unwrap();
+    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite:{}", home.state().join("serve.db").display()))
+        .await
+        .unwrap();
+    sqlx::query("UPDATE deliveries SET body = x'ff00ff00ff' WHERE id = 'damaged'").execute(&mut file).await.unwrap();
+    let found = inbox.unhandled(100, 5000, &[]).await.unwrap();
+    let found: Vec<&[u8]> = found.iter().map(|it| it.delivery.body.as_slice()).collect();
+    assert!(found == bodies.iter().map(String::as_bytes).collect::<Vec<_>>());
+    let dead = inbox.received(1).await.unwrap().remove(0);
+    assert_eq!((dead.id.as_str(), dead.state.as_str()), ("damaged", "dead"));
+    assert!(dead.note.unwrap().contains("damaged"));
 }
 
 #[tokio::test]
@@ -123,7 +197,7 @@ async fn what_was_handled_long_ago_is_forgotten_bodies_first() {
     for (id, body) in [("1", "a"), ("2", "b")] {
         inbox.accept(delivery("github", id, body)).await.unwrap();
     }
-    let found = inbox.unhandled(1, 5000).await.unwrap();
+    let found = inbox.unhandled(1, 5000, &[]).await.unwrap();
     inbox.handled(found[0].number, &Handled::default(), 5000).await.unwrap();
     assert_eq!(inbox.tidy(5000, 5000, 10).await.unwrap(), 0);
     assert_eq!(inbox.tidy(5001, 5000, 10).await.unwrap(), 1, "its body");

@@ -249,7 +249,7 @@ async fn what_a_delivery_ends_and_makes_is_one_transaction() {
         at_ms: 1,
     };
     rig.queue.accept(delivery).await.unwrap();
-    let unhandled = rig.queue.unhandled(10, 2).await.unwrap();
+    let unhandled = rig.queue.unhandled(10, 2, &[]).await.unwrap();
     let of = || Which { repository: Some(repository("acme/a")), change: Some(7), ..Which::default() };
     let what = Handled {
         jobs: vec![change("new", 7, "bbbb", "main")],

@@ -256,6 +256,11 @@ async fn a_test_inside_reaches_a_server_of_its_own() {
             .await;
             assert_eq!(said.output, "hello\n", "{:?}", driver.kind());
         }
+        if driver.kind() == DriverKind::Native {
+            // Nor do the connections of those before linger, whoever shares a network with them.
+            let left = sh(sandbox.as_ref(), "grep -c ' 06 ' /proc/net/tcp").await;
+            assert_eq!(left.output, "0\n");
+        }
         sandbox.close().await.unwrap();
     }
 }

@@ -12,7 +12,9 @@ CREATE TABLE deliveries (
     event      TEXT    NOT NULL,
     -- The repository as serve.yml names it; NULL: nobody knows yet.
     repository TEXT,
-    -- Emptied some days after the delivery was handled; id and hash stay, so that a replay is still known.
+    -- Whose turn it waits for: its forge (of a sweep or a hook: nothing), a space, the repository in small letters.
+    lane       TEXT    NOT NULL,
+    -- Packed (LZ4, after its length). Emptied some days after the delivery was handled; id and hash stay, so that a replay is still known.
     body       BLOB    NOT NULL,
     at_ms      INTEGER NOT NULL,
     state      TEXT    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'handled', 'dead')),
@@ -28,6 +30,7 @@ CREATE TABLE deliveries (
 CREATE UNIQUE INDEX deliveries_id ON deliveries (source, id);
 CREATE UNIQUE INDEX deliveries_hash ON deliveries (hash, source);
 CREATE INDEX deliveries_waiting ON deliveries (number) WHERE state = 'waiting';
+CREATE INDEX deliveries_lane ON deliveries (lane, due_ms) WHERE state = 'waiting';
 CREATE INDEX deliveries_old ON deliveries (handled_ms) WHERE handled_ms IS NOT NULL;
 
 CREATE TABLE jobs (

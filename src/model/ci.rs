@@ -56,6 +56,18 @@ pub struct ServedJob {
     pub approved: Option<super::job::Approved>,
 }
 
+impl ServedJob {
+    /// The file whose lock is held by whoever says at the forge how the job stands.
+    pub fn voice_file(&self) -> PathBuf {
+        self.fence_file.with_file_name(super::places::VOICE)
+    }
+
+    /// The file that says which steps the run is at.
+    pub fn step_file(&self) -> PathBuf {
+        self.fence_file.with_file_name(super::places::STEP)
+    }
+}
+
 /// One job: what happened, and where to answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CiJob {

@@ -26,3 +26,10 @@ pub fn journal(state: &Path, repository: &Served) -> PathBuf {
 pub fn job(state: &Path, id: &str) -> PathBuf {
     state.join("jobs").join(id)
 }
+
+/// A file beside a job's fence: whoever says at the forge how the job stands holds its lock. It holds the attempt whose run
+/// said so itself.
+pub const VOICE: &str = "voice";
+
+/// A file beside a job's fence: the steps that its run is at, in a line.
+pub const STEP: &str = "step";

@@ -24,6 +24,16 @@ pub struct Unhandled {
     pub attempts: u32,
 }
 
+/// A repository whose deliveries stay where they are for now: one of them is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Apart {
+    /// The source of its forge's own webhooks (`github`). What is no forge's, a sweep or a hook, stays where the name is
+    /// the same.
+    pub source: String,
+    /// Its name, in any case; empty: deliveries that name no repository.
+    pub repository: String,
+}
+
 /// A delivery as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Received {
@@ -64,8 +74,9 @@ pub trait Inbox: Send + Sync {
     /// Takes a delivery in, once. Many at once share a commit.
     async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError>;
 
-    /// The oldest deliveries that were not handled, up to `most`; their attempts count up.
-    async fn unhandled(&self, most: u32, now_ms: i64) -> Result<Vec<Unhandled>, InboxError>;
+    /// The oldest deliveries that were not handled, up to `most`, but for those of the repositories `apart`; their
+    /// attempts count up.
+    async fn unhandled(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<Unhandled>, InboxError>;
 
     /// Marks one as handled and makes its jobs, in one transaction. Returns the ids of the jobs that were made. Handled
     /// twice it makes nothing the second time.

@@ -83,11 +83,26 @@ pub trait Queue: Send + Sync {
     /// How many jobs there are in each state.
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError>;
 
+    /// Jobs that are done or cancelled since `since_ms`, and that were last shown otherwise, the oldest first: their note
+    /// `shown/ID` is an instant, a state and more, with spaces between, and that is another state.
+    async fn shown_otherwise(&self, since_ms: i64, most: u32) -> Result<Vec<(Served, String)>, InboxError>;
+
+    /// The right to say at the forge how a job stands. `None`: somebody else has it, another server or the job's run.
+    async fn voice(&self, job: &str) -> Result<Option<Voice>, InboxError>;
+
     /// A note of the server's, by its name (what a sweep saw last, when a schedule was due last).
     async fn note(&self, name: &str) -> Result<Option<String>, InboxError>;
 
     /// Keeps a note.
     async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError>;
+}
+
+/// The right to say at the forge how a job stands: nobody else has it until this is dropped, or its process ends.
+pub struct Voice {
+    /// The attempt whose run said itself what there is to say.
+    pub spoken: Option<u32>,
+    /// What is held.
+    pub held: Box<dyn Send + Sync>,
 }
 
 /// What a renewal says.

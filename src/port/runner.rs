@@ -5,7 +5,7 @@ use crate::model::job::Job;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -59,4 +59,8 @@ pub trait Runner: Send + Sync {
     /// # Errors
     /// It could not be begun, in words.
     async fn run(&self, order: &Order, stop: CancellationToken) -> Result<Ran, String>;
+
+    /// The steps that the run of a job is at now, in a line; `state`: the server's state folder. `None`: nobody knows, or
+    /// it is at none.
+    async fn step(&self, state: &Path, job: &str) -> Option<String>;
 }

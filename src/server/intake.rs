@@ -1,33 +1,24 @@
-//! From deliveries to jobs. One loop takes them in the order of arrival; what it decides is written in one transaction
-//! with the delivery's mark as handled, so that it is decided again after a crash or not at all.
+//! From deliveries to jobs: in the order of arrival for each repository, several repositories at once. What is decided is
+//! written in one transaction with the delivery's mark as handled, so that it is decided again after a crash or not at
+//! all.
+//!
+//! A forge that hangs keeps its own repositories waiting and nobody else ([`super::lanes`]).
 
-use super::commands::{Desk, DeskError, is_fork};
-use super::parts::{Parts, Place, Trusted, one_line};
-use crate::model::diagnostic::Severity;
-use crate::model::event::{Event, EventKind};
-use crate::model::id::short_hash;
-use crate::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
-use crate::model::serve::Serve;
-use crate::plan;
-use crate::port::checkout::Want;
-use crate::port::ci::PayloadError;
-use crate::port::forge::{ChangeState, ForgeError, Thread};
-use crate::port::inbox::{Handled, Unhandled};
-use crate::port::queue::Which;
-use crate::template;
-use crate::trigger::{self, Decision, Facts, Start};
-use crate::workflow::schema::docs::OnConflict as Rule;
-use crate::workflow::schema::{Library, WorkflowDoc};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use super::decide::{Decided, decide, served};
+use super::lanes::{self, Lanes};
+use super::parts::Parts;
+use crate::model::forge::ForgeKind;
+use crate::model::job::{Delivery, Served};
+use crate::model::serve::{Repository, Serve};
+use crate::port::inbox::{Apart, Unhandled};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Deliveries that are taken at once.
-const BATCH: u32 = 16;
-/// How much waits to be shown at most.
-const SHOWN: usize = 32;
+pub(super) use super::decide::group;
+pub(super) use super::room::Room;
+
 /// How often is looked where nobody says that something came in.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long after a failure of the database.
@@ -37,60 +28,68 @@ const AGAIN_MS: i64 = 2_000;
 const LONGEST_MS: i64 = 10 * 60 * 1000;
 /// How often a delivery is looked at before it stays as a dead letter.
 const ATTEMPTS: u32 = 20;
-/// The longest difference that is looked through for changed paths, in bytes.
-const DIFFERENCE: usize = 32 * 1024 * 1024;
-/// The longest name of a concurrency group, in bytes.
-const GROUP: usize = 200;
 
-/// The loop, until `stop`.
-///
-/// A forge takes about one write a second, so what is only shown, that a comment was heard and that a job waits, is
-/// shown beside it: who comes next is not kept waiting. What is too much to be shown is left out; a job's worker shows
-/// it in any case.
+/// The loop, until `stop`. What was begun then and takes too long is begun again by the next server.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
-    let (tell, told) = mpsc::channel(SHOWN);
-    tokio::select! {
-        () = take(parts, stop, &tell) => {}
-        () = show(parts, told) => {}
-    }
-}
-
-async fn take(parts: &Parts<'_>, stop: &CancellationToken, tell: &mpsc::Sender<ToShow>) {
+    let mut lanes = Lanes::default();
+    let mut at_work = FuturesUnordered::new();
     while !stop.is_cancelled() {
-        let pause = match parts.inbox.unhandled(BATCH, parts.now_ms()).await {
-            Ok(found) if !found.is_empty() => {
-                for it in found {
-                    // What is begun is ended: it takes a moment, and is decided once.
-                    one(parts, it, tell).await;
-                    if stop.is_cancelled() {
-                        break;
-                    }
+        // Whoever calls from here on is heard.
+        let called = parts.wake.notified();
+        let mut pause = LOOK;
+        while lanes.left() > 0 && !stop.is_cancelled() {
+            let serve = (parts.settings)();
+            match parts.inbox.unhandled(1, parts.now_ms(), &apart(&lanes, &serve)).await {
+                Ok(found) => {
+                    let Some(it) = found.into_iter().next() else { break };
+                    let lane = about(&serve, &it.delivery);
+                    lanes.enter(lane.clone());
+                    at_work.push(async move {
+                        one(parts, it).await;
+                        lane
+                    });
                 }
-                continue;
+                Err(error) => {
+                    parts.say(&format!("deliveries cannot be read: {error}"));
+                    pause = PAUSE;
+                    break;
+                }
             }
-            Ok(_) => LOOK,
-            Err(error) => {
-                parts.say(&format!("deliveries cannot be read: {error}"));
-                PAUSE
-            }
-        };
+        }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = parts.wake.notified() => {}
+            Some(lane) = at_work.next() => lanes.leave(&lane),
+            () = called => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
+    lanes::last(at_work).await;
+}
+
+/// The repository that a delivery is about; one that is not served is nobody's forge's.
+fn about(serve: &Serve, delivery: &Delivery) -> Served {
+    let name = delivery.repository.clone().unwrap_or_default();
+    served(serve, delivery, &name).map(Repository::served).unwrap_or_else(|| {
+        let forge = ForgeKind::named(&delivery.source).unwrap_or(ForgeKind::Local);
+        Served { forge, host: String::new(), name }
+    })
+}
+
+/// Whose deliveries stay where they are: those that somebody is at work for, or whose forge has its places.
+fn apart(lanes: &Lanes, serve: &Serve) -> Vec<Apart> {
+    let full = serve.repositories.iter().map(Repository::served).filter(|served| !lanes.has_room(served));
+    let all = lanes.at_work().iter().cloned().chain(full);
+    all.map(|it| Apart { source: it.forge.word().to_owned(), repository: it.name }).collect()
 }
 
 /// Decides about one delivery, and writes it down.
-async fn one(parts: &Parts<'_>, it: Unhandled, tell: &mpsc::Sender<ToShow>) {
+async fn one(parts: &Parts<'_>, it: Unhandled) {
     let what = format!("delivery {} ({} {})", it.number, it.delivery.source, it.delivery.event);
-    let decided = decide(parts, &it.delivery).await;
-    let written = match decided {
+    let written = match decide(parts, it.delivery).await {
         Ok(decided) => match parts.inbox.handled(it.number, &decided.what, parts.now_ms()).await {
             Ok(ids) => {
                 parts.say(&format!("{what}: {}", decided.what.note));
-                after(parts, decided, ids, tell).await;
+                after(parts, decided, &ids).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -110,412 +109,22 @@ async fn one(parts: &Parts<'_>, it: Unhandled, tell: &mpsc::Sender<ToShow>) {
     }
 }
 
-/// What was decided, and what is to be done once that is on the disk.
-#[derive(Default)]
-struct Decided {
-    what: Handled,
-    /// Comments whose commands were heard: by their note's name, what they said.
-    heard: Vec<(String, String)>,
-    /// Comments that are to be acknowledged.
-    seen: Vec<(Thread, u64)>,
-    place: Option<Arc<Place>>,
-}
-
-/// What is to be shown at a forge.
-struct ToShow {
-    place: Arc<Place>,
-    /// Comments that were heard.
-    seen: Vec<(Thread, u64)>,
-    /// Jobs that were made.
-    jobs: Vec<String>,
-}
-
-/// Lets workers know of jobs that were made, and hands over what is to be shown.
-async fn after(parts: &Parts<'_>, decided: Decided, ids: Vec<String>, tell: &mpsc::Sender<ToShow>) {
+/// Lets workers know of jobs that were made, and has shown what is to be seen.
+async fn after(parts: &Parts<'_>, decided: Decided, ids: &[String]) {
     parts.wake.notify_waiters();
     for (name, value) in &decided.heard {
         if let Err(error) = parts.queue.keep_note(name, value).await {
             parts.say(&format!("a note cannot be kept: {error}"));
         }
     }
-    if ids.is_empty() && decided.seen.is_empty() {
-        return;
-    }
-    if let Some(place) = decided.place {
-        // Full: more is heard than can be shown.
-        let _ = tell.try_send(ToShow { place, seen: decided.seen, jobs: ids });
-    }
-}
-
-/// Shows what is told, for ever.
-async fn show(parts: &Parts<'_>, mut told: mpsc::Receiver<ToShow>) {
-    let mut batch = Vec::new();
-    while told.recv_many(&mut batch, SHOWN).await > 0 {
-        for ToShow { place, seen, jobs } in batch.drain(..) {
-            let shown = async {
-                let trusted = parts.trusted(&place, false).await?;
-                let ours = parts.ours(&place, &trusted.library).await?;
-                let room = Room::new(parts, &place, &trusted.library, &ours).await?;
-                let desk = room.desk();
-                for heard in seen {
-                    desk.acknowledge(heard).await.map_err(|error| error.to_string())?;
-                }
-                let _one = parts.showing.lock().await;
-                desk.announce(&jobs).await.map_err(|error| error.to_string())
-            };
-            if let Err(why) = shown.await {
-                // They are shown when the desk is tended, or by their worker.
-                parts.say(&format!("jobs {} cannot be shown: {why}", jobs.join(", ")));
-            }
+    if let Some(place) = &decided.place {
+        parts.showing.heard(&place.served, decided.seen);
+        for id in ids {
+            parts.showing.job(&place.served, id);
         }
     }
-}
-
-/// What a desk is made of.
-pub(super) struct Room<'a> {
-    parts: &'a Parts<'a>,
-    place: &'a Place,
-    library: &'a Library,
-    ours: &'a [String],
-    serve: Arc<Serve>,
-    models: Vec<crate::model::chat::ModelRef>,
-    journal: Arc<dyn crate::port::store::Store>,
-}
-
-impl<'a> Room<'a> {
-    /// # Errors
-    /// The journals cannot be opened; in words.
-    pub(super) async fn new(
-        parts: &'a Parts<'a>,
-        place: &'a Place,
-        library: &'a Library,
-        ours: &'a [String],
-    ) -> Result<Self, String> {
-        let (serve, journal) = ((parts.settings)(), parts.journal(place).await?);
-        Ok(Self { parts, place, library, ours, serve, models: parts.models(place)?, journal })
+    // What was cancelled, and what gave way to a new one.
+    if !ids.is_empty() || !decided.what.cancel.is_empty() {
+        parts.showing.look();
     }
-
-    pub(super) fn desk(&self) -> Desk<'_> {
-        Desk {
-            library: self.library,
-            forge: &*self.place.forge,
-            queue: &*self.parts.queue,
-            store: Some(&*self.journal),
-            repository: &self.place.served,
-            phrase: &self.serve.commands.phrase,
-            allow_users: &self.serve.commands.allow_users,
-            ours: self.ours,
-            models: &self.models,
-            now_ms: self.parts.now_ms(),
-            asked: tokio::sync::Mutex::default(),
-        }
-    }
-}
-
-/// Decides about a delivery. An error is of the kind that passes.
-async fn decide(parts: &Parts<'_>, delivery: &Delivery) -> Result<Decided, String> {
-    let nothing = |note: String| Decided { what: Handled { note, ..Handled::default() }, ..Decided::default() };
-    let payloads = match parts.world.webhook(&delivery.source, &delivery.event, &delivery.body) {
-        Ok(payloads) => payloads,
-        // What cannot be understood now is not understood later.
-        Err(why @ (PayloadError::Unknown(_) | PayloadError::Broken(_))) => return Ok(nothing(why.to_string())),
-    };
-    let mut decided = Decided::default();
-    let mut notes = Vec::new();
-    for payload in payloads {
-        let mut event = payload.event;
-        let Some(served) = served(parts, delivery, &event) else {
-            let name = event.repository.as_deref().unwrap_or("a repository that nobody names");
-            notes.push(format!("{name} is not served"));
-            continue;
-        };
-        event.repository = Some(served.name.clone());
-        let place = parts.place(&served).await?;
-        notes.extend(about(parts, &place, event, delivery, &mut decided).await?);
-        decided.place = Some(place);
-    }
-    notes.dedup();
-    if notes.is_empty() {
-        notes.push("nothing runs on it".to_owned());
-    }
-    decided.what.note = one_line(&notes.join("; "));
-    Ok(decided)
-}
-
-/// The repository that a delivery is about.
-fn served(parts: &Parts<'_>, delivery: &Delivery, event: &Event) -> Option<Served> {
-    let serve = (parts.settings)();
-    let name = delivery.repository.as_deref().or(event.repository.as_deref())?;
-    let of_source = |kind: crate::model::forge::ForgeKind| {
-        let source = format!("{kind:?}").to_lowercase();
-        delivery.source == source || delivery.source == "sweep" || delivery.source.starts_with("hook:")
-    };
-    let mut found = serve.repositories.iter().filter(|it| it.name.eq_ignore_ascii_case(name) && of_source(it.forge));
-    found.next().map(crate::model::serve::Repository::served)
-}
-
-/// Decides about one event of a repository; gives what was decided, in sentences.
-async fn about(
-    parts: &Parts<'_>,
-    place: &Place,
-    mut event: Event,
-    delivery: &Delivery,
-    decided: &mut Decided,
-) -> Result<Vec<String>, String> {
-    let mut notes = Vec::new();
-    let moved = event.kind == EventKind::Push;
-    let trusted = parts.trusted(place, moved).await?;
-    let library = &*trusted.library;
-    if let Some(problem) = library.diagnostics.iter().find(|it| it.severity == Severity::Error) {
-        return Ok(vec![format!(
-            "nothing runs: the configuration of branch `{}` has errors ({}:{}: {}); `codeforge validate` shows them",
-            trusted.branch, problem.place.file, problem.place.line, problem.message
-        )]);
-    }
-    let ours = parts.ours(place, library).await?;
-    let room = Room::new(parts, place, library, &ours).await?;
-    let desk = room.desk();
-    let failed = |error: DeskError| error.to_string();
-    if event.kind == EventKind::IssueComment {
-        let says = heard(&event, library, &room);
-        let listens = library
-            .workflows
-            .values()
-            .any(|workflow| !workflow.builtin && workflow.doc.on.as_ref().is_some_and(|on| on.issue_comment.is_some()));
-        if !says && !listens {
-            return Ok(vec!["a comment without a command".to_owned()]);
-        }
-        if says && let Some(comment) = &event.comment {
-            let name = format!("heard/{}/{}/{}", place.served.host, place.served.name, comment.id);
-            let value = short_hash(comment.body.as_bytes(), 16);
-            if parts.queue.note(&name).await.map_err(|error| error.to_string())?.as_deref() == Some(&value) {
-                return Ok(vec!["the comment was heard before".to_owned()]);
-            }
-            decided.heard.push((name, value));
-        }
-        // A comment's event does not say where the change's head is: what it is now is what the command is about.
-        if let Some(number) = event.change.as_ref().filter(|it| it.head.sha.is_none()).map(|it| it.number) {
-            let now = place.forge.change(number).await.map_err(|error| error.to_string())?;
-            if let Some(change) = &mut event.change {
-                (change.head, change.base, change.draft) = (now.change.head, now.change.base, now.change.draft);
-                if change.labels.is_empty() {
-                    change.labels = now.change.labels;
-                }
-                if now.state != ChangeState::Open {
-                    notes.push(format!("change {number} is not open any more"));
-                }
-            }
-        }
-    }
-    if event.kind == EventKind::PullRequest
-        && let Some(stale) = stale(place, &event, &ours, decided, &mut notes, &desk).await?
-    {
-        notes.push(stale);
-        return Ok(notes);
-    }
-    // What names no commit, an issue or a hook, is about the trusted branch as it is now.
-    let names_commit = event.change.is_some() || event.push.is_some();
-    if event.sha.is_none() && !names_commit {
-        event.sha = Some(trusted.commit.clone());
-    }
-    let fork = is_fork(&event);
-    let mut changed: Option<Vec<String>> = None;
-    let decisions = loop {
-        let facts = Facts {
-            phrase: desk.phrase,
-            allow_users: desk.allow_users,
-            ours: &ours,
-            changed: changed.as_deref(),
-            fork,
-            now_ms: parts.now_ms(),
-        };
-        let decisions = trigger::decide(library, &event, &facts);
-        if changed.is_some() || !decisions.iter().any(|(_, it)| *it == Decision::NeedsChangedPaths) {
-            break decisions;
-        }
-        changed = Some(changed_paths(parts, place, &trusted, &event).await?);
-    };
-    if event.kind == EventKind::IssueComment {
-        let answered = desk.comment(&event, &decisions).await.map_err(failed)?;
-        notes.extend(answered.notes);
-        decided.seen.extend(answered.heard);
-        decided.what.jobs.extend(answered.jobs);
-    }
-    for (name, decision) in decisions {
-        let start = match decision {
-            Decision::Run(start) => *start,
-            Decision::Skip(why) | Decision::Refuse(why) => {
-                let shipped = library.workflows.get(&name).is_some_and(|workflow| workflow.builtin);
-                if !shipped {
-                    notes.push(format!("not `{name}`: {why}"));
-                }
-                continue;
-            }
-            Decision::NeedsChangedPaths => continue,
-        };
-        if fork && start.command.is_none() && event.change.is_some() {
-            notes.push(format!(
-                "not `{name}`: the change comes from a fork, and runs only for a command that names its commit"
-            ));
-            continue;
-        }
-        if let Some(needs) = &start.access
-            && !desk.reaches(&needs.user, needs.access.wanted(), fork).await
-        {
-            notes.push(format!(
-                "not `{name}`: that takes `{}` access, and the forge did not clearly say that `{}` has it",
-                needs.access.word(),
-                needs.user
-            ));
-            continue;
-        }
-        let Some(workflow) = library.workflows.get(&name) else { continue };
-        let made = job(parts, place, &event, &start, &workflow.doc, &delivery.id);
-        match desk.price(made).await.map_err(failed)? {
-            Ok(job) => {
-                notes.push(format!(
-                    "`{name}`{}",
-                    if job.approval.is_some() { " waits for a yes to its price" } else { "" }
-                ));
-                decided.what.jobs.push(job);
-            }
-            Err(why) => {
-                desk.cannot(&event, &start, &why).await.map_err(failed)?;
-                notes.push(format!("not `{name}`: {why}"));
-            }
-        }
-    }
-    Ok(notes)
-}
-
-/// Whether a comment gives a command.
-fn heard(event: &Event, library: &Library, room: &Room<'_>) -> bool {
-    let facts = Facts {
-        phrase: &room.serve.commands.phrase,
-        allow_users: &room.serve.commands.allow_users,
-        ours: room.ours,
-        changed: None,
-        fork: is_fork(event),
-        now_ms: room.parts.now_ms(),
-    };
-    trigger::commands_of(library, event, &facts).is_ok_and(|given| !given.is_empty())
-}
-
-/// What a change's own event ends: jobs of a head or a base that it has no more. What is true now is asked of the forge,
-/// because events come late and in any order. `Some`: why nothing starts on the event.
-async fn stale(
-    place: &Place,
-    event: &Event,
-    ours: &[String],
-    decided: &mut Decided,
-    notes: &mut Vec<String>,
-    desk: &Desk<'_>,
-) -> Result<Option<String>, String> {
-    let Some(change) = &event.change else { return Ok(None) };
-    let now = match place.forge.change(change.number).await {
-        Ok(now) => now,
-        Err(ForgeError::NotFound { .. }) => return Ok(Some(format!("change {} is gone", change.number))),
-        Err(error) => return Err(error.to_string()),
-    };
-    let of = || Which { repository: Some(place.served.clone()), change: Some(change.number), ..Which::default() };
-    let by = event.actor.as_deref().unwrap_or("somebody");
-    if now.state != ChangeState::Open {
-        let word = if now.state == ChangeState::Merged { "merged" } else { "closed" };
-        let closing = matches!(event.action.as_deref(), Some("closed" | "merged" | "close" | "merge"));
-        let who = if closing { format!(" by {by}") } else { String::new() };
-        decided.what.cancel.push((of(), format!("change {} was {word}{who}", change.number)));
-        return Ok((!closing).then(|| format!("change {} is {word}", change.number)));
-    }
-    let head = now.change.head.sha.clone();
-    // What we push ourselves is the work of a job that is just ending.
-    let own = event.actor.as_deref().is_some_and(|actor| ours.iter().any(|name| name.eq_ignore_ascii_case(actor)));
-    if let Some(head) = head.clone().filter(|_| !own) {
-        let answered = desk.pushed(&Event { change: Some(now.change.clone()), ..event.clone() }).await;
-        let answered = answered.map_err(|error| error.to_string())?;
-        notes.extend(answered.notes);
-        decided.what.jobs.extend(answered.jobs);
-        let short: String = head.chars().take(10).collect();
-        let why =
-            format!("change {} was pushed to: its head is {short} now, and this was for another commit", change.number);
-        decided.what.cancel.push((Which { not_head: Some(head), ..of() }, why));
-    }
-    let base = now.change.base.branch.clone();
-    if !base.is_empty() {
-        let why = format!("change {} goes to `{base}` now, and this was for another branch", change.number);
-        decided.what.cancel.push((Which { not_base: Some(base), ..of() }, why));
-    }
-    let moved = matches!((&head, &change.head.sha), (Some(now), Some(then)) if now != then);
-    Ok(moved.then(|| format!("change {} has moved on since; the newer push has an event of its own", change.number)))
-}
-
-/// The files that an event's change or push touches.
-async fn changed_paths(
-    parts: &Parts<'_>,
-    place: &Place,
-    trusted: &Trusted,
-    event: &Event,
-) -> Result<Vec<String>, String> {
-    if let Some(change) = &event.change {
-        let files = place.forge.changed_files(change.number).await.map_err(|error| error.to_string())?;
-        return Ok(files.into_iter().flat_map(|file| file.from.into_iter().chain([file.path])).collect());
-    }
-    let Some(push) = &event.push else { return Ok(Vec::new()) };
-    let Some(after) = &push.after else { return Ok(Vec::new()) };
-    let want = |what: &str, keep_as: &str| Want { what: what.to_owned(), keep_as: keep_as.to_owned() };
-    let mut wants = vec![want(after, "after")];
-    wants.extend(push.before.as_deref().map(|before| want(before, "before")));
-    let missing: Vec<Want> = wants.into_iter().filter(|it| !trusted.clone.has(&it.what)).collect();
-    if !missing.is_empty()
-        && let Err(error) = parts.fetch(place, &trusted.clone, missing).await
-    {
-        return Err(format!("the commits of the push: {error}"));
-    }
-    let (clone, from, to) = (Arc::clone(&trusted.clone), push.before.clone().unwrap_or_default(), after.clone());
-    let found = tokio::task::spawn_blocking(move || clone.change(&from, &to, DIFFERENCE)).await;
-    let found = found.map_err(|error| format!("an internal error: {error}"))?.map_err(|error| error.to_string())?;
-    Ok(found.files.into_iter().flat_map(|file| file.from.into_iter().chain([file.path])).collect())
-}
-
-/// A workflow that is to run, as a job.
-fn job(parts: &Parts<'_>, place: &Place, event: &Event, start: &Start, doc: &WorkflowDoc, delivery: &str) -> NewJob {
-    let event = Event { command: start.given.clone(), ..event.clone() };
-    let (group, on_conflict) = group(doc, &event, &start.inputs);
-    NewJob {
-        repository: place.served.clone(),
-        workflow: start.workflow.clone(),
-        key: trigger::key(&event, &start.workflow, Some(delivery)),
-        actor: event.actor.clone(),
-        group,
-        on_conflict,
-        priority: match event.kind {
-            _ if start.command.is_some() => Priority::Command,
-            EventKind::PullRequest | EventKind::MergeGroup => Priority::Change,
-            EventKind::Schedule => Priority::Schedule,
-            _ => Priority::Event,
-        },
-        due_ms: parts.now_ms(),
-        settings: start.settings.clone(),
-        approval: None,
-        event,
-    }
-}
-
-/// A workflow's concurrency group for an event, and its rule. One that renders to nothing is a group of its own.
-pub(super) fn group(
-    doc: &WorkflowDoc,
-    event: &Event,
-    inputs: &BTreeMap<String, String>,
-) -> (Option<String>, OnConflict) {
-    let Some(rule) = &doc.concurrency else { return (None, OnConflict::Queue) };
-    let context = serde_json::json!({ "event": plan::shaped(&event.value()), "inputs": inputs });
-    let text = template::render("concurrency.group", &rule.group.0, &context).unwrap_or_default();
-    let text = one_line(&text);
-    let named = !matches!(text.to_ascii_lowercase().as_str(), "" | "none" | "null");
-    let group = named.then(|| if text.len() > GROUP { short_hash(text.as_bytes(), 40) } else { text });
-    let on_conflict = match rule.on_conflict {
-        Rule::Queue => OnConflict::Queue,
-        Rule::Cancel => OnConflict::Cancel,
-        Rule::Skip => OnConflict::Skip,
-    };
-    (group, on_conflict)
 }

@@ -11,9 +11,12 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
 
 /// Lines that wait for the writer, at most.
 const WAITING: usize = 16 * 1024;
+/// How long lines gather.
+const GATHER: Duration = Duration::from_millis(5);
 /// The longest value that is written whole, in bytes.
 const LONGEST: usize = 2000;
 
@@ -151,7 +154,8 @@ impl Line<'_> {
     }
 }
 
-/// Writes what waits; many lines at once where many wait.
+/// Writes what waits; many lines at once where many come: after some were written, the next ones gather for a moment, so
+/// that not each of them wakes this thread.
 fn write(waiting: &Receiver<Message>, mut out: Box<dyn Write + Send>) {
     let mut block = String::new();
     let mut asked = Vec::new();
@@ -171,5 +175,6 @@ fn write(waiting: &Receiver<Message>, mut out: Box<dyn Write + Send>) {
         for done in asked.drain(..) {
             let _ = done.send(());
         }
+        std::thread::sleep(GATHER);
     }
 }

@@ -1,16 +1,20 @@
 //! The long-running service: what it hears, decides, and keeps doing.
 
 pub mod commands;
+mod decide;
 pub mod health;
 pub mod http;
 pub mod intake;
+mod lanes;
 pub mod log;
 pub mod metrics;
 pub mod parts;
 pub mod progress;
+mod room;
 pub mod schedule;
 pub mod serve;
 pub mod settings;
+pub mod showing;
 pub mod sweep;
 pub mod tend;
 pub mod worker;
@@ -29,11 +33,17 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     }
     let workers = (parts.settings)().limits.workers.max(1);
     let workers = (1..=workers).map(|number| worker::work(parts, number, stop));
-    tokio::join!(
-        intake::run(parts, stop),
-        schedule::run(parts, stop),
-        sweep::run(parts, stop),
-        tend::run(parts, stop),
-        futures::future::join_all(workers)
-    );
+    let over = CancellationToken::new();
+    let work = async {
+        tokio::join!(
+            intake::run(parts, stop),
+            schedule::run(parts, stop),
+            sweep::run(parts, stop),
+            tend::run(parts, stop),
+            futures::future::join_all(workers)
+        );
+        over.cancel();
+    };
+    // How the last of it ended is shown, too.
+    tokio::join!(work, showing::run(parts, &over));
 }

@@ -1,6 +1,7 @@
 //! What the server's loops work with: settings, forges, cached clones, and the configuration of each repository.
 
 use super::health::Health;
+use super::showing::Showing;
 use crate::engine::configuration;
 use crate::model::chat::ModelRef;
 use crate::model::job::{Job, Lease, Served};
@@ -53,8 +54,8 @@ pub struct Parts<'a> {
     /// A delivery came in, or a job.
     pub wake: Notify,
     known: Mutex<BTreeMap<Served, Arc<Place>>>,
-    /// One at a time shows how jobs stand: two that look for a comment at once would each make one.
-    pub(super) showing: Mutex<()>,
+    /// What waits to be shown at the forges.
+    pub(super) showing: Showing,
 }
 
 /// A repository, and what is known of it.
@@ -110,7 +111,7 @@ impl<'a> Parts<'a> {
             say,
             wake: Notify::new(),
             known: Mutex::default(),
-            showing: Mutex::default(),
+            showing: Showing::default(),
         }
     }
 

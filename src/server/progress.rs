@@ -2,28 +2,45 @@
 //!
 //! The comment is the one that the run itself writes its result to: it has the same key. What it said before stays
 //! below; what it remembers stays too. Once the run has written there, nothing is set above it any more.
+//!
+//! One says it at a time ([`Queue::voice`]): other servers wait, and so does the run before it writes its result. How the
+//! job stands is read once the voice is had, so that an older word never follows a newer one.
 
 use crate::model::forge::CheckState;
 use crate::model::job::{Job, JobState, Priority};
 use crate::port::forge::{Check, Forge, ForgeError, Sticky, Thread};
-use crate::port::queue::Queue;
+use crate::port::queue::{Queue, Voice, Which};
 use crate::report::ci::answers;
 use crate::server::commands::{DeskError, thread};
+use crate::server::parts::one_line;
 use crate::text;
 
 /// The least time between two updates that say nothing but which step is at work, in milliseconds.
 const BETWEEN_MS: i64 = 20_000;
+/// What a check says beside the state, in characters: forges show a line.
+const WORDS: usize = 100;
+/// Jobs of a workflow and a change that are looked through for newer ones.
+const HERE: u32 = 100;
 
 /// Shows jobs of one repository.
 pub struct Progress<'a> {
     /// The forge.
     pub forge: &'a dyn Forge,
-    /// Where is kept what was shown last.
+    /// Where is kept what was shown last, and who has the voice.
     pub queue: &'a dyn Queue,
     /// What commands begin with.
     pub phrase: &'a str,
     /// Now, in milliseconds since 1970.
     pub now_ms: i64,
+}
+
+/// What became of the wish to show how a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// It is to be seen, or is nothing for people.
+    Now,
+    /// Not yet: somebody else is writing there, or it was written a moment ago. Ask again.
+    Later,
 }
 
 /// What a workflow's comment said and remembers.
@@ -35,28 +52,138 @@ pub struct Before {
     pub memory: Option<String>,
 }
 
+/// A comment that is ours to write until this is dropped, and whose it is.
+pub(super) struct Floor {
+    /// The job as it is now.
+    pub(super) job: Job,
+    /// Jobs that share its comment, the newest first.
+    here: Vec<Job>,
+    /// Held, not read.
+    _voices: Vec<Voice>,
+    /// Its run said itself what there is to say.
+    spoken: bool,
+}
+
+impl Floor {
+    /// Whether a newer job has taken the place of one that is over: at this commit, or anywhere in the change.
+    fn is_replaced(&self, commit: Option<&str>) -> bool {
+        let mut newer = self.here.iter().take_while(|it| it.id != self.job.id);
+        self.job.state.is_over() && newer.any(|it| commit.is_none_or(|commit| head(it) == Some(commit)))
+    }
+}
+
 impl Progress<'_> {
     /// Shows how a job stands; `step`: the step at work, where that is known. What was shown already is not shown again.
     ///
     /// # Errors
-    /// [`DeskError`].
-    pub async fn show(&self, job: &Job, step: Option<&str>) -> Result<(), DeskError> {
+    /// [`DeskError`]. What the forge refuses for good counts as shown: to ask again would not help.
+    pub async fn show(&self, job: &Job, step: Option<&str>) -> Result<Shown, DeskError> {
+        let Some(thread) = thread(&job.new.event) else { return Ok(Shown::Now) };
+        let Some(floor) = self.floor(job, thread).await? else { return Ok(Shown::Later) };
+        let job = &floor.job;
         let name = format!("shown/{}", job.id);
-        let now = format!("{:?} {} {}", job.state, job.attempts, step.unwrap_or_default());
-        let kept = self.queue.note(&name).await?.unwrap_or_default();
-        let (at, last) = kept.split_once(' ').unwrap_or(("0", ""));
+        let kept = self.queue.note(&name).await?;
+        let now = said(job, step);
+        let (at, last) = kept.as_deref().and_then(|kept| kept.split_once(' ')).unwrap_or(("0", ""));
         let only_step = last.split(' ').take(2).eq(now.split(' ').take(2));
         let at: i64 = at.parse().unwrap_or_default();
-        if last == now || (only_step && self.now_ms - at < BETWEEN_MS) {
-            return Ok(());
+        if last == now {
+            return Ok(Shown::Now);
         }
-        self.check(job).await?;
-        self.comment(job, step).await?;
-        Ok(self.queue.keep_note(&name, &format!("{} {now}", self.now_ms)).await?)
+        // Its run says it, or somebody did a moment ago.
+        if floor.spoken || only_step && self.now_ms - at < BETWEEN_MS {
+            return Ok(Shown::Later);
+        }
+        if kept.is_none() {
+            // Whoever dies between the forge and the note leaves a note that is true of nothing.
+            self.queue.keep_note(&name, "0 unknown 0 ").await?;
+        }
+        let shown = self.write(&floor, thread, step).await;
+        let refused = matches!(
+            shown,
+            Err(DeskError::Forge(
+                ForgeError::Refused { .. }
+                    | ForgeError::NotFound { .. }
+                    | ForgeError::Unsupported(_)
+                    | ForgeError::Contract { .. }
+            ))
+        );
+        if shown.is_ok() || refused {
+            self.keep(job, step).await?;
+        }
+        shown.map(|()| Shown::Now)
     }
 
-    async fn comment(&self, job: &Job, step: Option<&str>) -> Result<(), DeskError> {
-        let Some(thread) = thread(&job.new.event) else { return Ok(()) };
+    /// Keeps that a job was shown as it is.
+    ///
+    /// # Errors
+    /// [`DeskError::Database`].
+    pub(super) async fn keep(&self, job: &Job, step: Option<&str>) -> Result<(), DeskError> {
+        Ok(self.queue.keep_note(&format!("shown/{}", job.id), &format!("{} {}", self.now_ms, said(job, step))).await?)
+    }
+
+    /// Takes what a job's comment is written with. `None`: somebody else is writing there.
+    ///
+    /// # Errors
+    /// [`DeskError::Database`].
+    pub(super) async fn floor(&self, job: &Job, thread: Thread) -> Result<Option<Floor>, DeskError> {
+        let mut voices = Vec::new();
+        let mut spoken = None;
+        let mine = |it: &Job| it.id == job.id || it.state == JobState::Running;
+        let mut asked: Vec<String> =
+            self.here(job, thread).await?.into_iter().filter(mine).map(|it| it.id).collect();
+        if !asked.contains(&job.id) {
+            asked.push(job.id.clone());
+        }
+        for id in &asked {
+            let Some(voice) = self.queue.voice(id).await? else { return Ok(None) };
+            if *id == job.id {
+                spoken = voice.spoken;
+            }
+            voices.push(voice);
+        }
+        let here = self.here(job, thread).await?;
+        if here.iter().any(|it| mine(it) && !asked.contains(&it.id)) {
+            // One began meanwhile.
+            return Ok(None);
+        }
+        let job = here.iter().find(|it| it.id == job.id).cloned();
+        let Some(job) = job else { return Ok(None) };
+        let spoken = job.state == JobState::Running && spoken == Some(job.attempts);
+        Ok(Some(Floor { job, here, _voices: voices, spoken }))
+    }
+
+    /// A job as it is now and those that share its comment, the newest first.
+    async fn here(&self, job: &Job, thread: Thread) -> Result<Vec<Job>, DeskError> {
+        let which = Which {
+            repository: Some(job.new.repository.clone()),
+            workflow: Some(job.new.workflow.clone()),
+            change: job.new.event.change.as_ref().map(|change| change.number),
+            most: HERE,
+            ..Which::default()
+        };
+        let mut here = self.queue.jobs(&which).await?;
+        here.retain(|it| self::thread(&it.new.event) == Some(thread));
+        if !here.iter().any(|it| it.id == job.id) {
+            // It is older than all of them.
+            let which = Which { id: Some(job.id.clone()), most: 1, ..Which::default() };
+            here.extend(self.queue.jobs(&which).await?);
+        }
+        Ok(here)
+    }
+
+    async fn write(&self, floor: &Floor, thread: Thread, step: Option<&str>) -> Result<(), DeskError> {
+        let job = &floor.job;
+        if !head(job).is_some_and(|commit| floor.is_replaced(Some(commit))) {
+            self.check(job, step).await?;
+        }
+        if !floor.is_replaced(None) {
+            self.comment(job, thread, step).await?;
+        }
+        Ok(())
+    }
+
+    async fn comment(&self, job: &Job, thread: Thread, step: Option<&str>) -> Result<(), DeskError> {
         let before = self.before(thread, &job.new.workflow).await?;
         // What a run wrote itself at its end says more than we could.
         let written = before.body.as_deref().is_some_and(|body| !answers::is_progress(body));
@@ -97,14 +224,19 @@ impl Progress<'_> {
         Ok(Before { body: Some(body), memory })
     }
 
-    /// Moves the check of a job's commit.
+    /// Moves the check of a job's commit; `step`: the step at work, where that is known.
     ///
     /// # Errors
     /// [`ForgeError`]; that a token may not write checks is none.
-    pub async fn check(&self, job: &Job) -> Result<(), ForgeError> {
-        let change = job.new.event.change.as_ref();
-        let Some(commit) = change.and_then(|change| change.head.sha.as_deref()) else { return Ok(()) };
-        let (_, words) = answers::standing(job);
+    pub async fn check(&self, job: &Job, step: Option<&str>) -> Result<(), ForgeError> {
+        let Some(commit) = head(job) else { return Ok(()) };
+        let (_, mut words) = answers::standing(job);
+        let more = match job.state {
+            JobState::Running => step.map(|step| format!(", at {step}")),
+            JobState::Cancelled | JobState::Dead => job.note.as_deref().map(|note| format!(": {note}")),
+            _ => None,
+        };
+        words.extend(one_line(&more.unwrap_or_default()).chars().take(WORDS));
         let state = match (job.state, job.conclusion.as_deref()) {
             (JobState::Asked | JobState::Waiting | JobState::Running, _) => CheckState::Pending,
             (JobState::Done, None | Some("success" | "skipped" | "neutral")) => CheckState::Success,
@@ -119,4 +251,15 @@ impl Progress<'_> {
             done => done.map(|_| ()),
         }
     }
+}
+
+/// The commit that a job's check stands at.
+fn head(job: &Job) -> Option<&str> {
+    job.new.event.change.as_ref()?.head.sha.as_deref()
+}
+
+/// What is shown of a job, as its note has it: state, attempts, step.
+fn said(job: &Job, step: Option<&str>) -> String {
+    let state = serde_json::to_value(job.state).unwrap_or_default();
+    format!("{} {} {}", state.as_str().unwrap_or_default(), job.attempts, step.unwrap_or_default())
 }

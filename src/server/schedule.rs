@@ -2,6 +2,7 @@
 //! database each makes it, and there is one.
 
 use super::intake::group;
+use super::lanes::each;
 use super::parts::{Parts, Place, Trusted};
 use crate::model::diagnostic::Severity;
 use crate::model::event::{Event, EventKind, Push, Tick};
@@ -12,7 +13,9 @@ use crate::workflow::schema::docs::ScheduleDoc;
 use crate::workflow::schema::values::duration_ms;
 use crate::workflow::schema::{Library, WorkflowDoc};
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// How often clocks are looked at.
@@ -52,20 +55,18 @@ pub fn seen_note(repository: &Served, workflow: &str) -> String {
 
 /// The loop, until `stop`.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
-    let mut known: BTreeMap<Served, (Trusted, i64)> = BTreeMap::new();
-    while !stop.is_cancelled() {
-        let serve = (parts.settings)();
-        for repository in &serve.repositories {
-            if let Err(why) = of_one(parts, &repository.served(), &mut known).await {
-                parts.say(&format!("time tables of {}: {why}", repository.name));
-            }
+    let tables: std::sync::Mutex<BTreeMap<Served, Arc<Mutex<Known>>>> = std::sync::Mutex::default();
+    let looks = async |served: Served| {
+        let table = tables.lock().unwrap_or_else(PoisonError::into_inner).entry(served.clone()).or_default().clone();
+        if let Err(why) = of_one(parts, &served, &mut *table.lock().await).await {
+            parts.say(&format!("time tables of {}: {why}", served.name));
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
+    };
+    each(parts, stop, || LOOK, looks).await;
 }
+
+/// The configuration that tables are taken from, and when it was asked for.
+type Known = BTreeMap<Served, (Trusted, i64)>;
 
 async fn of_one(
     parts: &Parts<'_>,

@@ -1,49 +1,50 @@
 //! What no webhook told: now and then the forge is asked what changed since the last time. What is found goes the way of
 //! a delivery, and makes the same keys: what a webhook told as well is not done twice.
 
+use super::lanes::each;
 use super::parts::{Parts, Place};
 use crate::model::event::{Change, Comment, Event, EventKind, Issue, Push};
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, Served};
+use crate::model::serve::Repository;
 use crate::port::forge::{CommentInfo, ForgeError, Thread};
 use crate::port::inbox::Accepted;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Clocks of forges are not ours: so much is looked at twice, in milliseconds.
 const OVERLAP_MS: i64 = 2 * 60 * 1000;
 
+/// How often is looked whether there is something to ask, where nobody wants it.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// The loop, until `stop`.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
-    while !stop.is_cancelled() {
-        let serve = (parts.settings)();
-        let every = serve.sweep_ms;
-        let mut away = 0;
-        if every.is_some() {
-            for repository in &serve.repositories {
-                if stop.is_cancelled() {
-                    return;
-                }
-                let swept = async { one(parts, &*parts.place(&repository.served()).await?).await };
-                match swept.await {
-                    Ok(0) => {}
-                    Ok(found) => {
-                        parts.say(&format!("sweep of {}: {found} events that no webhook told", repository.name))
-                    }
-                    Err(why) => {
-                        away += 1;
-                        parts.say(&format!("sweep of {}: {why}", repository.name));
-                    }
-                }
-            }
-            let all = serve.repositories.len();
-            parts.health.report("forge", away == 0, format!("{} of {all} repositories answered", all - away));
+    let away: Mutex<BTreeSet<Served>> = Mutex::default();
+    let every = || (parts.settings)().sweep_ms.map(Duration::from_millis);
+    let swept = async |served: Served| {
+        if every().is_none() {
+            return;
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(Duration::from_millis(every.unwrap_or(60_000))) => {}
+        let found = async { one(parts, &*parts.place(&served).await?).await }.await;
+        let gone = found.is_err();
+        match found {
+            Ok(0) => {}
+            Ok(found) => parts.say(&format!("sweep of {}: {found} events that no webhook told", served.name)),
+            Err(why) => parts.say(&format!("sweep of {}: {why}", served.name)),
         }
-    }
+        let all: Vec<Served> = (parts.settings)().repositories.iter().map(Repository::served).collect();
+        let mut away = away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.retain(|it| *it != served && all.contains(it));
+        if gone {
+            away.insert(served);
+        }
+        let words = format!("{} of {} repositories answered", all.len().saturating_sub(away.len()), all.len());
+        parts.health.report("forge", away.is_empty(), words);
+    };
+    each(parts, stop, || every().unwrap_or(LOOK), swept).await;
 }
 
 /// Asks one forge; how many deliveries came of it.

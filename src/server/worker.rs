@@ -1,12 +1,11 @@
 //! Workers: lease a job, run it, hold the lease meanwhile, say how it ended.
 
 use super::Parts;
-use super::progress::Progress;
 use crate::model::event::EventKind;
 use crate::model::job::{Job, JobEnd, Lease};
 use crate::model::serve::Retries;
 use crate::port::inbox::InboxError;
-use crate::port::queue::{Renewed, Room, Which};
+use crate::port::queue::{Renewed, Room};
 use crate::port::runner::Ran;
 use crate::text;
 use std::time::Duration;
@@ -44,10 +43,14 @@ pub async fn work(parts: &Parts<'_>, number: u32, stop: &CancellationToken) {
         let leased = parts.queue.lease(&name, room, parts.now_ms(), lease_ms(parts)).await;
         let pause = match leased {
             Ok(Some((job, lease))) => {
+                parts.health.beat(parts.now_ms());
                 one(parts, job, lease, stop).await;
                 continue;
             }
-            Ok(None) => LOOK,
+            Ok(None) => {
+                parts.health.beat(parts.now_ms());
+                LOOK
+            }
             Err(error) => {
                 parts.say(&format!("no job can be leased: {error}"));
                 PAUSE
@@ -76,15 +79,21 @@ async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken
         let note = format!("begun {} times, and no worker lived to see its end", job.attempts - 1);
         parts.say(&format!("ALARM: {what} is dead: {note}"));
         let _ = parts.queue.end(&lease, &JobEnd::Dead { note }, parts.now_ms()).await;
+        parts.showing.job(&job.new.repository, &job.id);
         return;
     }
     parts.say(&format!("{what}: attempt {} under fence {}", job.attempts, lease.fence));
-    show(parts, &job.id).await;
+    parts.showing.job(&job.new.repository, &job.id);
     let interrupt = CancellationToken::new();
-    let (ran, why) = match parts.order(&job, &lease).await {
-        Ok(order) => hold(parts, &lease, parts.runner.run(&order, interrupt.clone()), &interrupt, stop).await,
-        Err(error) => (Err(error), None),
+    // The forge is asked for a token first: a lease is held through that, too.
+    let run = async {
+        let order = tokio::select! {
+            order = parts.order(&job, &lease) => order?,
+            () = interrupt.cancelled() => return Err("it was interrupted before it began".to_owned()),
+        };
+        parts.runner.run(&order, interrupt.clone()).await
     };
+    let (ran, why) = hold(parts, &job, &lease, run, &interrupt, stop).await;
     let Some(end) = ending(parts, &job, ran, why, &retries) else {
         parts.say(&format!("{what}: another worker has it now; nothing was written"));
         return;
@@ -113,12 +122,13 @@ async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken
         parts.say(&format!("{what}: {error}"));
     }
     parts.wake.notify_waiters();
-    show(parts, &job.id).await;
+    parts.showing.job(&job.new.repository, &job.id);
 }
 
 /// Runs, and holds the lease meanwhile. Says why the run was told to stop, where it was.
 async fn hold(
     parts: &Parts<'_>,
+    job: &Job,
     lease: &Lease,
     run: impl Future<Output = Result<Ran, String>>,
     interrupt: &CancellationToken,
@@ -131,6 +141,7 @@ async fn hold(
     let longest = tokio::time::sleep(Duration::from_millis((parts.settings)().limits.run_ms));
     tokio::pin!(longest);
     let mut why = None;
+    let mut step = None;
     loop {
         let now = tokio::select! {
             // What ended has ended, whatever else is due.
@@ -139,7 +150,15 @@ async fn hold(
             () = stop.cancelled(), if why.is_none() => Some(Why::Stopping),
             () = &mut longest, if why.is_none() => Some(Why::TooLong),
             _ = every.tick() => match parts.queue.renew(lease, parts.now_ms(), for_ms).await {
-                Ok(Renewed::Held(_)) => None,
+                Ok(Renewed::Held(_)) => {
+                    parts.health.beat(parts.now_ms());
+                    let now = parts.runner.step(&(parts.settings)().state, &job.id).await;
+                    if now != step {
+                        parts.showing.job(&job.new.repository, &job.id);
+                        step = now;
+                    }
+                    None
+                }
                 Ok(Renewed::Cancelled(note)) => Some(Why::Cancelled(note)),
                 Ok(Renewed::Lost) => Some(Why::Lost),
                 Err(error) => {
@@ -256,20 +275,6 @@ async fn reviewed(parts: &Parts<'_>, job: &Job, end: &JobEnd) -> Result<(), Inbo
             parts.queue.keep_note(&name, commit).await
         }
         _ => Ok(()),
-    }
-}
-
-/// Shows how a job stands where people look. The work does not wait for it.
-async fn show(parts: &Parts<'_>, id: &str) {
-    let _one = parts.showing.lock().await;
-    let which = Which { id: Some(id.to_owned()), most: 1, ..Which::default() };
-    let Ok(jobs) = parts.queue.jobs(&which).await else { return };
-    let Some(job) = jobs.first() else { return };
-    let Ok(place) = parts.place(&job.new.repository).await else { return };
-    let phrase = (parts.settings)().commands.phrase.clone();
-    let progress = Progress { forge: &*place.forge, queue: &*parts.queue, phrase: &phrase, now_ms: parts.now_ms() };
-    if let Err(error) = progress.show(job, None).await {
-        parts.say(&format!("job {id}: how it stands cannot be shown: {error}"));
     }
 }
 

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// How long a town may take to come to rest.
 const REST: Duration = Duration::from_secs(90);
+/// How many jobs are over, and shown at the forge as if they were not.
+const SHOWN_OTHERWISE: &str = "SELECT count(*) FROM jobs j JOIN notes n ON n.name = 'shown/' || j.id
+    WHERE j.state IN ('done', 'cancelled', 'dead') AND n.value NOT LIKE '% ' || j.state || ' %'";
 /// The key that the model is asked with.
 pub const MODEL_KEY: &str = "sk-town-71f0c2aa9d3e4b58";
 /// The key that marks are signed with.
@@ -35,6 +38,7 @@ pub struct Plan {
     files: Vec<(String, String)>,
     script: Script,
     serve: String,
+    beside: Vec<(String, String)>,
     members: Vec<(String, String)>,
 }
 
@@ -68,6 +72,13 @@ impl Plan {
         self
     }
 
+    /// Another GitHub repository that is served, at a forge of this address; its webhooks have the same secret.
+    #[must_use]
+    pub fn beside(mut self, name: &str, address: &str) -> Self {
+        self.beside.push((name.to_owned(), address.to_owned()));
+        self
+    }
+
     /// Somebody with a role (`admin`, `maintain`, `write`, `triage`, `read`).
     #[must_use]
     pub fn member(mut self, name: &str, role: &str) -> Self {
@@ -98,10 +109,16 @@ impl Plan {
         };
         let server = forge.git_url().replace("/acme/widgets.git", "");
         let api = forge.api();
+        let beside = self.beside.iter().map(|(name, address)| {
+            format!(
+                "  - {{ forge: github, name: {name}, server: \"{address}\", api: \"{address}\", token: env://TOWN_TOKEN, \
+                 secrets: [env://TOWN_HOOK] }}\n"
+            )
+        });
+        let beside: String = beside.collect();
         let serve = format!(
             "listen: 127.0.0.1:0\nstate: state\nmarker_key: env://TOWN_MARKER_KEY\nrepositories:\n  - {{ forge: {word}, name: acme/widgets, \
-             server: \"{server}\", api: \"{api}\", token: env://TOWN_TOKEN, secrets: [env://TOWN_HOOK] }}\n\
-             env:\n  CODEFORGE_LLM_API_KEY: env://CODEFORGE_LLM_API_KEY\n  CODEFORGE_LLM_BASE_URL: env://CODEFORGE_LLM_BASE_URL\n  \
+             server: \"{server}\", api: \"{api}\", token: env://TOWN_TOKEN, secrets: [env://TOWN_HOOK] }}\n{beside}env:\n  CODEFORGE_LLM_API_KEY: env://CODEFORGE_LLM_API_KEY\n  CODEFORGE_LLM_BASE_URL: env://CODEFORGE_LLM_BASE_URL\n  \
              CODEFORGE_MODEL: env://CODEFORGE_MODEL\n  CODEFORGE_LLM_PRICE_INPUT: env://CODEFORGE_LLM_PRICE_INPUT\n  \
              CODEFORGE_LLM_PRICE_OUTPUT: env://CODEFORGE_LLM_PRICE_OUTPUT\n  CODEFORGE_LLM_ATTEMPTS: env://CODEFORGE_LLM_ATTEMPTS\n{}{}",
             if self.serve.contains("sweep:") { "" } else { "sweep: false\n" },
@@ -146,7 +163,14 @@ impl Town {
     /// A small repository with a change's usual people: `ann` and `bob` may write, `tess` triages, `root` is an admin;
     /// `eve` is nobody.
     pub fn of(kind: ForgeKind) -> Plan {
-        let plan = Plan { kind, files: Vec::new(), script: Vec::new(), serve: String::new(), members: Vec::new() };
+        let plan = Plan {
+            kind,
+            files: Vec::new(),
+            script: Vec::new(),
+            serve: String::new(),
+            beside: Vec::new(),
+            members: Vec::new(),
+        };
         let plan = plan.file("README.md", "hello\n").file("src/a.txt", "one\ntwo\nthree\n");
         plan.member("ann", "write").member("bob", "write").member("tess", "triage").member("root", "admin")
     }
@@ -251,7 +275,8 @@ impl Town {
     pub async fn settles(&self) {
         self.until("the town settles", || async {
             let busy = self.count("SELECT count(*) FROM deliveries WHERE state = 'waiting'").await
-                + self.count("SELECT count(*) FROM jobs WHERE state IN ('waiting', 'running')").await;
+                + self.count("SELECT count(*) FROM jobs WHERE state IN ('waiting', 'running')").await
+                + self.count(SHOWN_OTHERWISE).await;
             if busy > 0 {
                 return None;
             }

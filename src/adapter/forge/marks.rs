@@ -90,7 +90,7 @@ impl Marks {
         ))
     }
 
-    /// The comment of ours among `comments` that there is one of.
+    /// The comment of ours among `comments` that there is one of: the first that was made, where two stand.
     pub(super) fn find(
         &self,
         own: Option<&str>,
@@ -99,18 +99,22 @@ impl Marks {
     ) -> Result<Option<CommentInfo>, ForgeError> {
         self.can_know(own)?;
         let ours = |it: &CommentInfo| self.is((own, it.author.as_deref()), sticky.thread, sticky.key, &it.body);
-        Ok(comments.into_iter().find(ours))
+        Ok(comments.into_iter().filter(ours).min_by_key(|it| it.id))
     }
 }
 
 /// Makes a comment that there is one of, or brings it up to date. `body`: with its mark; `look` finds it, `make` makes
-/// it, `update` gives the one of a number this text.
-pub(super) async fn stick<L, LF, M, MF, U, UF>(
+/// it, `update` gives the one of a number this text, `remove` takes the one of a number away.
+///
+/// Two that look at the same moment both find none, and both make one. Whoever made one looks again: the first one stays,
+/// for everybody who looks, and gets the text; one's own goes. Nothing is ever removed that was not made a moment ago.
+pub(super) async fn stick<L, LF, M, MF, U, UF, R, RF>(
     http: &Http,
     body: &str,
     look: L,
     make: M,
     update: U,
+    remove: R,
 ) -> Result<Stuck, ForgeError>
 where
     L: Fn() -> LF,
@@ -119,8 +123,20 @@ where
     MF: Future<Output = Result<CommentInfo, Failed>>,
     U: FnOnce(u64) -> UF,
     UF: Future<Output = Result<(), Failed>>,
+    R: FnOnce(u64) -> RF,
+    RF: Future<Output = Result<(), Failed>>,
 {
-    let (comment, created) = http.once_only(look, make).await?;
+    let (mut comment, mut created) = http.once_only(&look, make).await?;
+    // What cannot be looked at now is looked at when it is brought up to date.
+    if created
+        && let Ok(Some(first)) = look().await
+        && first.id != comment.id
+    {
+        match remove(comment.id).await.map_err(Failed::into_inner) {
+            Ok(()) | Err(ForgeError::NotFound { .. }) => (comment, created) = (first, false),
+            Err(error) => return Err(error),
+        }
+    }
     if created || same_text(&comment.body, body) {
         return Ok(Stuck { comment, created, updated: false });
     }

@@ -1,24 +1,35 @@
-//! Deliveries: taken in many to a commit, handled one by one.
+//! Deliveries: taken in many to a commit, handled one by one. What is noted about those that are handled goes along with
+//! the commits of those that come in, so that neither keeps the other waiting.
 
+use super::mover::Mover;
 use super::{Database, Writer, jobs};
 use crate::model::job::Delivery;
-use crate::port::inbox::{Accepted, Handled, Inbox, InboxError, Received, Unhandled};
+use crate::port::inbox::{Accepted, Apart, Handled, Inbox, InboxError, Received, Unhandled};
 use crate::port::queue::Added;
 use crate::text;
 use async_trait::async_trait;
+use futures::future::BoxFuture;
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use sqlx::{AssertSqlSafe, FromRow, SqliteConnection};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Deliveries that wait for the writer at most; more of them wait in their requests.
 const WAITING: usize = 1024;
-/// Deliveries of one commit, at most.
+/// Deliveries and changes of one commit, at most.
 const PER_COMMIT: usize = 256;
-/// Bytes of one commit's bodies after which no more are taken along.
-const BYTES_PER_COMMIT: usize = 8 * 1024 * 1024;
-/// Rows of a statement: the largest of these that fits is taken, so that few statements are prepared.
-const CHUNKS: [usize; 5] = [64, 16, 8, 4, 1];
+/// Bytes of one commit's bodies, as they are stored, after which no more are taken along.
+const BYTES_PER_COMMIT: usize = 4 * 1024 * 1024;
+/// Rows of a statement: the smallest of these that fits is taken, so that few statements are prepared.
+const SIZES: [usize; 5] = [1, 4, 16, 64, PER_COMMIT];
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// Pages that a delivery changes beside those of its body: its own last one, and one of each index.
+const PAGES_BESIDE: u64 = 3;
+/// A body larger than this is packed beside the tasks that serve requests, in bytes.
+const LARGE: usize = 256 * 1024;
 
 /// A delivery on its way to the disk, and who waits for it.
 struct Offer {
@@ -33,98 +44,212 @@ struct Row {
     hash: [u8; 32],
     event: String,
     repository: Option<String>,
+    lane: String,
+    /// Packed.
     body: Vec<u8>,
     at_ms: i64,
 }
 
+/// Tells whoever waits for a change whether it is on the disk.
+type Tell = Box<dyn FnOnce(Result<(), InboxError>) + Send>;
+
+/// A change to deliveries that are there, as part of the next commit.
+type Change =
+    Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, (Result<(), sqlx::Error>, Tell)> + Send>;
+
+enum Work {
+    Take(Offer),
+    Change(Change),
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Take(offer) => offer.row.body.len(),
+            Self::Change(_) => 0,
+        }
+    }
+}
+
 /// The way in: a task of its own writes what many requests bring.
 pub(super) struct Incoming {
-    offers: mpsc::Sender<Offer>,
+    work: mpsc::Sender<Work>,
 }
 
 impl Incoming {
     /// Starts the task; it ends when this is dropped.
-    pub(super) fn start(writer: Arc<Writer>) -> Self {
-        let (offers, mut waiting) = mpsc::channel::<Offer>(WAITING);
+    pub(super) fn start(writer: Arc<Writer>, mover: Mover) -> Self {
+        let (work, mut waiting) = mpsc::channel::<Work>(WAITING);
         tokio::spawn(async move {
-            let mut taken = Vec::with_capacity(PER_COMMIT);
             while let Some(first) = waiting.recv().await {
-                let mut bytes = first.row.body.len();
-                taken.push(first);
+                let mut bytes = first.bytes();
+                let mut taken = vec![first];
                 while taken.len() < PER_COMMIT
                     && bytes < BYTES_PER_COMMIT
                     && let Ok(next) = waiting.try_recv()
                 {
-                    bytes += next.row.body.len();
+                    bytes += next.bytes();
                     taken.push(next);
                 }
-                commit(&writer, &mut taken).await;
+                let changes = taken.len() as u64;
+                commit(&writer, taken).await;
+                mover.written(&writer, bytes as u64 / PAGE + changes * PAGES_BESIDE).await;
             }
         });
-        Self { offers }
+        Self { work }
     }
 
     async fn offer(&self, row: Row) -> Result<Accepted, InboxError> {
-        let gone = || InboxError { path: "serve.db".into(), message: "the server is stopping".into() };
         let (answer, answered) = oneshot::channel();
-        self.offers.send(Offer { row, answer }).await.map_err(|_| gone())?;
+        self.work.send(Work::Take(Offer { row, answer })).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Makes a change in the next commit, and waits until it is on the disk.
+    async fn change<T, W>(&self, work: W) -> Result<T, InboxError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let change: Change = Box::new(move |connection| {
+            Box::pin(async move {
+                let (result, done) = match work(connection).await {
+                    Ok(done) => (Ok(()), Some(done)),
+                    Err(error) => (Err(error), None),
+                };
+                let tell: Tell = Box::new(move |durable| {
+                    let _ = answer.send(durable.and_then(|()| done.ok_or_else(gone)));
+                });
+                (result, tell)
+            })
+        });
+        self.work.send(Work::Change(change)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
 
-/// Writes deliveries in one transaction and tells each what became of it, once that is on the disk.
-async fn commit(writer: &Writer, taken: &mut Vec<Offer>) {
-    let (rows, waiting): (Vec<Row>, Vec<_>) = taken.drain(..).map(|offer| (offer.row, offer.answer)).unzip();
-    let hashes: Vec<(String, [u8; 32])> = rows.iter().map(|row| (row.source.clone(), row.hash)).collect();
-    let written: Result<_, InboxError> = writer
-        .transaction(async |connection| {
-            let mut new = HashSet::with_capacity(rows.len());
-            let mut rows = rows.into_iter();
-            while rows.len() > 0 {
-                let count = CHUNKS.into_iter().find(|count| *count <= rows.len()).unwrap_or(1);
-                insert(connection, rows.by_ref().take(count), count, &mut new).await?;
+fn gone() -> InboxError {
+    let message = "it was not written: the server is stopping, or what was to be written along with it failed";
+    InboxError { path: "serve.db".into(), message: message.into() }
+}
+
+thread_local! {
+    /// What packing needs for a moment, used again.
+    static PACKING: RefCell<(CompressTable, Vec<u8>)> = RefCell::default();
+}
+
+/// Packs a body for its row: webhooks say the same addresses over and over, and take a third of the disk. In front stands
+/// its length, four bytes, little endian.
+fn packed(body: &[u8]) -> Result<Vec<u8>, String> {
+    let length = u32::try_from(body.len()).map_err(|_| "a body of more than 4 GiB".to_owned())?;
+    PACKING.with_borrow_mut(|(table, space)| {
+        space.resize(get_maximum_output_size(body.len()), 0);
+        let taken = compress_into_with_table(body, space, table).map_err(|error| error.to_string())?;
+        let mut row = Vec::with_capacity(4 + taken);
+        row.extend(length.to_le_bytes());
+        row.extend_from_slice(space.get(..taken).unwrap_or_default());
+        // What a large one needed is not kept.
+        space.truncate(LARGE);
+        space.shrink_to(LARGE);
+        Ok(row)
+    })
+}
+
+/// The body of a row; nothing, where it was emptied.
+fn unpacked(row: &[u8]) -> Result<Vec<u8>, String> {
+    if row.is_empty() {
+        return Ok(Vec::new());
+    }
+    lz4_flex::decompress_size_prepended(row).map_err(|error| format!("its stored body is damaged: {error}"))
+}
+
+/// Does all of it in one transaction and tells each what became of it, once that is on the disk.
+async fn commit(writer: &Writer, taken: Vec<Work>) {
+    let (mut rows, mut waiting, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for work in taken {
+        match work {
+            Work::Take(Offer { row, answer }) => {
+                rows.push(row);
+                waiting.push(answer);
             }
-            Ok(Ok::<_, InboxError>(new))
-        })
-        .await;
-    for (answer, key) in waiting.into_iter().zip(hashes) {
-        // Of several that are the same the first one is new.
-        let told = match &written {
-            Ok(new) if new.contains(&key) => Accepted::New,
-            Ok(_) => Accepted::Known,
-            Err(error) => {
-                let _ = answer.send(Err(error.clone()));
-                continue;
-            }
+            Work::Change(change) => changes.push(change),
+        }
+    }
+    let mut written = Err(gone());
+    if !changes.is_empty() {
+        let mut told = Vec::with_capacity(changes.len());
+        let all: Result<_, InboxError> = writer
+            .transaction(async |connection| {
+                let new = insert(connection, &mut rows, true).await?;
+                for change in changes {
+                    let (result, tell) = change(&mut *connection).await;
+                    told.push(tell);
+                    result?;
+                }
+                Ok(Ok::<_, InboxError>(new))
+            })
+            .await;
+        for tell in told {
+            tell(all.as_ref().map(|_| ()).map_err(Clone::clone));
+        }
+        written = all;
+    }
+    // What comes in does not suffer from a change that failed. A statement alone is a transaction.
+    if written.is_err() && !rows.is_empty() {
+        let alone = writer.whole(async |connection| insert(connection, &mut rows, false).await);
+        written = alone.await.map_err(InboxError::from);
+    }
+    for (answer, row) in waiting.into_iter().zip(rows) {
+        let told = match &mut written {
+            // Of several that are the same the first one is new.
+            Ok(new) => Ok(if new.remove(&(row.source, row.hash)) { Accepted::New } else { Accepted::Known }),
+            Err(error) => Err(error.clone()),
         };
-        let _ = answer.send(Ok(told));
+        let _ = answer.send(told);
     }
 }
 
-/// Inserts so many rows with one statement; adds the source and hash of each that was not known.
+/// Inserts up to [`PER_COMMIT`] rows with one statement: each one is a message to the connection's thread and back. Gives
+/// source and hash of those that were not known. `again`: the rows may be needed once more.
 async fn insert(
     connection: &mut SqliteConnection,
-    rows: impl Iterator<Item = Row>,
-    count: usize,
-    new: &mut HashSet<(String, [u8; 32])>,
-) -> Result<(), sqlx::Error> {
-    let mut text = String::from("INSERT INTO deliveries (source, id, hash, event, repository, body, at_ms) VALUES ");
-    for place in 0..count {
+    rows: &mut [Row],
+    again: bool,
+) -> Result<HashSet<(String, [u8; 32])>, sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let size = SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
+    let mut text = String::from("INSERT INTO deliveries (source, id, hash, event, repository, lane, body, at_ms) VALUES ");
+    for place in 0..size {
         text.push_str(if place == 0 { "" } else { "," });
-        text.push_str("(?,?,?,?,?,?,?)");
+        text.push_str("(?,?,?,?,?,?,?,?)");
     }
-    text.push_str(" ON CONFLICT DO NOTHING RETURNING source, hash");
+    text.push_str(" ON CONFLICT DO NOTHING");
     // The text depends on nothing but the number of rows.
-    let mut query = sqlx::query_as::<_, (String, Vec<u8>)>(AssertSqlSafe(text));
-    for Row { source, id, hash, event, repository, body, at_ms } in rows {
-        query = query.bind(source).bind(id).bind(hash.to_vec()).bind(event).bind(repository).bind(body).bind(at_ms);
+    let mut query = sqlx::query(AssertSqlSafe(text));
+    for row in rows.iter_mut() {
+        let body = if again { row.body.clone() } else { std::mem::take(&mut row.body) };
+        query = query.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).bind(&row.event);
+        query = query.bind(&row.repository).bind(&row.lane).bind(body).bind(row.at_ms);
     }
-    for (source, hash) in query.fetch_all(connection).await? {
-        if let Ok(hash) = hash.try_into() {
-            new.insert((source, hash));
-        }
+    // Places that are left over: one of them again, which is known by then.
+    for row in rows.iter().cycle().take(size.saturating_sub(rows.len())) {
+        query = query.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).bind(&row.event);
+        query = query.bind(&row.repository).bind(&row.lane).bind(Vec::new()).bind(row.at_ms);
     }
-    Ok(())
+    let inserted = query.execute(&mut *connection).await?.rows_affected();
+    if inserted == rows.len() as u64 {
+        return Ok(rows.iter().map(|row| (row.source.clone(), row.hash)).collect());
+    }
+    // Numbers only grow: the highest ones are those of this statement.
+    let new: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT source, hash FROM deliveries ORDER BY number DESC LIMIT ?")
+            .bind(i64::try_from(inserted).unwrap_or(i64::MAX))
+            .fetch_all(connection)
+            .await?;
+    Ok(new.into_iter().filter_map(|(source, hash)| Some((source, hash.try_into().ok()?))).collect())
 }
 
 /// A delivery that waits, as it is read.
@@ -142,11 +267,54 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn unhandled(self) -> Unhandled {
+    fn unhandled(self) -> Result<Unhandled, String> {
         let hash = text::hex(&self.hash);
         let Self { number, source, id, event, repository, body, at_ms, attempts, .. } = self;
+        let body = unpacked(&body)?;
         let delivery = Delivery { source, id, hash, event, repository, body, at_ms };
-        Unhandled { number, delivery, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) }
+        Ok(Unhandled { number, delivery, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) })
+    }
+}
+
+/// Whose turn a delivery waits for: its repository's. What is no forge's own webhook, a sweep or a hook, goes by the name
+/// alone.
+fn lane(source: &str, repository: &str) -> String {
+    let forge = if source == "sweep" || source.starts_with("hook:") { "" } else { source };
+    format!("{forge} {}", repository.to_lowercase())
+}
+
+impl Database {
+    /// The oldest deliveries that are due, by their numbers, up to `most`. However many wait, it is a look or two for each
+    /// repository.
+    async fn due(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<i64>, sqlx::Error> {
+        let apart = apart.iter().flat_map(|it| [lane(&it.source, &it.repository), lane("sweep", &it.repository)]);
+        let lanes: Vec<(String,)> = sqlx::query_as(
+            "WITH RECURSIVE lanes (lane) AS (
+                 SELECT min(lane) FROM deliveries WHERE state = 'waiting'
+                 UNION ALL
+                 SELECT (SELECT min(lane) FROM deliveries WHERE state = 'waiting' AND lane > lanes.lane)
+                 FROM lanes WHERE lane IS NOT NULL)
+             SELECT lane FROM lanes WHERE lane IS NOT NULL AND lane NOT IN (SELECT value FROM json_each($1))",
+        )
+        .bind(jobs::text(&apart.collect::<Vec<_>>()))
+        .fetch_all(&self.readers)
+        .await?;
+        let mut found = Vec::new();
+        for (lane,) in lanes {
+            let of_lane: Vec<(i64,)> = sqlx::query_as(
+                "SELECT number FROM deliveries WHERE state = 'waiting' AND lane = $1 AND due_ms <= $2
+                 ORDER BY due_ms, number LIMIT $3",
+            )
+            .bind(lane)
+            .bind(now_ms)
+            .bind(i64::from(most))
+            .fetch_all(&self.readers)
+            .await?;
+            found.extend(of_lane.into_iter().map(|(number,)| number));
+        }
+        found.sort_unstable();
+        found.truncate(most as usize);
+        Ok(found)
     }
 }
 
@@ -154,59 +322,40 @@ impl Waiting {
 impl Inbox for Database {
     async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError> {
         let Delivery { source, id, hash, event, repository, body, at_ms } = delivery;
+        let large = body.len() > LARGE;
         let Some(hash) = text::unhex(&hash).and_then(|hash| hash.try_into().ok()) else {
             let message = "a delivery without its SHA-256: a mistake of this program".to_owned();
             return Err(InboxError { path: "serve.db".into(), message });
         };
-        self.incoming.offer(Row { source, id, hash, event, repository, body, at_ms }).await
+        let packing = move || packed(&body);
+        let body = if large {
+            tokio::task::spawn_blocking(packing).await.unwrap_or_else(|error| Err(error.to_string()))
+        } else {
+            packing()
+        };
+        let body = body.map_err(|message| InboxError { path: "serve.db".into(), message })?;
+        let lane = lane(&source, repository.as_deref().unwrap_or_default());
+        self.incoming.offer(Row { source, id, hash, event, repository, lane, body, at_ms }).await
     }
 
-    async fn unhandled(&self, most: u32, now_ms: i64) -> Result<Vec<Unhandled>, InboxError> {
-        let query = sqlx::query_as::<_, Waiting>(
-            "UPDATE deliveries SET attempts = attempts + 1
-             WHERE number IN (SELECT number FROM deliveries WHERE state = 'waiting' AND due_ms <= $1
-                              ORDER BY number LIMIT $2)
-             RETURNING number, source, id, hash, event, repository, body, at_ms, attempts",
-        )
-        .bind(now_ms)
-        .bind(i64::from(most));
-        let found = self.writer.whole(async |connection| query.fetch_all(connection).await).await?;
-        let mut found: Vec<Unhandled> = found.into_iter().map(Waiting::unhandled).collect();
-        found.sort_by_key(|it| it.number);
+    async fn unhandled(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<Unhandled>, InboxError> {
+        // Where there is nothing to do the writer is not asked: this is looked at with each delivery that comes in.
+        let found = self.due(most, now_ms, apart).await.map_err(|error| self.fault(&error))?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.incoming.change(move |connection| Box::pin(begun(connection, found, now_ms))).await?;
         Ok(found)
     }
 
     async fn handled(&self, number: i64, what: &Handled, now_ms: i64) -> Result<Vec<String>, InboxError> {
-        self.writer
-            .transaction(async |connection| {
-                let changed = sqlx::query(
-                    "UPDATE deliveries SET state = 'handled', handled_ms = $2, note = $3
-                     WHERE number = $1 AND state <> 'handled'",
-                )
-                .bind(number)
-                .bind(now_ms)
-                .bind(what.note.clone())
-                .execute(&mut *connection)
-                .await?;
-                if changed.rows_affected() == 0 {
-                    return Ok(Ok(Vec::new()));
-                }
-                made(connection, number, what, now_ms).await.map(Ok::<_, InboxError>)
-            })
-            .await
+        let what = what.clone();
+        self.incoming.change(move |connection| Box::pin(decided(connection, number, what, now_ms))).await
     }
 
     async fn put_off(&self, number: i64, due_ms: Option<i64>, note: &str) -> Result<(), InboxError> {
-        let query = sqlx::query(
-            "UPDATE deliveries SET state = CASE WHEN $2 IS NULL THEN 'dead' ELSE 'waiting' END,
-                                   due_ms = coalesce($2, due_ms), note = $3
-             WHERE number = $1 AND state <> 'handled'",
-        )
-        .bind(number)
-        .bind(due_ms)
-        .bind(note.to_owned());
-        self.writer.whole(async |connection| query.execute(connection).await).await?;
-        Ok(())
+        let note = note.to_owned();
+        self.incoming.change(move |connection| Box::pin(put_off(connection, number, due_ms, note))).await
     }
 
     async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError> {
@@ -263,6 +412,71 @@ impl Inbox for Database {
         });
         Ok(done.await?)
     }
+}
+
+/// Takes deliveries that wait, and notes that handling them was begun. One whose body is damaged stays as a dead letter:
+/// it keeps nobody waiting.
+async fn begun(
+    connection: &mut SqliteConnection,
+    numbers: Vec<i64>,
+    now_ms: i64,
+) -> Result<Vec<Unhandled>, sqlx::Error> {
+    let taken = sqlx::query_as::<_, Waiting>(
+        "UPDATE deliveries SET attempts = attempts + 1
+         WHERE number IN (SELECT value FROM json_each($2)) AND state = 'waiting' AND due_ms <= $1
+         RETURNING number, source, id, hash, event, repository, body, at_ms, attempts",
+    )
+    .bind(now_ms)
+    .bind(jobs::text(&numbers))
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut found = Vec::with_capacity(taken.len());
+    for waiting in taken {
+        let number = waiting.number;
+        match waiting.unhandled() {
+            Ok(it) => found.push(it),
+            Err(why) => put_off(connection, number, None, why).await?,
+        }
+    }
+    found.sort_by_key(|it: &Unhandled| it.number);
+    Ok(found)
+}
+
+/// Notes what was decided about a delivery, and makes its jobs; gives the ids of those that are new.
+async fn decided(
+    connection: &mut SqliteConnection,
+    number: i64,
+    what: Handled,
+    now_ms: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    let changed = sqlx::query(
+        "UPDATE deliveries SET state = 'handled', handled_ms = $2, note = $3
+         WHERE number = $1 AND state <> 'handled'",
+    )
+    .bind(number)
+    .bind(now_ms)
+    .bind(what.note.clone())
+    .execute(&mut *connection)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(Vec::new());
+    }
+    made(connection, number, &what, now_ms).await
+}
+
+/// Has a delivery looked at again later; `None`: never, it stays as a dead letter.
+async fn put_off(
+    connection: &mut SqliteConnection,
+    number: i64,
+    due_ms: Option<i64>,
+    note: String,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(
+        "UPDATE deliveries SET state = CASE WHEN $2 IS NULL THEN 'dead' ELSE 'waiting' END,
+                               due_ms = coalesce($2, due_ms), note = $3
+         WHERE number = $1 AND state <> 'handled'",
+    );
+    query.bind(number).bind(due_ms).bind(note).execute(connection).await.map(|_| ())
 }
 
 /// Makes the jobs of a delivery; gives the ids of those that are new.

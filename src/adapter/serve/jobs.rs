@@ -1,12 +1,12 @@
 //! Jobs: the queue as SQL. Whatever decides who has a job is one transaction.
 
-use super::Database;
+use super::{Database, voice};
 use crate::adapter::sqlite::{Life, Owner};
 use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
 use crate::port::inbox::InboxError;
-use crate::port::queue::{Added, Queue, Renewed, Room, Which};
+use crate::port::queue::{Added, Queue, Renewed, Room, Voice, Which};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -507,6 +507,28 @@ impl Queue for Database {
         Ok(found.into_iter().filter_map(|(state, count)| Some((from_word(&state)?, count.unsigned_abs()))).collect())
     }
 
+    async fn shown_otherwise(&self, since_ms: i64, most: u32) -> Result<Vec<(Served, String)>, InboxError> {
+        let found: Vec<(String, String, String, String)> = sqlx::query_as(
+            "SELECT j.forge, j.host, j.name, j.id FROM jobs j JOIN notes n ON n.name = 'shown/' || j.id
+             WHERE j.state IN ('done', 'cancelled') AND j.updated_ms >= $1
+                   AND n.value NOT LIKE '% ' || j.state || ' %'
+             ORDER BY j.updated_ms LIMIT $2",
+        )
+        .bind(since_ms)
+        .bind(i64::from(most))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.fault(&error))?;
+        let served = |(forge, host, name, id): (String, String, String, String)| {
+            Some((Served { forge: from_word(&forge)?, host, name }, id))
+        };
+        Ok(found.into_iter().filter_map(served).collect())
+    }
+
+    async fn voice(&self, job: &str) -> Result<Option<Voice>, InboxError> {
+        voice::take(&self.folder, job)
+    }
+
     async fn note(&self, name: &str) -> Result<Option<String>, InboxError> {
         let found: Option<(String,)> = sqlx::query_as("SELECT value FROM notes WHERE name = $1")
             .bind(name.to_owned())
@@ -539,7 +561,7 @@ fn rank(priority: Priority) -> i64 {
 }
 
 /// JSON. Values of ours are never what JSON has no form for.
-fn text(value: &impl Serialize) -> String {
+pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 

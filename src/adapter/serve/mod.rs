@@ -6,13 +6,15 @@
 
 mod inbox;
 mod jobs;
+mod mover;
 pub mod runner;
+mod voice;
 
 use super::sqlite::{File, Writer};
 use crate::port::inbox::InboxError;
 use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The schema's versions, up and down.
@@ -21,16 +23,14 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("migrations/serve");
 /// Connections that read, at most, per process.
 const READERS: u32 = 4;
 
-/// Pages of 4 KiB in the log before a commit moves them into the file: 32 MiB. A delivery takes about six; with SQLite's
-/// usual 1,000 every other commit would move them.
-const LOG_PAGES: &str = "8000";
-
 /// The database: an [`Inbox`](crate::port::inbox::Inbox), and the queue beside it.
 pub struct Database {
     file: File,
     writer: Arc<Writer>,
     readers: SqlitePool,
     incoming: inbox::Incoming,
+    /// The server's state folder.
+    folder: PathBuf,
 }
 
 /// Opens `serve.db` in the server's state folder; makes the folder (readable by its owner only), the file and the schema
@@ -41,10 +41,12 @@ pub struct Database {
 /// [`InboxError`] where the file cannot be opened or made, is not a database, or was written by a newer version.
 pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
     let mut file = File::new(state_dir.join("serve.db"), &MIGRATIONS, "the server goes on by itself");
-    file.options = file.options.pragma("wal_autocheckpoint", LOG_PAGES);
+    file.options =
+        file.options.pragma("wal_autocheckpoint", mover::AT_LAST).pragma("journal_size_limit", mover::LOG_KEPT);
     let writer = Arc::new(Writer::new(file.clone(), Some(file.open().await?)));
-    let incoming = inbox::Incoming::start(Arc::clone(&writer));
-    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming }))
+    let incoming = inbox::Incoming::start(Arc::clone(&writer), mover::Mover::start(file.clone()));
+    let folder = state_dir.to_path_buf();
+    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming, folder }))
 }
 
 /// How many bytes are free on a folder's disk, for whoever is not root.

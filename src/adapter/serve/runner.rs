@@ -95,6 +95,11 @@ impl Runner for Processes {
         }
         Ok(ran)
     }
+
+    async fn step(&self, state: &Path, job: &str) -> Option<String> {
+        let text = tokio::fs::read_to_string(places::job(state, job).join(places::STEP)).await.ok()?;
+        text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+    }
 }
 
 /// A change from a fork: its run holds the token and runs its code in jobs of their own.
@@ -108,6 +113,10 @@ fn prepare(folder: &Path, clone: &Path, fence: i64) -> Result<(), String> {
     private(folder).map_err(|error| failed("the job's folder", error))?;
     write(&folder.join("fence"), &fence.to_string()).map_err(|error| failed("the fence in", error))?;
     end_leftover(&folder.join("process"))?;
+    // Where an earlier attempt was, and what it said, is not what this one is and says.
+    for name in [places::STEP, places::VOICE] {
+        std::fs::write(folder.join(name), "").map_err(|error| failed("what a run tells in", error))?;
+    }
     let made = git::beside(clone, None).and_then(|()| git::beside(&folder.join("checkout"), Some(clone)));
     made.map_err(|error| error.to_string())
 }

@@ -10,6 +10,7 @@ pub mod one_step;
 pub mod outputs;
 pub mod phases;
 mod publish;
+mod served;
 pub mod settings;
 pub mod trusted;
 

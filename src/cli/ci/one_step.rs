@@ -2,7 +2,7 @@
 
 use super::earlier::{self, Seen};
 use super::outputs::{Outputs, Reports};
-use super::{Ci, Done, Told, asking, blocking, commands, phases, publish, say};
+use super::{Ci, Done, Told, asking, blocking, commands, phases, publish, say, served};
 use crate::cli::error::CliError;
 use crate::cli::state::State;
 use crate::cli::{Context, run as running, watching};
@@ -360,7 +360,8 @@ async fn one(
     );
     let id = ci.job.served.as_ref().map_or_else(|| RunId::from_bits(cx.world.random()), |it| RunId(it.id.clone()));
     let engine = kept.engine(Arc::clone(&repository), &id, cx).await?;
-    let engine = Engine { watch: watching.watch(), outlet: Outlet::Closed, ..engine };
+    let watch = served::telling(watching.watch(), ci.job.served.as_ref());
+    let engine = Engine { watch, outlet: Outlet::Closed, ..engine };
     let base = blocking(move || Ok(repository.base()?)).await?;
     let (id, begun) = of_job(id, &engine).await?;
     let outcome = if begun {

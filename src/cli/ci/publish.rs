@@ -1,7 +1,7 @@
 //! Handing over through the forge, after the run: the run itself ends in a change that is checked, and nothing more.
 
 use super::earlier::Seen;
-use super::{Ci, phases, say};
+use super::{Ci, phases, say, served};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::forge::{self as forge_of, redacted};
@@ -223,6 +223,7 @@ pub(super) async fn send(
         secrets: &engine.secrets,
         hosts: &[],
     };
+    let _voice = if words { served::speak(ci, cx).await } else { None };
     let published = outgoing::publish(&**forge, Arc::clone(&engine.repository), &publication).await.map_err(failed)?;
     for line in &published.told {
         say(cx, line);

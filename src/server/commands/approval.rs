@@ -214,7 +214,7 @@ impl Desk<'_> {
     async fn announce_one(&self, job: &Job) -> Result<(), DeskError> {
         let told = format!("announced/{}", job.id);
         if job.state != JobState::Asked {
-            return self.progress().show(job, None).await;
+            return self.progress().show(job, None).await.map(|_| ());
         }
         if let Some(thread) = super::thread(&job.new.event) {
             let (plan, quote) = match self.quoted(&job.new).await? {
@@ -232,11 +232,19 @@ impl Desk<'_> {
                 anew: void.then_some("The change was pushed to: the price before is void, and this is the new one."),
             };
             let shown = self.progress();
+            let Some(floor) = shown.floor(job, thread).await? else {
+                // Shown when the desk is tended.
+                return Ok(());
+            };
+            if floor.job.state != JobState::Asked {
+                return Ok(());
+            }
             let before = shown.before(thread, &job.new.workflow).await?;
             let body = answers::above(&answers::asking(&asking), before.body.as_deref());
             let memory = before.memory.as_deref();
             self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
-            shown.check(job).await?;
+            shown.check(job, None).await?;
+            shown.keep(job, None).await?;
         }
         Ok(self.queue.keep_note(&told, "yes").await?)
     }

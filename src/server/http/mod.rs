@@ -33,8 +33,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The largest head, in bytes; also what is read ahead of a body.
-const HEAD: usize = 64 * 1024;
+/// The largest head, in bytes; also what is read ahead of a body, for each connection.
+const HEAD: usize = 16 * 1024;
 /// Bodies larger than this are read a few at a time.
 const LARGE: u64 = 256 * 1024;
 /// How many large bodies are read at once.
@@ -232,7 +232,11 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         let of = |state| counts.iter().find(|(it, _)| *it == state).map_or(0, |(_, count)| *count);
         let (running, waiting) = (of(JobState::Running), of(JobState::Waiting));
         let workers = server.settings.now().serve.limits.workers;
-        server.health.report("workers", true, format!("{running} of {workers} at work, {waiting} jobs wait"));
+        // How many there are to do is no fault; that nobody asks for them is one.
+        let silent = server.health.silent(now_ms);
+        let silence = silent.map(|ms| format!(", no sign of life for {} s", ms / 1000)).unwrap_or_default();
+        let words = format!("{running} of {workers} at work, {waiting} jobs wait{silence}");
+        server.health.report("workers", silent.is_none(), words);
     }
     match server.world.free_space(&server.state) {
         Ok(free) => server.health.report("disk", free >= LITTLE_ROOM, format!("{} MiB free", free >> 20)),

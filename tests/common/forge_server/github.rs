@@ -1,7 +1,7 @@
 //! GitHub's side of the fake: the routes and rules that adapters meet.
 
 use super::app::{change_run, check_run, check_runs};
-use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, shown, since};
+use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, removed, shown, since};
 use serde_json::{Value, json};
 
 pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
@@ -78,6 +78,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             memory.comments.push(made.clone());
             (201, comment(&memory, &made))
         }
+        ("DELETE", ["issues", "comments", id]) => removed(&mut inner.memory(), id),
         ("PATCH", ["issues", "comments", id]) => {
             let mut memory = inner.memory();
             match memory.comments.iter_mut().find(|comment| comment.id.to_string() == *id) {

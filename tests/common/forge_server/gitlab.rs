@@ -1,6 +1,6 @@
 //! GitLab's side of the fake: the routes and rules that adapters meet.
 
-use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, shown, since};
+use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, removed, shown, since};
 use serde_json::{Value, json};
 
 fn not_found() -> Said {
@@ -148,6 +148,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             memory.comments.push(made.clone());
             (201, note(&memory, &made))
         }
+        ("DELETE", ["merge_requests" | "issues", _, "notes", id]) => removed(&mut inner.memory(), id),
         ("PUT", ["merge_requests" | "issues", _, "notes", id]) => {
             let mut memory = inner.memory();
             match memory.comments.iter_mut().find(|comment| comment.id.to_string() == *id) {

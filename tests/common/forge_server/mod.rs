@@ -535,6 +535,13 @@ pub(super) fn not_found() -> Said {
     (404, json!({ "message": "Not Found" }))
 }
 
+/// A comment goes.
+pub(super) fn removed(memory: &mut Memory, id: &str) -> Said {
+    let before = memory.comments.len();
+    memory.comments.retain(|comment| comment.id.to_string() != id);
+    if memory.comments.len() < before { (204, Value::Null) } else { not_found() }
+}
+
 async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 256 << 20).await.unwrap_or_default();

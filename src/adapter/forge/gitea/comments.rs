@@ -10,7 +10,7 @@ use crate::adapter::forge::time_text;
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[async_trait]
@@ -46,7 +46,11 @@ impl Comments for Gitea {
             let body = json!({ "body": body });
             self.at.write(Method::PATCH, &parts, body, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
         };
-        stick(&self.at.http, body, look, make, update).await
+        let remove = |id: u64| async move {
+            let parts = ["issues", "comments", &id.to_string()];
+            self.at.write(Method::DELETE, &parts, Value::Null, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
+        };
+        stick(&self.at.http, body, look, make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

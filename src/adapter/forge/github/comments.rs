@@ -9,7 +9,7 @@ use crate::adapter::forge::time_text;
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[async_trait]
@@ -43,8 +43,12 @@ impl Comments for Github {
             let parts = ["issues", "comments", &id.to_string()];
             self.at.write(Method::PATCH, &parts, json!({ "body": body }), doing, needs, Kind::Again).await.map(|_| ())
         };
+        let remove = |id: u64| async move {
+            let parts = ["issues", "comments", &id.to_string()];
+            self.at.write(Method::DELETE, &parts, Value::Null, doing, needs, Kind::Again).await.map(|_| ())
+        };
         let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
-        stick(&self.at.http, body, look, make, update).await
+        stick(&self.at.http, body, look, make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

@@ -8,7 +8,7 @@ use crate::adapter::forge::{time_ms, time_text};
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[async_trait]
@@ -67,8 +67,15 @@ impl Comments for Gitlab {
                 self.write(Method::PUT, &parts, json!({ "body": body }), doing, Kind::Again).await.map(|_| ())
             }
         };
+        let remove = |id: u64| {
+            let number = &number;
+            async move {
+                let parts = [word, number.as_str(), "notes", &id.to_string()];
+                self.write(Method::DELETE, &parts, Value::Null, doing, Kind::Again).await.map(|_| ())
+            }
+        };
         let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
-        stick(&self.at.http, body, look, make, update).await
+        stick(&self.at.http, body, look, make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

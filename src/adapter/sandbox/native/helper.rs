@@ -2,7 +2,7 @@
 
 use super::cgroup::Hits;
 use super::lane::Lane;
-use super::spec::{self, Inner, Outer};
+use super::spec::{self, Inner};
 use super::{Room, broken};
 use crate::adapter::sandbox::guard::Places;
 use crate::port::sandbox::SandboxError;
@@ -39,14 +39,8 @@ fn seen(places: &Places) -> Seen {
 
 impl Helper {
     /// Starts a helper and tells it what to build.
-    pub(super) fn start(room: &Room, built: Inner) -> Result<Self, SandboxError> {
-        let outer = Outer {
-            rights: room.rights,
-            network: room.order.network,
-            listen: room.order.loopback.as_ref().map(|loopback| loopback.port),
-        };
-        let mut unsent = spec::frame(&outer).map_err(broken)?;
-        unsent.extend(spec::frame(&built).map_err(broken)?);
+    pub(super) async fn start(room: &Room, built: Inner) -> Result<Self, SandboxError> {
+        let mut unsent = spec::frame(&built).map_err(broken)?;
         let seen = seen(&room.places);
 
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(broken)?;
@@ -56,7 +50,7 @@ impl Helper {
         let (theirs, write) = (OwnedFd::from(theirs), OwnedFd::from(write));
         let start = |lane: Lane| lane.start(theirs.as_fd(), write.as_fd()).map(|()| lane);
         // A lane whose process was killed, for want of memory say, is of no use any more.
-        let lane = match room.free_lane().map(&start) {
+        let lane = match room.free_lane().await.map(&start) {
             Some(Ok(lane)) => lane,
             _ => start(room.new_lane()?).map_err(broken)?,
         };

@@ -2,9 +2,9 @@
 //!
 //! Each command gets a sandbox of its own, because one is cheap. The driver starts this same binary again, once for each
 //! command at a time: the launcher (`lane`), which joins the control group and waits. For a command it makes a copy of
-//! itself (`outer`), which makes the namespaces and copies itself once more as their first process (`inner`), which builds
-//! the file tree, gives up all rights and starts the command. A socket carries the order in and the report out; when the
-//! driver shuts it, or dies, everything inside is killed.
+//! itself as the first process in new namespaces (`inner`), which builds the file tree, gives up all rights and starts the
+//! command. A socket carries the order in and the report out; when the driver shuts it, or dies, everything inside is
+//! killed.
 
 mod cgroup;
 mod confine;
@@ -13,7 +13,6 @@ mod helper;
 mod inner;
 mod lane;
 mod net;
-mod outer;
 mod plan;
 mod spec;
 mod toolchains;
@@ -30,7 +29,7 @@ use async_trait::async_trait;
 use cgroup::{Group, Hierarchies, Hits};
 use helper::Helper;
 use lane::Lane;
-use spec::{Report, Rights};
+use spec::{Opening, Report, Rights};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -238,21 +237,32 @@ impl Sandbox for Open {
     async fn close(&self) -> Result<(), SandboxError> {
         self.0.closed.cancel();
         drop(self.0.spare.lock().await.take());
-        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let lanes = std::mem::take(&mut *self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut lane in lanes {
+            lane.is_empty().await;
+        }
         Ok(())
     }
 }
 
 impl Room {
     /// A lane that no command uses.
-    fn free_lane(&self) -> Option<Lane> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    async fn free_lane(&self) -> Option<Lane> {
+        let mut lane = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        lane.is_empty().await.then_some(lane)
     }
 
     fn new_lane(&self) -> Result<Lane, SandboxError> {
         let number = self.lane_count.fetch_add(1, Ordering::Relaxed);
         let group = self.group.lane(number).map_err(broken)?;
-        Lane::open(&self.helper, group).map_err(|error| {
+        let opening = Opening {
+            doors: group.doors(),
+            rights: self.rights,
+            network: self.order.network,
+            listen: self.order.loopback.as_ref().map(|loopback| loopback.port),
+            outside: (self.rights == Rights::UserNamespace).then_some(self.order.owner),
+        };
+        Lane::open(&self.helper, group, &opening).map_err(|error| {
             SandboxError::Unavailable(format!("cannot start the sandbox's helper {}: {error}", self.helper.display()))
         })
     }
@@ -282,7 +292,7 @@ impl Room {
         {
             return Ok(done);
         }
-        let helper = Helper::start(self, inner)?;
+        let helper = Helper::start(self, inner).await?;
         self.run(helper, &job, command, begun, printed).await?.ok_or_else(|| {
             SandboxError::Broken("the sandbox ended without saying why, before its command was begun".into())
         })
@@ -299,7 +309,8 @@ impl Room {
         let (room, like) = (Arc::clone(self), like.clone());
         tokio::spawn(async move {
             if place.is_none() && !room.closed.is_cancelled() {
-                let made = plan::inner(&room, &like).and_then(|inner| Helper::start(&room, inner));
+                let Ok(inner) = plan::inner(&room, &like) else { return };
+                let made = Helper::start(&room, inner).await;
                 *place = made.ok().map(Helper::ahead).filter(|_| !room.closed.is_cancelled());
             }
         });
@@ -315,7 +326,7 @@ impl Room {
         begun: Instant,
         printed: &(dyn for<'a> Fn(&'a str) + Send + Sync),
     ) -> Result<Option<ExecOutcome>, SandboxError> {
-        let Helper { reported, control, mut read, unsent: mut orders, ahead, before: lane_before, lane, .. } = helper;
+        let Helper { reported, control, mut read, unsent: mut orders, ahead, before: lane_before, mut lane, .. } = helper;
         self.count.fetch_add(1, Ordering::Relaxed);
         orders.extend_from_slice(job);
         let before = self.group.hits();
@@ -338,7 +349,10 @@ impl Room {
                 got = net::receive(&reported, &mut report, &mut handed), if reporting => {
                     match got {
                         Ok(0) | Err(_) => reporting = false,
-                        Ok(length) => heard.extend_from_slice(report.get(..length).unwrap_or_default()),
+                        Ok(length) => {
+                            heard.extend_from_slice(report.get(..length).unwrap_or_default());
+                            reporting = !reports(&heard).iter().any(Report::is_last);
+                        }
                     }
                     for listener in handed.drain(..) {
                         if let Some(loopback) = &self.order.loopback {
@@ -371,6 +385,7 @@ impl Room {
             lane.kill();
             drop(lane);
         } else {
+            lane.leave(reported);
             self.give_back(lane);
         }
 

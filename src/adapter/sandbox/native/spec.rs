@@ -20,13 +20,18 @@ pub(super) enum Rights {
     UserNamespace,
 }
 
-/// For the outer helper.
+/// For a lane's process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Outer {
+pub(super) struct Opening {
+    /// The files by which it joins its control group.
+    pub(super) doors: Vec<PathBuf>,
     pub(super) rights: Rights,
+    /// Whether commands are in the host's network.
     pub(super) network: bool,
     /// The port to listen at inside, for the driver; not with `network`.
     pub(super) listen: Option<u16>,
+    /// The host's user and group that are [`INSIDE`](super::INSIDE) inside, with a user namespace.
+    pub(super) outside: Option<(u32, u32)>,
 }
 
 /// A mount of the host's.
@@ -114,6 +119,11 @@ pub(super) enum Report {
 }
 
 impl Report {
+    /// Whether nothing comes after it: the command, and whatever it started, is no more.
+    pub(super) fn is_last(&self) -> bool {
+        !matches!(self, Self::Listening | Self::Started(_))
+    }
+
     /// Whether it says that the command was begun, or could not be.
     pub(super) fn is_begun(&self) -> bool {
         !matches!(self, Self::Failed(_) | Self::Listening)
