@@ -40,6 +40,7 @@ PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}
 GET /repos/{owner}/{repo}/installation
 POST /app/installations/{installation_id}/access_tokens
 GET /repos/{owner}/{repo}/commits
+POST /repos/{owner}/{repo}/issues/{issue_number}/assignees
 DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}
 """
 
@@ -69,6 +70,7 @@ GET /api/v4/projects/{id}/repository/commits/{sha}
 GET /api/v4/projects/{id}/repository/files/{file_path}/raw
 POST /api/v4/projects/{id}/statuses/{sha}
 GET /api/v4/projects/{id}/repository/commits
+GET /api/v4/projects/{id}/protected_branches
 DELETE /api/v4/projects/{id}/merge_requests/{noteable_id}/notes/{note_id}
 DELETE /api/v4/projects/{id}/issues/{noteable_id}/notes/{note_id}
 """
@@ -102,6 +104,7 @@ GET /repos/{owner}/{repo}/commits
 GET /repos/{owner}/{repo}/git/commits/{sha}
 GET /repos/{owner}/{repo}/raw/{filepath}
 POST /repos/{owner}/{repo}/statuses/{sha}
+GET /repos/{owner}/{repo}/branch_protections
 DELETE /repos/{owner}/{repo}/issues/comments/{id}
 """
 

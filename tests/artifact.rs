@@ -133,6 +133,21 @@ async fn what_one_process_made_another_delivers_without_a_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_an_artifact_is_titled_as_the_repository_titles_its_own() {
+    let repo = project();
+    for subject in ["fix: one", "feat: two", "fix: three", "chore: four", "fix: five", "fix: six"] {
+        repo.git(&["commit", "--quiet", "--allow-empty", "--message", subject]);
+    }
+    let artifact = made(&repo).await;
+    let elsewhere = clone(&repo, &artifact);
+    for _ in 0..2 {
+        let done = deliver(&elsewhere, &word(&read(&artifact)).to_string(), &[]);
+        assert!(done.status.success(), "found again: {}", spoken(&done));
+        assert_eq!(elsewhere.git(&["log", "-1", "--format=%s", "codeforge/mend"]), "feat: mend: It is mended");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_artifact_decides_nothing() {
     let repo = project();
     let artifact = made(&repo).await;

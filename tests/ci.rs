@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
+#[path = "ci/gitea.rs"]
+mod gitea;
 
 use codeforge::adapter::ci;
 use codeforge::model::ci::{CiJob, Home};

@@ -297,3 +297,30 @@ fn an_agents_git_directory_has_no_say_on_the_host() {
     work.repository.log(5, None).unwrap();
     assert_eq!(std::fs::read_dir(marker.path()).unwrap().count(), 0, "nothing of it ran");
 }
+
+#[test]
+fn a_commit_that_is_made_here_is_titled_as_the_repository_titles_its_own() {
+    const RUN: &str = "name: write\npolicy: open\nsteps: { write: { run: \"printf 'mended\\\\n' > src/a.txt\" } }\ndeliver: { as: KIND, branch: codeforge/tail, title: \"Mend the tail.\" }\n";
+    let conventional = ["fix(src): one", "feat(src): two", "chore: three", "fix(src): four", "fix(src): five"];
+    let plain = ["One", "Two", "Three", "Four", "Five"];
+    for (subjects, convention, title) in [
+        (conventional, "auto", "fix(src): mend the tail"),
+        (conventional, "as_written", "Mend the tail."),
+        (plain, "auto", "Mend the tail"),
+        (plain, "conventional", "fix: mend the tail"),
+    ] {
+        for (kind, at) in [("branch", "codeforge/tail"), ("commit-local", "main")] {
+            let repo = TestRepo::with(&[("src/a.txt", "one\n")]);
+            repo.write(".codeforge/workflows/write.yml", RUN.replace("KIND", kind));
+            repo.write(".codeforge/policies/open.yml", "name: open\nrules: [{ tool: \"*\", decision: allow }]\n");
+            repo.write(".codeforge/config.yml", format!("delivery: {{ convention: {convention} }}\n"));
+            repo.commit(subjects[0]);
+            for subject in subjects {
+                repo.git(&["commit", "--quiet", "--allow-empty", "--message", subject]);
+            }
+            ok(&mut repo.codeforge(&["run", "write", "--sandbox", "none"]));
+            let made = repo.git(&["log", "-1", "--format=%s", at]);
+            assert_eq!(made.trim(), title, "{kind}, {convention}");
+        }
+    }
+}

@@ -38,7 +38,7 @@ impl Stage {
         ]);
         repo.git(&["remote", "add", "origin", &forge.git_url()]);
         let env = [
-            ("CODEFORGE_FORGE", if kind == ForgeKind::Gitlab { "gitlab" } else { "github" }.to_owned()),
+            ("CODEFORGE_FORGE", kind.as_str().to_lowercase()),
             ("CODEFORGE_FORGE_API", forge.api()),
             ("CODEFORGE_FORGE_TOKEN", TOKEN.to_owned()),
             ("CODEFORGE_LLM_BASE_URL", model.url().to_owned()),
@@ -109,6 +109,37 @@ async fn everything_in_order_is_said_line_by_line_and_nothing_is_left_behind() {
     let offline = stage.doctor(&["--offline"]).await;
     assert_eq!(offline.status.code(), Some(0), "{}", spoken(&offline));
     assert_eq!(stage.model.asked().len(), 1, "offline asks nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_our_pushes_away_is_said_for_each_forge() {
+    for kind in [ForgeKind::Github, ForgeKind::Gitlab, ForgeKind::Gitea] {
+        let stage = Stage::at(kind, answers()).await;
+        let (state, text, _) = stage.said("pushes").await;
+        assert_eq!(state, "ok", "{kind:?}: {text}");
+        assert!(
+            text.contains("no rule that is known holds for `codeforge/") && text.contains("start checks"),
+            "{text}"
+        );
+        let list = match kind {
+            ForgeKind::Github => "%2Fbranch",
+            ForgeKind::Gitlab => "/protected_branches",
+            _ => "/branch_protections",
+        };
+        // In the words of each.
+        let closed = serde_json::json!({ "name": "*", "push_access_levels": [], "rule_name": "codeforge/**" });
+        stage.forge.memory().protections = vec![closed];
+        stage.forge.memory().rules.insert("codeforge/doctor/branch".into(), vec!["creation".into()]);
+        let (state, text, code) = stage.said("pushes").await;
+        assert_eq!((state.as_str(), code), ("misconfigured", Some(2)), "{kind:?}: {text}");
+        assert!(text.contains("may not") && text.contains("CODEFORGE_BRANCH_PREFIX"), "{kind:?}: {text}");
+        // Who may not ask is told what that takes, and nothing more is wrong.
+        stage.forge.fail(Fault::status("GET", list, 403));
+        let (state, text, code) = stage.said("pushes").await;
+        assert_eq!((state.as_str(), code), ("warning", Some(0)), "{kind:?}: {text}");
+        let needs = ["metadata: read", "role Maintainer", "admin access"];
+        assert!(needs.iter().any(|needs| text.contains(needs)), "{kind:?}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -457,7 +457,8 @@ async fn pushes(at: Option<&ForgeAt>, offline: bool, cx: &Context<'_>, report: &
     };
     let Ok(there) = cx.world.forge(at) else { return };
     let prefix = cx.world.env("CODEFORGE_BRANCH_PREFIX").filter(|prefix| !prefix.trim().is_empty());
-    let branch = format!("{}doctor", prefix.as_deref().unwrap_or(forge::PREFIX));
+    // As deep as our branches are: a star of a rule ends at a slash.
+    let branch = format!("{}doctor/branch", prefix.as_deref().unwrap_or(forge::PREFIX));
     let (mut state, mut what, mut fix) = (State::Good, Vec::new(), Vec::new());
     match there.push_rules(&branch).await {
         Ok(rules) if rules.is_empty() => what.push(format!("no rule that is known holds for `{branch}`")),
@@ -469,7 +470,7 @@ async fn pushes(at: Option<&ForgeAt>, offline: bool, cx: &Context<'_>, report: &
                 }
                 if worse {
                     state = State::Wrong;
-                } else if state == State::Good && rule.about == RuleAbout::Form {
+                } else if state == State::Good && matches!(rule.about, RuleAbout::Form | RuleAbout::Unsure) {
                     state = State::Note;
                 }
                 what.push(format!("for `{branch}`: {}", rule.words));

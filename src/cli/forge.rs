@@ -152,6 +152,10 @@ pub(super) fn meets(rule: &PushRule, signing: &Signing) -> (bool, Option<String>
             true,
             Some("exempt the token's account from the rule, or take another prefix (CODEFORGE_BRANCH_PREFIX)".to_owned()),
         ),
+        RuleAbout::Unsure => (
+            false,
+            Some("look in the repository's settings whether the token's account is among those who may, or take another prefix (CODEFORGE_BRANCH_PREFIX)".to_owned()),
+        ),
         RuleAbout::Form => (
             false,
             Some("look whether our titles, addresses and files keep it: `delivery.convention`, `forge.bot`".to_owned()),
@@ -227,6 +231,12 @@ fn host_of(url: &str) -> Option<String> {
     Some(after_name(rest.split('/').next()?))
 }
 
+/// The path that a server's address has: empty, or `/git`, without a slash at its end.
+fn path_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split_once('/').map_or_else(String::new, |(_, path)| format!("/{path}")).trim_end_matches('/').to_owned()
+}
+
 /// Which forge the configuration names. Only that counts: a token goes to the host of the remote, and a repository
 /// cannot send it elsewhere.
 pub(super) fn configured(library: &Library) -> Option<ForgeKind> {
@@ -299,9 +309,13 @@ pub(super) fn forge_at(
     }
     let Some(origin) = origin(url) else { return Ok(None) };
     let same = |variable: &str| env(variable).and_then(|url| host_of(&url)).is_some_and(|host| host == origin.host);
-    let own_github = origin.host == "github.com" || same("GITHUB_SERVER_URL");
+    // In a job of Gitea's the variables that are called GitHub's are its own, and so is the token.
+    let job_of_gitea = ["GITEA_ACTIONS", "FORGEJO_ACTIONS"].iter().any(|name| env(name).as_deref() == Some("true"));
+    let own_github = !job_of_gitea && (origin.host == "github.com" || same("GITHUB_SERVER_URL"));
     let own_gitlab = origin.host == "gitlab.com" || same("CI_SERVER_URL") || same("GITLAB_HOST");
-    let own_gitea = ["codeberg.org", "gitea.com"].contains(&origin.host.as_str()) || same("GITEA_SERVER_URL");
+    let job_here = job_of_gitea && same("GITHUB_SERVER_URL");
+    let own_gitea =
+        ["codeberg.org", "gitea.com"].contains(&origin.host.as_str()) || same("GITEA_SERVER_URL") || job_here;
     let kind = match named {
         Some(named) => named,
         None if own_gitea => ForgeKind::Gitea,
@@ -313,23 +327,40 @@ pub(super) fn forge_at(
     let theirs = match kind {
         ForgeKind::Github if own_github => env("GITHUB_TOKEN").or_else(|| env("GH_TOKEN")),
         ForgeKind::Gitlab if own_gitlab => env("GITLAB_TOKEN"),
-        ForgeKind::Gitea if own_gitea => env("GITEA_TOKEN").or_else(|| env("FORGEJO_TOKEN")),
+        ForgeKind::Gitea if own_gitea => {
+            env("GITEA_TOKEN").or_else(|| env("FORGEJO_TOKEN")).or_else(|| env("GITHUB_TOKEN").filter(|_| job_here))
+        }
         _ => None,
     };
     let Some(token) = credential(kind, env)?.or(theirs.map(Credential::from)) else { return Ok(None) };
-    let server = format!("{}://{}", origin.scheme, origin.host);
-    let api = env("CODEFORGE_FORGE_API").unwrap_or_else(|| match kind {
+    let (own, server_variables): (&str, &[&str]) = match kind {
+        ForgeKind::Github => ("/api/v3", &["GITHUB_SERVER_URL"]),
+        ForgeKind::Gitlab => ("/api/v4", &["CI_SERVER_URL", "GITLAB_HOST"]),
+        ForgeKind::Gitea if job_here => ("/api/v1", &["GITEA_SERVER_URL", "GITHUB_SERVER_URL"]),
+        ForgeKind::Gitea => ("/api/v1", &["GITEA_SERVER_URL"]),
+        ForgeKind::Local => ("", &[]),
+    };
+    let named_api = env("CODEFORGE_FORGE_API");
+    // A server may lie below a path of its host, which is no part of the repository's name; over ssh it is not in the
+    // remote's address.
+    let here = |url: &String| host_of(url).is_some_and(|host| host == origin.host);
+    let of_api = named_api.clone().filter(here).and_then(|api| Some(path_of(&api).strip_suffix(own)?.to_owned()));
+    let below = server_variables.iter().find_map(|name| env(name).filter(here)).map(|url| path_of(&url)).or(of_api);
+    let below = below.unwrap_or_default();
+    let own_name = format!("/{}", origin.path);
+    let stripped = own_name.strip_prefix(&format!("{below}/")).filter(|_| url.starts_with("http"));
+    let repository = stripped.filter(|rest| rest.contains('/')).unwrap_or(&origin.path).to_owned();
+    let server = format!("{}://{}{below}", origin.scheme, origin.host);
+    let api = named_api.unwrap_or_else(|| match kind {
         ForgeKind::Github if origin.host == "github.com" => "https://api.github.com".to_owned(),
-        ForgeKind::Github => format!("{server}/api/v3"),
-        ForgeKind::Gitlab => format!("{server}/api/v4"),
-        ForgeKind::Gitea => format!("{server}/api/v1"),
         ForgeKind::Local => String::new(),
+        ForgeKind::Github | ForgeKind::Gitlab | ForgeKind::Gitea => format!("{server}{own}"),
     });
     Ok(Some(ForgeAt {
         kind,
         api,
-        git_url: format!("{server}/{}.git", origin.path),
-        repository: origin.path,
+        git_url: format!("{server}/{repository}.git"),
+        repository,
         token,
         marker_key: env("CODEFORGE_MARKER_KEY").map(SecretString::from),
     }))
@@ -406,6 +437,37 @@ mod tests {
         assert_eq!(named(&[("GITEA_TOKEN", "t"), ("GITHUB_TOKEN", "g")]), None);
         let api = "https://git.acme.example/api/v1".to_owned();
         assert_eq!(named(&[("CODEFORGE_FORGE_TOKEN", "c")]), Some((ForgeKind::Gitea, api)));
+        // Below a path of its host: said by the server's address or by the API's, in the remote of https only.
+        for (url, variables) in [
+            ("https://git.acme.example/lab/group/widgets.git", ("CI_SERVER_URL", "https://git.acme.example/lab/")),
+            ("git@git.acme.example:group/widgets.git", ("CI_SERVER_URL", "https://git.acme.example/lab")),
+            (
+                "https://git.acme.example/lab/group/widgets",
+                ("CODEFORGE_FORGE_API", "https://git.acme.example/lab/api/v4"),
+            ),
+        ] {
+            let found = at(url, &[variables, ("CODEFORGE_FORGE", "gitlab"), ("CODEFORGE_FORGE_TOKEN", "c")]).unwrap();
+            let wanted = (
+                "https://git.acme.example/lab/api/v4",
+                "group/widgets",
+                "https://git.acme.example/lab/group/widgets.git",
+            );
+            assert_eq!((found.1.as_str(), found.2.as_str(), found.3.as_str()), wanted, "{url}");
+        }
+        // In a job of Gitea's `GITHUB_TOKEN` is Gitea's, and goes nowhere else.
+        let job =
+            [("GITEA_ACTIONS", "true"), ("GITHUB_SERVER_URL", "https://git.acme.example/lab/"), ("GITHUB_TOKEN", "t")];
+        let found = at("https://git.acme.example/lab/acme/widgets", &job).unwrap();
+        assert_eq!(
+            (found.0, found.1.as_str(), found.2.as_str(), found.4.as_str()),
+            (ForgeKind::Gitea, "https://git.acme.example/lab/api/v1", "acme/widgets", "t")
+        );
+        for other in ["https://github.com/acme/widgets", "https://codeberg.org/acme/widgets"] {
+            assert_eq!(at(other, &job), None, "{other}");
+        }
+        // A group that has the path's name is a group.
+        let group = [("CI_SERVER_URL", "https://git.acme.example"), ("GITLAB_TOKEN", "t")];
+        assert_eq!(at("https://git.acme.example/lab/widgets", &group).unwrap().2, "lab/widgets");
         let local = at("/srv/git/widgets.git", &[("CODEFORGE_FORGE", "local")]).unwrap();
         assert_eq!((local.2.as_str(), local.3.as_str(), local.4.as_str()), ("widgets", "/srv/git/widgets.git", "None"));
         let app = [("CODEFORGE_APP_ID", "7"), ("CODEFORGE_APP_KEY", "-----BEGIN\\nK")];

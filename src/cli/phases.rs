@@ -214,8 +214,12 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
     match kind {
         DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal | DeliverKind::Branch => {
             let to = engine.run_folder(&order.taken.part.run).join("change.patch");
-            let (repository, base) = (Arc::clone(&engine.repository), ready.base);
-            let delivered = blocking(move || repository.deliver(&base, &delivery, &to)).await?;
+            let (repository, base, plan) = (Arc::clone(&engine.repository), ready.base, Plan::clone(order.plan));
+            let delivered = blocking(move || {
+                let delivery = engine::in_convention(&*repository, &plan, &base, delivery);
+                repository.deliver(&base, &delivery, &to)
+            })
+            .await?;
             Ok(Done { delivered, told: ready.told })
         }
         DeliverKind::PushToBranch

@@ -10,6 +10,7 @@ mod artifact;
 mod backend;
 mod compose;
 pub mod configuration;
+mod convention;
 mod desk;
 mod drive;
 mod experience;
@@ -27,6 +28,7 @@ mod tools;
 
 pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
 pub use artifact::{Delivering, Extras, unpack};
+pub use convention::in_convention;
 pub use drive::{Outcome, Stop};
 pub use gates::{Gated, NotGated};
 pub use sandboxes::choose;

@@ -521,6 +521,7 @@ impl Session {
                     let (kind, patch, commit, branch) = (delivery.kind, None, None, None);
                     return Ok(Delivered { kind, patch, commit, branch, changes, changed, published: None });
                 }
+                let delivery = super::in_convention(&**repository, &session.plan, &session.base, delivery);
                 Ok(repository.deliver(&session.base, &delivery, &patch_to)?)
             })
             .await?;

@@ -441,9 +441,7 @@ impl Work<'_> {
     /// The paths that change.
     async fn paths(&self) -> Result<Vec<String>, PublishError> {
         let (from, to) = (self.publication.delivery.base.clone(), self.publication.delivery.tree.clone());
-        let changes = self.blocking(move |repository| repository.diff(&from, &to, 1)).await?;
-        let files = changes.files.into_iter();
-        Ok(files.flat_map(|file| [Some(file.path), file.from]).flatten().collect())
+        self.blocking(move |repository| repository.diff(&from, &to, 1)).await.map(super::convention::paths)
     }
 
     /// The title as the repository writes its titles.

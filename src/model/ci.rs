@@ -91,6 +91,8 @@ pub struct CiJob {
     pub forge: Option<ForgeKind>,
     /// What happened. Its texts are untrusted; what it says of forks is believed only where it says *fork*.
     pub event: Event,
+    /// What else happened with it: Gitea tells of several labels by one event, where others tell of each.
+    pub also: Vec<Event>,
     /// The forge's API (`https://api.github.com`, `https://gitlab.example.com/api/v4`).
     pub api_url: Option<String>,
     /// The forge for people (`https://github.com`).
@@ -135,6 +137,7 @@ impl CiJob {
             home,
             forge: None,
             event: Event::default(),
+            also: Vec::new(),
             api_url: None,
             server_url: None,
             git_url: None,

@@ -134,6 +134,10 @@ pub struct ChangeInfo {
     pub state: ChangeState,
     /// Who may read how it came about: the accounts asked for a review.
     pub reviewers: Vec<String>,
+    /// Whom it is assigned to.
+    pub assignees: Vec<String>,
+    /// Its milestone's title.
+    pub milestone: Option<String>,
     /// When it last changed, in milliseconds since 1970; `None`: the forge does not say.
     pub updated_ms: Option<i64>,
 }
@@ -477,8 +481,8 @@ pub trait Changes {
     /// [`ForgeError`].
     async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError>;
 
-    /// Opens a change, or finds the open one of the same branch. What could not be set (labels, reviewers, draft) is
-    /// told beside it.
+    /// Opens a change, or finds the open one of the same branch: to that labels, reviewers and assignees are only added,
+    /// and a milestone is set only where it has none. What could not be set is told beside it.
     ///
     /// # Errors
     /// [`ForgeError`].
@@ -647,6 +651,8 @@ pub enum RuleAbout {
     Branch,
     /// Commits must be signed.
     Signature,
+    /// Only some may, or the rule could not be read: whether it keeps us away the forge does not say.
+    Unsure,
     /// How messages, addresses, names or files must look: whether ours do is only known then.
     Form,
 }
@@ -685,19 +691,39 @@ pub trait Remote: Send + Sync {
     async fn renew(&self, refused: &SecretString) -> bool;
 }
 
+/// A repository of a forge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which forge.
+    pub kind: ForgeKind,
+    /// `owner/name`, or GitLab's whole path; a local forge: the folder's name.
+    pub repository: String,
+    /// The host that people see it at; empty where there is none.
+    pub host: String,
+}
+
 /// A forge.
 pub trait Forge: Rights + Changes + Comments + Reviews + Code + Send + Sync {
     /// The repository itself.
     fn remote(&self) -> &dyn Remote;
 
+    /// Which repository of which forge.
+    fn place(&self) -> &Place;
+
     /// Which.
-    fn kind(&self) -> ForgeKind;
+    fn kind(&self) -> ForgeKind {
+        self.place().kind
+    }
 
     /// `owner/name`.
-    fn repository(&self) -> &str;
+    fn repository(&self) -> &str {
+        &self.place().repository
+    }
 
     /// The host that people see it at: links to it are left in our text.
-    fn host(&self) -> &str;
+    fn host(&self) -> &str {
+        &self.place().host
+    }
 
     /// What it can do.
     fn capabilities(&self) -> Capabilities;

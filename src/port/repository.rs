@@ -76,6 +76,12 @@ pub trait Repository: Send + Sync {
     /// [`RepositoryError`].
     fn log(&self, limit: usize, path: Option<&str>) -> Result<String, RepositoryError>;
 
+    /// The subjects of a commit and those before it, newest first, at most `most`, as far as they are here.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Missing`] where the commit is not here.
+    fn subjects(&self, commit: &str, most: usize) -> Result<Vec<String>, RepositoryError>;
+
     /// Hands over. Idempotent: the same delivery again finds what it made. `patch_to`: where a patch file goes.
     ///
     /// # Errors

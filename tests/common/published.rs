@@ -39,14 +39,21 @@ pub struct Desk {
     pub labels: Vec<String>,
     pub reviewers: Vec<String>,
     pub findings: Vec<Finding>,
+    pub secrets: Vec<String>,
     pub most_open: Option<u32>,
     pub time_s: i64,
 }
 
+/// An adapter that waits for nothing, and the clock that it looks at.
+pub fn clocked(at: &ForgeAt) -> (Arc<dyn Forge>, Arc<FakeClock>) {
+    let clock = Arc::new(FakeClock::at(NOW_MS));
+    let settings = Settings { system_proxy: false, ..Settings::default() };
+    (forge::open(at, Arc::<FakeClock>::clone(&clock), Arc::new(|| 0), settings).unwrap(), clock)
+}
+
 /// An adapter that waits for nothing.
 pub fn adapter(at: &ForgeAt) -> Arc<dyn Forge> {
-    let settings = Settings { system_proxy: false, ..Settings::default() };
-    forge::open(at, Arc::new(FakeClock::at(NOW_MS)), Arc::new(|| 0), settings).unwrap()
+    clocked(at).0
 }
 
 impl Desk {
@@ -85,34 +92,40 @@ impl Desk {
             labels: Vec::new(),
             reviewers: Vec::new(),
             findings: Vec::new(),
+            secrets: vec![TOKEN.to_owned()],
             most_open: None,
             time_s: NOW_MS / 1000,
         }
     }
 
-    /// A run that began at the head of a change of this repository.
+    /// A run that began at the head of a change.
     pub fn about(server: ForgeServer, number: u64) -> Self {
-        let head = server.memory().changes.iter().find(|it| it.number == number).map(|it| it.head.clone()).unwrap();
-        let sha = server.tip(&head).unwrap();
-        let mut desk = Self::at(server, &head);
-        let side = |branch: String, sha| Side { branch, sha, repository: None, repository_id: Some(1) };
-        let change =
-            Change { number, head: side(head, Some(sha)), base: side("main".into(), None), ..Change::default() };
+        let change = server.memory().changes.iter().find(|it| it.number == number).cloned().unwrap();
+        let sha = server.tip(&change.head).unwrap();
+        let mut desk = Self::at(server, &change.head);
+        let side = |branch: &str, sha: Option<String>, id: u64| Side {
+            branch: branch.into(),
+            sha,
+            repository: None,
+            repository_id: Some(id),
+        };
+        let head = side(&change.head, Some(sha), if change.fork { 2 } else { 1 });
+        let change = Change { number, head, base: side("main", None, 1), ..Change::default() };
         desk.event = Event { kind: EventKind::PullRequest, change: Some(change), ..Event::default() };
         desk
     }
 
     /// The run changes a file.
-    pub fn write(&self, path: &str, content: &str) -> &Self {
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
         let path = self.workspace.root().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
         self
     }
 
-    /// Hands over.
-    pub async fn publish(&self, kind: DeliverKind) -> Result<Published, PublishError> {
-        let delivery = Delivery {
+    /// What is handed over.
+    pub fn delivery(&self, kind: DeliverKind) -> Delivery {
+        Delivery {
             kind,
             base: self.base.tree.clone(),
             tree: self.workspace.snapshot().unwrap(),
@@ -121,15 +134,28 @@ impl Desk {
             body: "Because.\n".into(),
             author: ("CodeForge".into(), "bot@example.com".into()),
             time_s: self.time_s,
-            protected_paths: Vec::new(),
-        };
-        let publication = Publication {
-            delivery: &delivery,
+            protected_paths: vec![".github/**".into()],
+        }
+    }
+
+    /// Hands over.
+    pub async fn publish(&self, kind: DeliverKind) -> Result<Published, PublishError> {
+        self.publish_as(&self.delivery(kind), |_| {}).await
+    }
+
+    /// Hands over in a way of its own.
+    pub async fn publish_as<'s>(
+        &'s self,
+        delivery: &'s Delivery,
+        change: impl FnOnce(&mut Publication<'s>),
+    ) -> Result<Published, PublishError> {
+        let mut publication = Publication {
+            delivery,
             base: &self.base,
             event: &self.event,
             findings: &self.findings,
             body: "What was done.",
-            comment: (kind == DeliverKind::PullRequest).then_some("It is done."),
+            comment: None,
             memory: None,
             key: KEY,
             draft: true,
@@ -141,9 +167,10 @@ impl Desk {
             target: None,
             prefix: "codeforge/",
             most_open: self.most_open,
-            secrets: &[TOKEN.to_owned()],
+            secrets: &self.secrets,
             hosts: &[],
         };
+        change(&mut publication);
         publish(&*self.forge, Arc::clone(&self.repository), &publication).await
     }
 

@@ -81,13 +81,6 @@ impl Plan {
         self
     }
 
-    /// A variable of the server's.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
     /// Another GitHub repository that is served, at a forge of this address; its webhooks have the same secret.
     #[must_use]
     pub fn beside(mut self, name: &str, address: &str) -> Self {

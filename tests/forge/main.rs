@@ -13,3 +13,5 @@ mod compliance;
 mod hostile;
 mod laptop;
 mod publish;
+mod rules;
+mod stays;

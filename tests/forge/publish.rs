@@ -14,7 +14,8 @@ everywhere! {
 }
 
 async fn opened_once(kind: ForgeKind) {
-    let story = Story::of(kind).await;
+    let mut story = Story::of(kind).await;
+    (story.labels, story.reviewers) = (vec!["codeforge".to_owned()], vec!["ann".to_owned()]);
     story.server.memory().members.insert("ann".into(), "write".into());
     story.write("src/a.txt", "one\nTWO\nthree\n").write("new/deep/file.txt", "new\n");
     let published = story.publish(DeliverKind::PullRequest).await.unwrap();

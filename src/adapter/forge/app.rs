@@ -6,7 +6,7 @@
 
 use super::http::{Ask, Failed, Http, Kind, address, read, with};
 use super::token::{Fresh, TokenSource, bearer};
-use super::{Jitter, Settings, parse, time_ms};
+use super::{Tools, parse, time_ms};
 use crate::port::clock::Clock;
 use crate::port::forge::{AppKey, ForgeAt, ForgeError};
 use crate::text;
@@ -115,25 +115,19 @@ struct Minted {
 }
 
 impl AppTokens {
-    pub(super) fn new(
-        at: &ForgeAt,
-        key: &AppKey,
-        clock: &Arc<dyn Clock>,
-        jitter: &Jitter,
-        settings: &Settings,
-    ) -> Result<Self, ForgeError> {
+    pub(super) fn new(at: &ForgeAt, key: &AppKey, tools: &Tools) -> Result<Self, ForgeError> {
         let api = parse("the API's address", &at.api)?;
         let (owner, name) = at.repository.split_once('/').unwrap_or(("", &at.repository));
-        let signer: Arc<dyn TokenSource> = Arc::new(Signer::new(key, clock)?);
+        let signer: Arc<dyn TokenSource> = Arc::new(Signer::new(key, &tools.clock)?);
         let headers = with(HeaderMap::new(), "x-github-api-version", "2022-11-28");
-        let http = Http::new(&api, headers, (signer, bearer), Arc::clone(clock), Arc::clone(jitter), settings.clone())?;
+        let http = Http::new(&api, headers, (signer, bearer), tools.clone())?;
         Ok(Self {
             http,
             api,
             owner: owner.to_owned(),
             name: name.to_owned(),
             permissions: key.permissions(),
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&tools.clock),
             state: Mutex::new(State { installation: key.installation, now: None }),
         })
     }

@@ -2,7 +2,7 @@
 
 use super::token::{Fresh, Header, TokenSource};
 use super::turns::Turns;
-use super::{Jitter, Settings};
+use super::{Jitter, Settings, Tools};
 use crate::adapter::llm::http as shared;
 use crate::adapter::llm::retry::{Backoff, retry_after, spread};
 use crate::adapter::tls;
@@ -104,10 +104,9 @@ impl Http {
         at: &Url,
         headers: HeaderMap,
         tokens: (Arc<dyn TokenSource>, Header),
-        clock: Arc<dyn Clock>,
-        jitter: Jitter,
-        settings: Settings,
+        tools: Tools,
     ) -> Result<Self, ForgeError> {
+        let Tools { clock, jitter, settings } = tools;
         let doing = || format!("connecting to {}", at.host_str().unwrap_or_default());
         let local = matches!(at.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
         if at.scheme() != "https" && !(at.scheme() == "http" && local) {
@@ -465,7 +464,8 @@ pub(super) fn read<T: DeserializeOwned>(doing: &str, body: &[u8]) -> Result<T, F
     })
 }
 
-/// The next page, where it lies on the same server.
+/// The next page. A forge names it by the address that it is configured with, which may not be the one that we reach it by
+/// (an inner name, a proxy): on another server it is asked for at our own address, as the token goes nowhere else.
 fn next_page(headers: &HeaderMap, at: &Url) -> Option<Url> {
     let link = headers.get("link")?.to_str().ok()?;
     let next = link.split(',').find(|part| {
@@ -473,7 +473,13 @@ fn next_page(headers: &HeaderMap, at: &Url) -> Option<Url> {
     })?;
     let address = next.split(';').next()?.trim().strip_prefix('<')?.strip_suffix('>')?;
     let url = at.join(address).ok()?;
-    (url.origin() == at.origin()).then_some(url)
+    if url.origin() == at.origin() {
+        return Some(url);
+    }
+    let mut own = at.clone();
+    own.set_query(url.query());
+    // A page that leads to itself is no next one.
+    (own != *at).then_some(own)
 }
 
 /// What a refusal means.
@@ -562,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_on_another_server_is_not_followed() {
+    fn a_page_on_another_server_is_asked_for_at_our_own() {
         let at = Url::parse("https://api.example/items?page=1").unwrap();
         let next = |link: &str| {
             let mut headers = HeaderMap::new();
@@ -571,7 +577,9 @@ mod tests {
         };
         let link = "<https://api.example/items?page=9>; rel=\"last\", <https://api.example/items?page=2>; rel=\"next\"";
         assert_eq!(next(link).as_deref(), Some("https://api.example/items?page=2"));
-        assert_eq!(next("<https://evil.example/items?page=2>; rel=\"next\""), None);
+        let other = next("<http://evil.example/git/items?page=2&per_page=100>; rel=\"next\"");
+        assert_eq!(other.as_deref(), Some("https://api.example/items?page=2&per_page=100"));
+        assert_eq!(next("<https://evil.example/items?page=1>; rel=\"next\""), None, "not again and again");
         assert_eq!(next("<https://api.example/items?page=1>; rel=\"prev\""), None);
     }
 

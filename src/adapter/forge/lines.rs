@@ -1,6 +1,6 @@
 //! Which lines a change's difference shows: remarks can stand there and nowhere else.
 
-use crate::port::forge::{LineSide, Remark};
+use crate::port::forge::{ChangedFile, LineSide, Remark};
 use std::collections::BTreeMap;
 
 /// The lines of one file's hunks.
@@ -40,12 +40,14 @@ impl Span {
     }
 }
 
-/// Remarks as they can be made, and the keys of those that cannot be.
-pub(super) fn sorted(remarks: &[Remark], shown: impl Fn(&Remark) -> Option<Remark>) -> (Vec<Remark>, Vec<String>) {
+/// Remarks as they can be made on a change's files, and the keys of those that cannot be.
+pub(super) fn sorted(remarks: &[Remark], files: &[ChangedFile]) -> (Vec<Remark>, Vec<String>) {
+    let lines = |file: &ChangedFile| Lines::of(file.patch.as_deref().unwrap_or_default());
+    let files: BTreeMap<&str, Lines> = files.iter().map(|file| (file.path.as_str(), lines(file))).collect();
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for remark in remarks {
-        match shown(remark) {
-            Some(told) => inside.push(told),
+        match files.get(remark.path.as_str()).and_then(|lines| lines.span(remark)) {
+            Some(span) => inside.push(span.told(remark)),
             None => outside.push(remark.key.clone()),
         }
     }

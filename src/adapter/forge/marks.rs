@@ -1,8 +1,9 @@
 //! What our texts are known by: a mark, our account, and a signature where there is a key.
 
 use super::http::{Failed, Http};
+use super::lines::suggestion;
 use super::same_text;
-use crate::port::forge::{CommentInfo, ForgeAt, ForgeError, Sticky, Stuck, Thread};
+use crate::port::forge::{CommentInfo, ForgeAt, ForgeError, LineSide, Remark, Sticky, Stuck, Thread};
 use crate::text;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -46,7 +47,8 @@ impl Marks {
         thread: Thread,
         keys: &[&str],
         comments: &[CommentInfo],
-    ) -> BTreeMap<String, String> {
+    ) -> Result<BTreeMap<String, String>, ForgeError> {
+        self.can_know(own)?;
         let place = self.place(thread);
         let of = |key: &&str| {
             let ours = |it: &&CommentInfo| self.is((own, it.author.as_deref()), thread, key, &it.body);
@@ -54,7 +56,16 @@ impl Marks {
             let memory = text::remembered(&comment.body, key, &place, self.secret.as_deref())?;
             Some(((*key).to_owned(), memory.to_owned()))
         };
-        keys.iter().filter_map(of).collect()
+        Ok(keys.iter().filter_map(of).collect())
+    }
+
+    /// A remark's text under its mark, with the text to put there, where there is one, in a block of this word.
+    pub(super) fn remark(&self, number: u64, remark: &Remark, word: &str) -> String {
+        let body = self.under(Thread::Change(number), &remark.key, &remark.body);
+        match (&remark.replacement, remark.side) {
+            (Some(text), LineSide::New) => format!("{body}\n\n{}", suggestion(word, text)),
+            _ => body,
+        }
     }
 
     /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.

@@ -1,9 +1,12 @@
 //! Forges: the APIs of GitHub, GitLab and Gitea, git's own protocol, and a bare repository on disk.
 //!
-//! What they share is here: requests with their limits (`http`), tokens (`token`, `app`), which lines a difference shows
-//! (`lines`), git over HTTPS (`remote`). A forge's own words stay in its folder.
+//! What they share is here: a repository's connection (`connection`), requests with their limits (`http`), tokens
+//! (`token`, `app`), which lines a difference shows (`lines`), git over HTTPS (`remote`), what two of them say in the same
+//! words (`alike`). A forge's own words stay in its folder.
 
+mod alike;
 mod app;
+mod connection;
 mod gitea;
 mod github;
 mod gitlab;
@@ -19,9 +22,8 @@ mod turns;
 use crate::adapter::lending::Lender;
 use crate::model::forge::ForgeKind;
 use crate::port::clock::Clock;
-use crate::port::forge::{ChangeInfo, ChangeState, Changes, Forge, ForgeAt, ForgeError};
+use crate::port::forge::{ChangeInfo, ChangeState, Changes, Forge, ForgeAt, ForgeError, NewChange};
 use crate::text;
-use marks::Marks;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,12 +94,21 @@ pub fn open(
     jitter: Jitter,
     settings: Settings,
 ) -> Result<Arc<dyn Forge>, ForgeError> {
+    let tools = Tools { clock, jitter, settings };
     Ok(match at.kind {
-        ForgeKind::Github => Arc::new(github::Github::new(at, clock, jitter, settings)?),
-        ForgeKind::Gitlab => Arc::new(gitlab::Gitlab::new(at, clock, jitter, settings)?),
-        ForgeKind::Gitea => Arc::new(gitea::Gitea::new(at, clock, jitter, settings)?),
-        ForgeKind::Local => Arc::new(local::Local::new(at, clock)?),
+        ForgeKind::Github => Arc::new(github::Github::new(at, tools)?),
+        ForgeKind::Gitlab => Arc::new(gitlab::Gitlab::new(at, tools)?),
+        ForgeKind::Gitea => Arc::new(gitea::Gitea::new(at, tools)?),
+        ForgeKind::Local => Arc::new(local::Local::new(at, tools.clock)?),
     })
+}
+
+/// What a connection is made with.
+#[derive(Clone)]
+struct Tools {
+    clock: Arc<dyn Clock>,
+    jitter: Jitter,
+    settings: Settings,
 }
 
 /// The open change of a branch.
@@ -106,9 +117,43 @@ async fn open_of(forge: &(dyn Changes + Sync), branch: &str) -> Result<Option<Ch
     Ok(changes.into_iter().find(|info| info.state == ChangeState::Open))
 }
 
-/// Who is wanted and not there yet.
-fn missing<'a>(wanted: &'a [String], there: &[String]) -> Vec<&'a String> {
-    wanted.iter().filter(|name| !there.iter().any(|there| there.eq_ignore_ascii_case(name))).collect()
+/// The branches of this very repository among changes that begin with `prefix`.
+fn branches(infos: impl IntoIterator<Item = ChangeInfo>, prefix: &str) -> Vec<String> {
+    let own = infos.into_iter().filter(|info| !info.change.is_fork()).map(|info| info.change.head.branch);
+    own.filter(|branch| branch.starts_with(prefix)).collect()
+}
+
+/// What is wanted and not there yet.
+fn missing(wanted: &[String], there: &[String]) -> Vec<String> {
+    wanted.iter().filter(|name| !there.iter().any(|there| there.eq_ignore_ascii_case(name))).cloned().collect()
+}
+
+/// What a change lacks of what is asked for. Only this is set: what a person has set meanwhile stays.
+struct Lacks {
+    labels: Vec<String>,
+    reviewers: Vec<String>,
+    assignees: Vec<String>,
+    milestone: Option<String>,
+}
+
+impl Lacks {
+    fn of(new: &NewChange, info: &ChangeInfo) -> Self {
+        Self {
+            labels: missing(&new.labels, &info.change.labels),
+            reviewers: missing(&new.reviewers, &info.reviewers),
+            assignees: missing(&new.assignees, &info.assignees),
+            milestone: new.milestone.clone().filter(|_| info.milestone.is_none()),
+        }
+    }
+
+    fn nothing(&self) -> bool {
+        self.labels.is_empty() && self.reviewers.is_empty() && self.assignees.is_empty() && self.milestone.is_none()
+    }
+}
+
+/// So many seconds before a time in milliseconds.
+fn before(now_ms: i64, seconds: u64) -> i64 {
+    now_ms.saturating_sub(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX))
 }
 
 /// Whether two texts are the same to a forge, which writes line ends in its own way.

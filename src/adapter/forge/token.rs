@@ -1,9 +1,8 @@
 //! Where tokens come from: one that is there, a file that somebody keeps fresh, a GitHub App, the server that runs us.
 
+use super::Tools;
 use super::app::AppTokens;
 use super::lent::LentTokens;
-use super::{Jitter, Settings};
-use crate::port::clock::Clock;
 use crate::port::forge::{Credential, ForgeAt, ForgeError};
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -56,19 +55,17 @@ pub(super) fn secret(value: &str) -> Result<HeaderValue, ForgeError> {
 }
 
 /// The source of a forge's tokens.
-pub(super) fn source(
-    at: &ForgeAt,
-    clock: &Arc<dyn Clock>,
-    jitter: &Jitter,
-    settings: &Settings,
-) -> Result<Arc<dyn TokenSource>, ForgeError> {
+pub(super) fn source(at: &ForgeAt, tools: &Tools) -> Result<Arc<dyn TokenSource>, ForgeError> {
     let empty = || ForgeError::Unsupported("the forge's token is empty; set CODEFORGE_FORGE_TOKEN".into());
     Ok(match &at.token {
         Credential::None => return Err(empty()),
         Credential::Token(token) => Arc::new(Fixed::new(token.expose_secret()).ok_or_else(empty)?),
         Credential::File(path) => Arc::new(InFile::new(path)?),
-        Credential::App(key) => Arc::new(AppTokens::new(at, key, clock, jitter, settings)?),
-        Credential::Lent => Arc::new(LentTokens::new(settings.lender.clone().ok_or_else(empty)?, clock)),
+        Credential::App(key) => Arc::new(AppTokens::new(at, key, tools)?),
+        Credential::Lent => {
+            let lender = tools.settings.lender.clone().ok_or_else(empty)?;
+            Arc::new(LentTokens::new(lender, &tools.clock))
+        }
     })
 }
 

@@ -70,6 +70,21 @@ pub(super) fn globs(patterns: &[String]) -> Result<GlobSet, RepositoryError> {
     set.build().map_err(|error| broken("reading path patterns", error))
 }
 
+/// The subjects of commits from `commit`, newest first; a shallow clone ends where it ends.
+pub(super) fn subjects(user: &Repository, commit: &str, most: usize) -> Result<Vec<String>, RepositoryError> {
+    let missing = |_| RepositoryError::Missing(format!("the commit {commit}"));
+    let id = Oid::from_str(commit).and_then(|id| user.find_commit(id)).map_err(missing)?.id();
+    let failed = |error| broken("reading the history", error);
+    let mut walk = user.revwalk().map_err(failed)?;
+    walk.set_sorting(Sort::TIME | Sort::TOPOLOGICAL).map_err(failed)?;
+    walk.push(id).map_err(failed)?;
+    let subject = |id: Result<Oid, git2::Error>| {
+        let commit = user.find_commit(id.ok()?).ok()?;
+        Some(commit.summary_bytes().map(String::from_utf8_lossy).unwrap_or_default().into_owned())
+    };
+    Ok(walk.take(most).map_while(subject).collect())
+}
+
 /// Commits from HEAD (or from `head`), newest first, a line each.
 pub(super) fn log(
     user: &Repository,

@@ -431,6 +431,10 @@ impl Repository for Repo {
         history::log(&self.0.user()?, &self.0.store, None, limit, path)
     }
 
+    fn subjects(&self, commit: &str, most: usize) -> Result<Vec<String>, RepositoryError> {
+        history::subjects(&self.0.user()?, commit, most)
+    }
+
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         deliver::deliver(&self.0, base, delivery, patch_to)
     }

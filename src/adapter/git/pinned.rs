@@ -103,6 +103,10 @@ impl Repository for Pinned {
         history::log(&self.repo.0.user()?, &self.repo.0.store, Some(self.head), limit, path)
     }
 
+    fn subjects(&self, commit: &str, most: usize) -> Result<Vec<String>, RepositoryError> {
+        self.repo.subjects(commit, most)
+    }
+
     fn deliver(&self, base: &Base, delivery: &Delivery, patch_to: &Path) -> Result<Delivered, RepositoryError> {
         self.repo.deliver(base, delivery, patch_to)
     }

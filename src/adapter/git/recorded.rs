@@ -256,6 +256,10 @@ impl Repository for Recorded {
         }
     }
 
+    fn subjects(&self, commit: &str, most: usize) -> Result<Vec<String>, RepositoryError> {
+        history::subjects(&self.inner.user()?, commit, most)
+    }
+
     fn deliver(&self, _: &Base, delivery: &Delivery, _: &Path) -> Result<Delivered, RepositoryError> {
         let (from, to) = (self.inner.oid(&delivery.base)?, self.inner.oid(&delivery.tree)?);
         let changed = from != to;

@@ -192,7 +192,11 @@ pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> 
         return Ok(());
     }
     let signing = remote::signing(cx.world)?;
-    let branch = format!("{}{}", ci.settings.branch_prefix, plan.workflow);
+    // As deep as it will be: a star of a rule ends at a slash.
+    let branch = match plan.deliver.branch.as_deref().filter(|name| !name.contains("{{")) {
+        Some(name) => name.to_owned(),
+        None => format!("{}{}/{}", ci.settings.branch_prefix, plan.workflow, plan.key),
+    };
     // Who may not ask for rules hears of them when it pushes.
     for rule in forge.push_rules(&branch).await.unwrap_or_default() {
         if let (true, help) = remote::meets(&rule, &signing) {

@@ -22,6 +22,7 @@ use crate::model::account::Ending;
 use crate::model::chat::ModelRef;
 use crate::model::ci::{CiJob, Conclusion};
 use crate::model::diagnostic::Severity;
+use crate::model::event::Event;
 use crate::port::checkout::Checkout;
 use crate::port::forge::Forge;
 use crate::port::world::Tape;
@@ -203,7 +204,8 @@ pub async fn prepare(
     let commits = Commits::new(checkout, &job, &settings, forge.as_ref(), cx);
     let trusted = commits.trusted(&job, &settings).await?;
     let short: String = trusted.commit.chars().take(10).collect();
-    say(cx, &format!("{}: {}", job.home.as_str(), happened(&job)));
+    let home = job.forge.map_or(job.home.as_str(), |forge| forge.as_str());
+    say(cx, &format!("{home}: {}", happened(&job)));
     say(cx, &format!("configuration: branch `{}` at {short}", trusted.branch));
     if let Some(why) = &trusted.stale {
         say(cx, &format!("WARNING: that is the branch as it was at the checkout; it cannot be fetched now ({why})"));
@@ -238,7 +240,9 @@ pub async fn prepare(
     for gap in &job.gaps {
         say(cx, &format!("note: {gap}"));
     }
-    Ok(Ci { settings, job, commits, trusted, library, forge, own, reports })
+    let mut ci = Ci { settings, job, commits, trusted, library, forge, own, reports };
+    ci.choose(cx);
+    Ok(ci)
 }
 
 /// Routes every scenario to the model that the job names: one of the configuration's, or that of the job's own key.
@@ -257,6 +261,36 @@ fn one_model(library: &mut Library, name: &str, found: &[ModelRef]) -> Result<()
 }
 
 impl Ci {
+    fn facts<'f>(&'f self, ours: &'f [String], changed: Option<&'f [String]>, cx: &Context<'_>) -> Facts<'f> {
+        Facts {
+            phrase: &self.settings.phrase,
+            allow_users: &self.settings.allow_users,
+            ours,
+            changed,
+            fork: self.job.fork,
+            now_ms: cx.world.clock().now_ms(),
+        }
+    }
+
+    /// Of what a forge tells of at once the first that starts something is what happened.
+    fn choose(&mut self, cx: &Context<'_>) {
+        let also = std::mem::take(&mut self.job.also);
+        if also.is_empty() {
+            return;
+        }
+        let ours = self.ours();
+        let facts = self.facts(&ours, None, cx);
+        let starts = |event: &Event| {
+            let decided = trigger::decide(&self.library, event, &facts);
+            decided.iter().any(|(_, it)| matches!(it, Decision::Run(_) | Decision::NeedsChangedPaths))
+        };
+        let first = if starts(&self.job.event) { None } else { also.into_iter().find(starts) };
+        if let Some(event) = first {
+            self.job.event = event;
+            say(cx, &format!("what counts of it: {}", happened(&self.job)));
+        }
+    }
+
     /// The commit to work on.
     ///
     /// # Errors
@@ -285,14 +319,7 @@ impl Ci {
         let ours: Vec<String> = self.ours();
         let mut changed: Option<Vec<String>> = None;
         let decided = loop {
-            let facts = Facts {
-                phrase: &self.settings.phrase,
-                allow_users: &self.settings.allow_users,
-                ours: &ours,
-                changed: changed.as_deref(),
-                fork: self.job.fork,
-                now_ms: cx.world.clock().now_ms(),
-            };
+            let facts = self.facts(&ours, changed.as_deref(), cx);
             let decided = match &self.settings.workflow {
                 None => trigger::decide(&self.library, &self.job.event, &facts),
                 Some(name) => match trigger::decide_named(&self.library, name, &self.job.event, &facts) {

@@ -6,7 +6,14 @@ use crate::port::forge::{ChangeInfo, ChangeState, ForgeError, NewCommit};
 use crate::port::repository::{HeadChange, RepositoryError, Signer};
 use crate::text;
 
-/// The most that a forge is sent as one commit, in bytes of content: it travels in one JSON text.
+/// The most that a forge is sent as one commit, in bytes of content: it travels as base64 in one JSON text, which is a
+/// third more.
+///
+/// GitHub documents no size that `createCommitOnBranch` takes: its reference says nothing of one (the mutation, and its
+/// inputs `FileChanges` and `FileAddition`), and its limits of GraphQL only that a request is ended that takes it longer
+/// than 10 s (docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api; both read in 2026).
+/// Others have measured that contents of 40 MiB fail (grafana/github-api-commit-action, pull request 66). So this is our
+/// own bound, well below that: what is more is told before it is sent.
 const FORGE_BYTES: usize = 24 * 1024 * 1024;
 /// Git's mode of a plain file.
 const PLAIN: u32 = 0o100_644;
@@ -277,5 +284,6 @@ fn cannot_carry(change: &HeadChange) -> Option<String> {
         }
     }
     let bytes: usize = change.files.iter().map(|file| file.content.len()).sum();
-    (bytes > FORGE_BYTES).then(|| format!("its files have {bytes} bytes, and {FORGE_BYTES} can be sent"))
+    (bytes > FORGE_BYTES)
+        .then(|| format!("its files have {bytes} bytes, and we send at most {FORGE_BYTES} in such a request"))
 }

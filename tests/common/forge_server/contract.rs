@@ -17,11 +17,12 @@ static GITEA: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../
 static GITLAB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitlab.json")));
 
 /// What GitLab documents in prose only.
-const IN_PROSE: [&str; 4] = [
+const IN_PROSE: [&str; 5] = [
     "/api/v4/projects/{id}",
     "/api/v4/projects/{id}/members/all/{user}",
     "/api/v4/projects/{id}/milestones",
     "/api/v4/personal_access_tokens/self",
+    "/api/v4/projects/{id}/push_rule",
 ];
 
 fn read(text: &str) -> Vec<Operation> {

@@ -7,7 +7,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
     let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
     let ["api", "v1", path @ ..] = path.as_slice() else { return not_found() };
     if path == ["user"] {
-        return (200, json!({ "login": BOT }));
+        return (200, json!({ "login": inner.account() }));
     }
     let ["repos", "acme", "widgets", rest @ ..] = path else { return not_found() };
     match (call.method.as_str(), rest) {
@@ -35,6 +35,13 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 }
                 if call.body.get("body").is_some() {
                     change.body = call.text("body");
+                }
+                // A whole list, in the place of what was there.
+                if let Some(names) = call.body.get("assignees") {
+                    change.assignees = serde_json::from_value(names.clone()).unwrap();
+                }
+                if let Some(milestone) = call.body.get("milestone") {
+                    change.milestone = milestone.as_u64();
                 }
             });
             one(inner, number, |change| (201, pull(inner, change)))
@@ -149,6 +156,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             Some(role) => (200, json!({ "permission": role, "role_name": role })),
             None => not_found(),
         },
+        ("GET", ["branch_protections"]) => (200, Value::Array(inner.memory().protections.clone())),
         ("GET", ["branches", branch]) => match inner.tip(branch) {
             Some(sha) => {
                 let memory = inner.memory();
@@ -224,6 +232,8 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
         "head": { "ref": change.head, "sha": tip(&change.head), "repo": head },
         "base": { "ref": change.base, "sha": tip(&change.base), "repo": repo },
         "requested_reviewers": change.reviewers.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),
+        "assignees": change.assignees.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),
+        "milestone": super::github::milestone(&inner.memory(), change),
     })
 }
 

@@ -39,7 +39,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             (200, files.collect())
         }),
         ("POST", ["pulls", number, "requested_reviewers"]) => {
-            let names: Vec<String> = serde_json::from_value(call.body["reviewers"].clone()).unwrap_or_default();
+            let list =
+                |name: &str| -> Vec<String> { serde_json::from_value(call.body[name].clone()).unwrap_or_default() };
+            let teams = list("team_reviewers").into_iter().map(|team| format!("acme/{team}"));
+            let names: Vec<String> = list("reviewers").into_iter().chain(teams).collect();
             with(&mut inner.memory(), number, |change| change.reviewers.extend(names));
             (201, json!({}))
         }
@@ -134,13 +137,25 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             let memory = inner.memory();
             (200, memory.milestones.iter().map(|(number, title)| json!({ "number": number, "title": title })).collect())
         }
+        // What is named is put in the place of what was there.
         ("PATCH", ["issues", number]) => {
-            let assignees: Vec<String> = serde_json::from_value(call.body["assignees"].clone()).unwrap_or_default();
             with(&mut inner.memory(), number, |change| {
-                change.assignees = assignees;
-                change.milestone = call.body["milestone"].as_u64();
+                if let Some(assignees) = call.body.get("assignees") {
+                    change.assignees = serde_json::from_value(assignees.clone()).unwrap();
+                }
+                if let Some(milestone) = call.body.get("milestone") {
+                    change.milestone = milestone.as_u64();
+                }
             });
             (200, json!({}))
+        }
+        ("POST", ["issues", number, "assignees"]) => {
+            let names: Vec<String> = serde_json::from_value(call.body["assignees"].clone()).unwrap();
+            with(&mut inner.memory(), number, |change| {
+                let new = names.into_iter().filter(|name| !change.assignees.contains(name)).collect::<Vec<_>>();
+                change.assignees.extend(new);
+            });
+            (201, json!({}))
         }
         ("GET", ["commits", id]) => commit(inner, id),
         ("POST", ["statuses", sha]) => {
@@ -178,6 +193,7 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
     let repo = json!({ "id": 1, "full_name": "acme/widgets" });
     let head = inner.memory().head_repository(change, &repo);
     let gone = "0".repeat(40);
+    let (teams, people): (Vec<&String>, Vec<&String>) = change.reviewers.iter().partition(|name| name.contains('/'));
     json!({
         "node_id": format!("PR_{}", change.number), "created_at": "2026-09-21T14:13:20Z",
         "number": change.number, "title": change.title, "body": change.body, "user": { "login": change.author },
@@ -188,8 +204,17 @@ fn pull(inner: &Inner, change: &FakeChange) -> Value {
         "merged_at": (change.state == "merged").then_some("2026-01-01T00:00:00Z"),
         "head": { "ref": change.head, "sha": inner.tip(&change.head).unwrap_or_else(|| gone.clone()), "repo": head },
         "base": { "ref": change.base, "sha": inner.tip(&change.base).unwrap_or(gone), "repo": repo },
-        "requested_reviewers": change.reviewers.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),
+        "requested_reviewers": people.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),
+        "requested_teams": teams.iter().map(|name| json!({ "slug": name.split_once('/').unwrap().1 })).collect::<Vec<_>>(),
+        "assignees": change.assignees.iter().map(|name| json!({ "login": name })).collect::<Vec<_>>(),
+        "milestone": milestone(&inner.memory(), change),
     })
+}
+
+/// The milestone that a change has.
+pub(super) fn milestone(memory: &Memory, change: &FakeChange) -> Value {
+    let found = memory.milestones.iter().find(|(id, _)| Some(*id) == change.milestone);
+    found.map_or(Value::Null, |(id, title)| json!({ "id": id, "number": id, "title": title }))
 }
 
 fn pulls(inner: &Inner, call: &Call) -> Said {

@@ -80,6 +80,7 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         ("GET", ["merge_requests", number]) => one(inner, number, |inner, change| (200, merge(inner, change))),
         ("PUT", ["merge_requests", number]) => {
+            let members: Vec<String> = inner.memory().members.keys().cloned().collect();
             if let Some(change) = inner.memory().changes.iter_mut().find(|change| change.number.to_string() == *number)
             {
                 if call.body.get("description").is_some() {
@@ -93,6 +94,16 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 let gone = list("remove_labels");
                 change.labels.extend(list("add_labels"));
                 change.labels.retain(|label| !gone.contains(label));
+                // Whole lists, in the place of what was there.
+                if let Some(ids) = call.body.get("reviewer_ids") {
+                    change.reviewers = named(&members, ids);
+                }
+                if let Some(ids) = call.body.get("assignee_ids") {
+                    change.assignees = named(&members, ids);
+                }
+                if let Some(milestone) = call.body.get("milestone_id") {
+                    change.milestone = milestone.as_u64();
+                }
             }
             one(inner, number, |inner, change| (200, merge(inner, change)))
         }
@@ -188,6 +199,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 None => not_found(),
             }
         }
+        ("GET", ["protected_branches"]) => (200, Value::Array(inner.memory().protections.clone())),
+        ("GET", ["push_rule"]) => match inner.memory().push_rule.clone() {
+            Some(rule) => (200, rule),
+            None => not_found(),
+        },
         ("GET", ["repository", "branches", branch]) => match inner.tip(branch) {
             Some(sha) => {
                 let protected = inner.memory().protected.iter().any(|there| there == branch);
@@ -225,10 +241,20 @@ fn thread(kind: &str, number: &str) -> String {
     format!("{} {number}", if kind == "issues" { "issue" } else { "change" })
 }
 
-/// An account; its number comes from its name.
+/// The accounts of numbers, in their order.
+fn named(members: &[String], ids: &Value) -> Vec<String> {
+    let ids: Vec<u64> = serde_json::from_value(ids.clone()).unwrap_or_default();
+    let of = |id: u64| members.iter().find(|name| user(name)["id"] == json!(id)).cloned();
+    ids.into_iter().filter_map(of).collect()
+}
+
+/// An account's number, which comes from its name.
+pub fn account(name: &str) -> u64 {
+    name.bytes().fold(7, |id, byte| (id * 31 + u64::from(byte)) % 1_000_003)
+}
+
 fn user(name: &str) -> Value {
-    let id: u64 = name.bytes().fold(7, |id, byte| (id * 31 + u64::from(byte)) % 1_000_003);
-    json!({ "id": id, "username": name })
+    json!({ "id": account(name), "username": name })
 }
 
 fn one(inner: &Inner, number: &str, say: impl FnOnce(&Inner, &FakeChange) -> Said) -> Said {
@@ -256,6 +282,8 @@ fn merge(inner: &Inner, change: &FakeChange) -> Value {
         "source_branch": change.head, "target_branch": change.base, "source_project_id": inner.memory().head_project(change),
         "target_project_id": 1, "sha": head, "diff_refs": refs,
         "reviewers": change.reviewers.iter().map(|name| user(name)).collect::<Vec<_>>(),
+        "assignees": change.assignees.iter().map(|name| user(name)).collect::<Vec<_>>(),
+        "milestone": super::github::milestone(&inner.memory(), change),
     })
 }
 
@@ -268,12 +296,9 @@ fn open(inner: &Inner, call: &Call) -> Said {
     if memory.changes.iter().any(|change| change.head == head && change.state == "open") {
         return (409, json!({ "message": ["Another open merge request already exists for this source branch: !1"] }));
     }
-    let ids: Vec<u64> = serde_json::from_value(call.body["reviewer_ids"].clone()).unwrap_or_default();
-    let named = |ids: &[u64]| -> Vec<String> {
-        memory.members.keys().filter(|name| ids.contains(&user(name)["id"].as_u64().unwrap())).cloned().collect()
-    };
-    let reviewers = named(&ids);
-    let assignees = named(&serde_json::from_value::<Vec<u64>>(call.body["assignee_ids"].clone()).unwrap_or_default());
+    let members: Vec<String> = memory.members.keys().cloned().collect();
+    let reviewers = named(&members, &call.body["reviewer_ids"]);
+    let assignees = named(&members, &call.body["assignee_ids"]);
     let number = memory.id();
     let change = FakeChange {
         number,

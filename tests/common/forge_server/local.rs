@@ -151,6 +151,7 @@ fn save(folder: &Path, memory: &Memory) {
             ("Labels", &change.labels.join(", ")),
             ("Reviewers", &change.reviewers.join(", ")),
             ("Assignees", &change.assignees.join(", ")),
+            ("Milestone", fact(&before, "Milestone").unwrap_or_default()),
         ] {
             if !value.is_empty() {
                 writeln!(text, "- {name}: {value}").unwrap();

@@ -21,6 +21,8 @@ mod repository;
 pub use app::{FakeApp, FakeCheck};
 #[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use contract::judge;
+#[allow(unused_imports, reason = "every test file uses a part of it")]
+pub use gitlab::account as gitlab_account;
 pub use local::Remembered;
 
 use super::{TestRepo, git, ok};
@@ -98,6 +100,14 @@ impl Fault {
     pub fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         if let Kind::Status(_, headers, _) = &mut self.kind {
             headers.push((name, value.to_string()));
+        }
+        self
+    }
+
+    /// With this body.
+    pub fn answering(mut self, answer: Value) -> Self {
+        if let Kind::Status(_, _, body) = &mut self.kind {
+            *body = answer;
         }
         self
     }
@@ -195,6 +205,10 @@ pub struct Memory {
     pub members: BTreeMap<String, String>,
     pub protected: Vec<String>,
     pub rules: BTreeMap<String, Vec<String>>,
+    /// Protections of branches, in the words of GitLab or Gitea.
+    pub protections: Vec<Value>,
+    /// What GitLab asks of each push; `Null`: the project never had any. `None`: this GitLab has no such thing.
+    pub push_rule: Option<Value>,
     pub labels: BTreeMap<String, Vec<String>>,
     /// The App that the forge knows, and the tokens that it minted.
     pub app: Option<FakeApp>,
@@ -236,6 +250,8 @@ pub struct ForgeServer {
 
 pub(super) struct Inner {
     kind: ForgeKind,
+    /// The path that everything lies below: empty, or `/git`.
+    below: String,
     folder: tempfile::TempDir,
     memory: Mutex<Memory>,
 }
@@ -252,6 +268,16 @@ impl Inner {
     fn git(&self, arguments: &[&str]) -> Option<String> {
         let output = git().arg("-C").arg(self.bare()).args(arguments).output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A request's path as the routes have it; `None`: it is not ours.
+    fn within(&self, path: &str) -> Option<String> {
+        let path = path.strip_prefix(self.below.as_str())?;
+        if self.kind == ForgeKind::Github && !self.below.is_empty() && !path.starts_with("/acme/widgets.git") {
+            let graphql = (path == "/api/graphql").then(|| "/graphql".to_owned());
+            return graphql.or_else(|| Some(path.strip_prefix("/api/v3")?.to_owned()));
+        }
+        Some(path.to_owned())
     }
 
     fn account(&self) -> String {
@@ -343,15 +369,21 @@ impl Memory {
 impl ForgeServer {
     /// With the repository `acme/widgets`, which holds `files` on `main`.
     pub async fn with(kind: ForgeKind, files: &[(&str, &str)]) -> Self {
+        Self::below("", kind, files).await
+    }
+
+    /// The same below a path of its server (`/git`), and nothing beside it. GitHub's API is then where its own servers
+    /// have it.
+    pub async fn below(path: &str, kind: ForgeKind, files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let seed = TestRepo::with(files);
         let bare = folder.path().join("acme/widgets.git");
         ok(git().args(["clone", "--quiet", "--bare"]).arg(seed.path()).arg(&bare));
         repository::set_up(&bare);
         let memory = Memory { page: 100, next: 100, ..Memory::default() };
-        let inner = Arc::new(Inner { kind, folder, memory: Mutex::new(memory) });
+        let inner = Arc::new(Inner { kind, below: path.to_owned(), folder, memory: Mutex::new(memory) });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("http://{}{path}", listener.local_addr().unwrap());
         let app = Router::new().fallback(serve).with_state(Arc::clone(&inner));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { kind, url, inner, task }
@@ -365,7 +397,8 @@ impl ForgeServer {
     /// Its API's address.
     pub fn api(&self) -> String {
         match self.kind {
-            ForgeKind::Github => self.url.clone(),
+            ForgeKind::Github if self.inner.below.is_empty() => self.url.clone(),
+            ForgeKind::Github => format!("{}/api/v3", self.url),
             ForgeKind::Gitlab => format!("{}/api/v4", self.url),
             ForgeKind::Gitea => format!("{}/api/v1", self.url),
             ForgeKind::Local => String::new(),
@@ -571,7 +604,11 @@ pub(super) fn removed(memory: &mut Memory, id: &str) -> Said {
 async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 256 << 20).await.unwrap_or_default();
-    let path = parts.uri.path().to_owned();
+    let whole = parts.uri.path().to_owned();
+    let Some(path) = inner.within(&whole) else {
+        inner.memory().wrong.push(format!("{whole} lies beside {}", inner.below));
+        return answer(404, not_found().1.to_string().into_bytes());
+    };
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let method = parts.method.as_str().to_owned();
     let git = path.starts_with("/acme/widgets.git");
@@ -608,7 +645,7 @@ async fn serve(Extracted(inner): Extracted<Arc<Inner>>, request: Request) -> Res
     let response = if git {
         repository::serve(&inner, &parts.method, &path, &query, &parts.headers, body).await
     } else {
-        api(&inner, &parts.method, &path, &query, &parts.headers, &body)
+        api(&inner, &parts.method, (&path, &whole), &query, &parts.headers, &body)
     };
     let response = tagged(&inner, &parts, response).await;
     let writes = match (git, method.as_str()) {
@@ -657,7 +694,14 @@ async fn tagged(inner: &Inner, request: &axum::http::request::Parts, response: R
     Response::from_parts(parts, Body::from(body))
 }
 
-fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &HeaderMap, body: &Bytes) -> Response {
+fn api(
+    inner: &Inner,
+    method: &Method,
+    (path, full): (&str, &str),
+    query: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Response {
     let scheme = if inner.kind == ForgeKind::Gitea { "token" } else { "Bearer" };
     let given = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix(scheme).map(str::trim).unwrap_or_default();
@@ -703,7 +747,7 @@ fn api(inner: &Inner, method: &Method, path: &str, query: &str, headers: &Header
     if items.len() > page * size {
         let host = headers.get("host").unwrap().to_str().unwrap();
         let rest: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("page=")).collect();
-        let next = format!("<http://{host}{path}?{}&page={}>; rel=\"next\"", rest.join("&"), page + 1);
+        let next = format!("<http://{host}{full}?{}&page={}>; rel=\"next\"", rest.join("&"), page + 1);
         response.headers_mut().insert("link", next.parse().unwrap());
     }
     response

@@ -1,15 +1,16 @@
 //! Pull requests.
 
 use super::wire::{FileWire, Label, Pull};
-use super::{Gitea, WRITE_CODE, WRITE_ISSUES, number_of, reading};
-use crate::adapter::forge::http::{Ask, Failed, Kind, read};
+use super::{Gitea, WRITE_CODE, WRITE_ISSUES};
+use crate::adapter::forge::alike::number_of;
+use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::lines::patches;
-use crate::adapter::forge::{missing, missing_milestone, open_of, time_ms};
+use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_ms};
 use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// Gitea gives no more at once, whatever is asked for.
 pub(super) const PAGE: (&str, &str) = ("limit", "50");
@@ -31,43 +32,39 @@ impl Changes for Gitea {
     }
 
     async fn open_branches(&self, prefix: &str) -> Result<Vec<String>, ForgeError> {
-        let open = self.pulls(&[("state", "open"), PAGE]).await?;
-        let names = open.into_iter().map(|info| info.change.head.branch);
-        Ok(names.filter(|branch| branch.starts_with(prefix)).collect())
+        Ok(branches(self.pulls(&[("state", "open"), PAGE]).await?, prefix))
     }
 
     async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError> {
-        let url = self.url(&["pulls"], &[("state", "open"), ("sort", "recentupdate"), PAGE])?;
+        let url = self.at.url(&["pulls"], &[("state", "open"), ("sort", "recentupdate"), PAGE])?;
         let late = |pull: &Pull| pull.updated_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since_ms);
-        let pulls: Vec<Pull> = self.http.while_all(reading(url, "looking for changes that moved"), late).await?;
+        let pulls: Vec<Pull> =
+            self.at.http.while_all(self.reading(url, "looking for changes that moved"), late).await?;
         Ok(pulls.into_iter().map(ChangeInfo::from).collect())
     }
 
     async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
-        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        let since = self.http.now_ms().saturating_sub(ago);
+        let since = before(self.at.http.now_ms(), seconds);
         // The newest come first.
-        let url = self.url(&["pulls"], &[("state", "all"), PAGE])?;
+        let url = self.at.url(&["pulls"], &[("state", "all"), PAGE])?;
         let late = |pull: &Pull| pull.created_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since);
-        let pulls: Vec<Pull> = self.http.while_all(reading(url, "counting the changes of the last hour"), late).await?;
-        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
-        Ok(pulls.into_iter().map(ChangeInfo::from).filter(ours).map(|info| info.change.head.branch).collect())
+        let pulls: Vec<Pull> =
+            self.at.http.while_all(self.reading(url, "counting the changes of the last hour"), late).await?;
+        Ok(branches(pulls.into_iter().map(ChangeInfo::from), prefix))
     }
 
     async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
         let doing = format!("making pull request #{number} ready");
         let title = self.change(number).await?.change.title;
         let ready = title.strip_prefix("WIP:").map_or(title.as_str(), str::trim_start);
-        let parts = ["pulls", &number.to_string()];
-        let done = self.write(Method::PATCH, &parts, json!({ "title": ready }), &doing, WRITE_CODE, Kind::Again).await;
-        done.map(|_| ()).map_err(Failed::into_inner)
+        self.edit(number, json!({ "title": ready }), &doing).await
     }
 
     /// The list has no differences: those are cut out of the whole one, which has the files in the same order.
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
         let doing = "reading the change's files";
-        let url = self.url(&["pulls", &number.to_string(), "files"], &[PAGE])?;
-        let files: Vec<FileWire> = self.http.all(reading(url, doing)).await?;
+        let url = self.at.url(&["pulls", &number.to_string(), "files"], &[PAGE])?;
+        let files: Vec<FileWire> = self.at.http.all(self.reading(url, doing)).await?;
         let whole = self.get(&["pulls", &format!("{number}.diff")], &[], doing).await?;
         let patches = patches(&String::from_utf8_lossy(&whole.body));
         let known = patches.len() == files.len();
@@ -104,7 +101,7 @@ impl Changes for Gitea {
             fields.insert("milestone".into(), id.into());
         }
         let make = || async {
-            let made = self.write(Method::POST, &["pulls"], body.clone(), doing, WRITE_CODE, Kind::Once).await;
+            let made = self.at.write(Method::POST, &["pulls"], body.clone(), doing, WRITE_CODE, Kind::Once).await;
             match made {
                 Ok(answer) => Ok(ChangeInfo::from(read::<Pull>(doing, &answer.body).map_err(Failed::Lost)?)),
                 // There is one by now.
@@ -114,32 +111,19 @@ impl Changes for Gitea {
                 Err(error) => Err(error),
             }
         };
-        let (info, made) = self.http.once_only(|| open_of(self, &new.head), make).await?;
-        let number = info.change.number;
-        let lacks: Vec<String> = missing(&new.labels, &info.change.labels).into_iter().cloned().collect();
-        if !made
-            && !lacks.is_empty()
-            && let Err(error) = self.label(Thread::Change(number), &lacks, &[]).await
-        {
-            told.push(format!("the labels were not set: {error}"));
+        let (info, made) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
+        let mut lacks = Lacks::of(new, &info);
+        if made {
+            // It began with all that there is; whoever is asked for a review is asked by a request of its own.
+            lacks = Lacks { labels: Vec::new(), assignees: Vec::new(), milestone: None, ..lacks };
         }
-        let reviewers = missing(&new.reviewers, &info.reviewers);
-        if !reviewers.is_empty() {
-            let (number, doing) = (number.to_string(), "asking for a review");
-            let parts = ["pulls", &number, "requested_reviewers"];
-            let body = json!({ "reviewers": reviewers });
-            if let Err(error) = self.write(Method::POST, &parts, body, doing, WRITE_CODE, Kind::Again).await {
-                told.push(format!("nobody was asked for a review: {}", error.into_inner()));
-            }
-        }
+        told.extend(self.add(&info, lacks, milestone).await);
         Ok((info, told))
     }
 
     async fn update_body(&self, number: u64, body: &str) -> Result<(), ForgeError> {
         let doing = format!("bringing pull request #{number} up to date");
-        let parts = ["pulls", &number.to_string()];
-        let done = self.write(Method::PATCH, &parts, json!({ "body": body }), &doing, WRITE_CODE, Kind::Again).await;
-        done.map(|_| ()).map_err(Failed::into_inner)
+        self.edit(number, json!({ "body": body }), &doing).await
     }
 
     async fn label(&self, thread: Thread, add: &[String], remove: &[String]) -> Result<(), ForgeError> {
@@ -147,28 +131,60 @@ impl Changes for Gitea {
         if !add.is_empty() {
             let body = json!({ "labels": self.label_ids(add, true).await? });
             let parts = ["issues", &number, "labels"];
-            let done = self.write(Method::POST, &parts, body, "setting labels", WRITE_ISSUES, Kind::Again).await;
+            let done = self.at.write(Method::POST, &parts, body, "setting labels", WRITE_ISSUES, Kind::Again).await;
             done.map_err(Failed::into_inner)?;
         }
         for id in self.label_ids(remove, false).await? {
-            let url = self.url(&["issues", &number, "labels", &id.to_string()], &[])?;
-            let doing = "taking a label away";
-            let ask =
-                Ask { method: Method::DELETE, needs: Some(WRITE_ISSUES), kind: Kind::Again, ..Ask::read(url, doing) };
-            match self.http.ask(&ask).await.map_err(Failed::into_inner) {
-                Ok(_) | Err(ForgeError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            self.at
+                .delete(&["issues", &number, "labels", &id.to_string()], "taking a label away", WRITE_ISSUES)
+                .await?;
         }
         Ok(())
     }
 }
 
 impl Gitea {
+    async fn edit(&self, number: u64, body: Value, doing: &str) -> Result<(), ForgeError> {
+        let parts = ["pulls", &number.to_string()];
+        let done = self.at.write(Method::PATCH, &parts, body, doing, WRITE_CODE, Kind::Again).await;
+        done.map(|_| ()).map_err(Failed::into_inner)
+    }
+
+    /// Gives a pull request what it lacks; what could not be set is told. Gitea takes a whole list of assignees: those who
+    /// are there stay in it.
+    async fn add(&self, info: &ChangeInfo, lacks: Lacks, milestone: Option<u64>) -> Vec<String> {
+        let (mut told, number) = (Vec::new(), info.change.number);
+        if let Err(error) = self.label(Thread::Change(number), &lacks.labels, &[]).await {
+            told.push(format!("the labels were not set: {error}"));
+        }
+        let mut body = Map::new();
+        if !lacks.assignees.is_empty() {
+            let all: Vec<&String> = info.assignees.iter().chain(&lacks.assignees).collect();
+            body.insert("assignees".into(), json!(all));
+        }
+        if let (Some(_), Some(id)) = (&lacks.milestone, milestone) {
+            body.insert("milestone".into(), id.into());
+        }
+        if !body.is_empty()
+            && let Err(error) = self.edit(number, Value::Object(body), "assigning the pull request").await
+        {
+            told.push(format!("assignees and milestone were not set: {error}"));
+        }
+        if !lacks.reviewers.is_empty() {
+            let (number, doing) = (number.to_string(), "asking for a review");
+            let parts = ["pulls", &number, "requested_reviewers"];
+            let body = json!({ "reviewers": lacks.reviewers });
+            if let Err(error) = self.at.write(Method::POST, &parts, body, doing, WRITE_CODE, Kind::Again).await {
+                told.push(format!("nobody was asked for a review: {}", error.into_inner()));
+            }
+        }
+        told
+    }
+
     /// Changes whose head is in this repository.
     async fn pulls(&self, query: &[(&str, &str)]) -> Result<Vec<ChangeInfo>, ForgeError> {
-        let ask = reading(self.url(&["pulls"], query)?, "looking for pull requests");
-        let pulls: Vec<Option<Pull>> = self.http.all(ask).await?;
+        let ask = self.reading(self.at.url(&["pulls"], query)?, "looking for pull requests");
+        let pulls: Vec<Option<Pull>> = self.at.http.all(ask).await?;
         // One that cannot be read is a gap in the list.
         let infos = pulls.into_iter().flatten().map(ChangeInfo::from);
         Ok(infos.filter(|info| !info.change.is_fork()).collect())
@@ -179,15 +195,15 @@ impl Gitea {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let url = self.url(&["labels"], &[PAGE])?;
-        let there: Vec<Label> = self.http.all(reading(url, "looking for labels")).await?;
+        let url = self.at.url(&["labels"], &[PAGE])?;
+        let there: Vec<Label> = self.at.http.all(self.reading(url, "looking for labels")).await?;
         let mut ids = Vec::new();
         for name in names {
             if let Some(label) = there.iter().find(|label| label.name == *name) {
                 ids.push(label.id);
             } else if make {
                 let (doing, body) = ("making a label", json!({ "name": name, "color": "#ededed" }));
-                let made = self.write(Method::POST, &["labels"], body, doing, WRITE_ISSUES, Kind::Again).await;
+                let made = self.at.write(Method::POST, &["labels"], body, doing, WRITE_ISSUES, Kind::Again).await;
                 ids.push(read::<Label>(doing, &made.map_err(Failed::into_inner)?.body)?.id);
             }
         }
@@ -200,8 +216,8 @@ impl Gitea {
             id: u64,
             title: String,
         }
-        let url = self.url(&["milestones"], &[("state", "open"), ("name", title)])?;
-        let found: Vec<Milestone> = self.http.all(reading(url, "looking for the milestone")).await?;
+        let url = self.at.url(&["milestones"], &[("state", "open"), ("name", title)])?;
+        let found: Vec<Milestone> = self.at.http.all(self.reading(url, "looking for the milestone")).await?;
         found.into_iter().find(|it| it.title == title).map(|it| it.id).ok_or_else(|| missing_milestone(title))
     }
 }

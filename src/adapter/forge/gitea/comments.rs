@@ -2,28 +2,29 @@
 
 use super::changes::PAGE;
 use super::wire::CommentWire;
-use super::{Gitea, WRITE_ISSUES, number_of, reading};
-use crate::adapter::forge::http::{Ask, Failed, Kind, read};
+use super::{Gitea, WRITE_ISSUES};
+use crate::adapter::forge::alike::number_of;
+use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[async_trait]
 impl Comments for Gitea {
     async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError> {
         // All of them come at once.
-        let url = self.url(&["issues", &number_of(thread), "comments"], &[])?;
-        let comments: Vec<CommentWire> = self.http.all(reading(url, "reading the comments")).await?;
+        let url = self.at.url(&["issues", &number_of(thread), "comments"], &[])?;
+        let comments: Vec<CommentWire> = self.at.http.all(self.reading(url, "reading the comments")).await?;
         Ok(comments.into_iter().map(CommentInfo::from).collect())
     }
 
     async fn comments_since(&self, since_ms: i64) -> Result<Vec<(Thread, CommentInfo)>, ForgeError> {
-        let url = self.url(&["issues", "comments"], &[("since", &time_text(since_ms)), PAGE])?;
-        let comments: Vec<CommentWire> = self.http.all(reading(url, "reading the latest comments")).await?;
+        let url = self.at.url(&["issues", "comments"], &[("since", &time_text(since_ms)), PAGE])?;
+        let comments: Vec<CommentWire> = self.at.http.all(self.reading(url, "reading the latest comments")).await?;
         let mut found: Vec<(Thread, CommentInfo)> =
             comments.into_iter().filter_map(|wire| Some((wire.thread()?, wire.into()))).collect();
         found.sort_by_key(|(_, comment)| (comment.updated_ms, comment.id));
@@ -31,39 +32,35 @@ impl Comments for Gitea {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let body = &self.marks.sticky(sticky);
+        let body = &self.at.marks.sticky(sticky);
         let number = number_of(sticky.thread);
         let doing = "writing the comment";
         let make = || async {
             let parts = ["issues", &number, "comments"];
-            let made = self.write(Method::POST, &parts, json!({ "body": body }), doing, WRITE_ISSUES, Kind::Once);
+            let made = self.at.write(Method::POST, &parts, json!({ "body": body }), doing, WRITE_ISSUES, Kind::Once);
             Ok(CommentInfo::from(read::<CommentWire>(doing, &made.await?.body).map_err(Failed::Lost)?))
         };
-        let look = || async { self.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
+        let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
         let update = |id: u64| async move {
             let parts = ["issues", "comments", &id.to_string()];
             let body = json!({ "body": body });
-            self.write(Method::PATCH, &parts, body, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
+            self.at.write(Method::PATCH, &parts, body, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
         };
         let remove = |id: u64| async move {
-            let url = self.url(&["issues", "comments", &id.to_string()], &[])?;
-            let ask =
-                Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(WRITE_ISSUES), ..reading(url, doing) };
-            self.http.ask(&ask).await.map(|_| ())
+            let parts = ["issues", "comments", &id.to_string()];
+            self.at.write(Method::DELETE, &parts, Value::Null, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
         };
-        stick(&self.http, body, look, make, update, remove).await
+        stick(&self.at.http, body, look, make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
-        let own = self.own().await?;
-        self.marks.can_know(own)?;
-        Ok(self.marks.memories(own, thread, keys, &self.comments(thread).await?))
+        self.at.marks.memories(self.own().await?, thread, keys, &self.comments(thread).await?)
     }
 
     async fn react(&self, _: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {
         let parts = ["issues", "comments", &comment.to_string(), "reactions"];
         let (body, doing) = (json!({ "content": with }), "reacting to a comment");
-        let done = self.write(Method::POST, &parts, body, doing, WRITE_ISSUES, Kind::Again).await;
+        let done = self.at.write(Method::POST, &parts, body, doing, WRITE_ISSUES, Kind::Again).await;
         done.map(|_| ()).map_err(Failed::into_inner)
     }
 }

@@ -4,111 +4,66 @@ mod changes;
 mod code;
 mod comments;
 mod review;
+mod rules;
 mod wire;
 
-use super::http::{Answer, Ask, Failed, Http, Kind, address, read};
-use super::remote::GitRemote;
+use super::Tools;
+use super::alike::User;
+use super::connection::{Connection, Manner, owner_and_name};
+use super::http::{Answer, Ask, Failed, Kind, read};
 use super::token::{secret, source};
-use super::{Jitter, Marks, Settings, parse};
-use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
-use crate::port::clock::Clock;
-use crate::port::forge::{Capabilities, Forge, ForgeAt, ForgeError, Remote, Rights, Thread};
+use crate::model::forge::{Access, Right, TokenRights};
+use crate::port::forge::{Capabilities, Forge, ForgeAt, ForgeError, Place, Remote, Rights};
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tokio::sync::OnceCell;
-use wire::User;
 
 const READ_CODE: &str = "scope read:repository";
 const WRITE_CODE: &str = "scope write:repository, and write access to the repository";
 const WRITE_ISSUES: &str = "scope write:issue";
-const ADMIN: &str = "admin access to the repository: only that lets an account ask what others may do";
+const ADMIN: &str =
+    "admin access to the repository: only that lets an account ask what others may do and which rules there are";
+
+/// Whom a job's own token acts as: Gitea, Forgejo.
+const OF_A_JOB: [&str; 2] = ["gitea-actions", "forgejo-actions"];
 
 pub(super) struct Gitea {
-    http: Arc<Http>,
-    api: Url,
-    owner: String,
-    name: String,
-    repository: String,
-    host: String,
-    marks: Marks,
-    remote: GitRemote,
-    own: OnceCell<Option<String>>,
+    at: Connection,
 }
 
 impl Gitea {
-    pub(super) fn new(
-        at: &ForgeAt,
-        clock: Arc<dyn Clock>,
-        jitter: Jitter,
-        settings: Settings,
-    ) -> Result<Self, ForgeError> {
-        let api = parse("the API's address", &at.api)?;
-        let git = parse("the repository's address", &at.git_url)?;
-        let Some((owner, name)) = at.repository.split_once('/').filter(|(_, name)| !name.contains('/')) else {
-            return Err(ForgeError::Unsupported(format!("`{}` is not a repository; write owner/name", at.repository)));
+    pub(super) fn new(at: &ForgeAt, tools: Tools) -> Result<Self, ForgeError> {
+        let (owner, name) = owner_and_name(&at.repository)?;
+        let manner = Manner {
+            root: vec!["repos".to_owned(), owner, name],
+            headers: HeaderMap::new(),
+            header,
+            accept: None,
+            // The name does not matter beside a token.
+            user: "x-access-token",
+            pushes: WRITE_CODE,
         };
-        let tokens = source(at, &clock, &jitter, &settings)?;
-        let http = Arc::new(Http::new(&api, HeaderMap::new(), (tokens, header), clock, jitter, settings.clone())?);
-        // The name does not matter beside a token.
-        let remote = GitRemote::new(Arc::clone(&http), git.clone(), "x-access-token", &settings, WRITE_CODE)?;
-        Ok(Self {
-            http,
-            api,
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-            repository: at.repository.clone(),
-            host: git.host_str().unwrap_or_default().to_owned(),
-            marks: Marks::new(at),
-            remote,
-            own: OnceCell::new(),
-        })
+        Ok(Self { at: Connection::new(at, source(at, &tools)?, tools, manner)? })
     }
 
-    /// `/repos/OWNER/NAME/…`.
-    fn url(&self, parts: &[&str], query: &[(&str, &str)]) -> Result<Url, ForgeError> {
-        let mut all = vec!["repos", self.owner.as_str(), self.name.as_str()];
-        all.extend(parts);
-        address(&self.api, &all, query)
+    fn reading<'a>(&self, url: Url, doing: &'a str) -> Ask<'a> {
+        self.at.reading(url, doing, READ_CODE)
     }
 
     async fn get(&self, parts: &[&str], query: &[(&str, &str)], doing: &str) -> Result<Answer, ForgeError> {
-        self.http.ask(&reading(self.url(parts, query)?, doing)).await.map_err(Failed::into_inner)
-    }
-
-    async fn write(
-        &self,
-        method: Method,
-        parts: &[&str],
-        body: Value,
-        doing: &str,
-        needs: &'static str,
-        kind: Kind,
-    ) -> Result<Answer, Failed> {
-        let (url, body) = (self.url(parts, &[])?, Some(body).filter(|body| !body.is_null()));
-        self.http.ask(&Ask { method, body, needs: Some(needs), kind, ..Ask::read(url, doing) }).await
+        self.at.get(parts, query, doing, READ_CODE).await
     }
 
     async fn own(&self) -> Result<Option<&str>, ForgeError> {
-        let asked = self.own.get_or_try_init(|| async {
-            let doing = "asking who we are";
-            let ask = Ask { needs: Some("scope read:user"), ..Ask::read(address(&self.api, &["user"], &[])?, doing) };
-            match self.http.ask(&ask).await.map_err(Failed::into_inner) {
-                Ok(answer) => Ok(Some(read::<User>(doing, &answer.body)?.login)),
-                Err(ForgeError::Refused { .. } | ForgeError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        });
-        Ok(asked.await?.as_deref())
+        self.at.own("scope read:user", |user: User| user.login).await
     }
 
     /// Whether the token may: what is asked for cannot be done to anything that is there.
     async fn tried(&self, parts: &[&str], body: Value, needs: &'static str) -> Right {
         let doing = "asking what the token may do";
-        match self.write(Method::POST, parts, body, doing, needs, Kind::Again).await.map_err(Failed::into_inner) {
+        match self.at.write(Method::POST, parts, body, doing, needs, Kind::Again).await.map_err(Failed::into_inner) {
             Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => Right::Yes,
             Err(ForgeError::Refused { .. }) => Right::No(needs.to_owned()),
             Ok(_) | Err(_) => Right::Unknown,
@@ -119,17 +74,6 @@ impl Gitea {
 /// Gitea's own form, which its older versions take as well.
 fn header(token: &str) -> Result<(HeaderName, HeaderValue), ForgeError> {
     Ok((AUTHORIZATION, secret(&format!("token {token}"))?))
-}
-
-fn reading(url: Url, doing: &str) -> Ask<'_> {
-    Ask { needs: Some(READ_CODE), ..Ask::read(url, doing) }
-}
-
-/// Changes are issues here.
-fn number_of(thread: Thread) -> String {
-    match thread {
-        Thread::Change(number) | Thread::Issue(number) => number.to_string(),
-    }
 }
 
 #[async_trait]
@@ -149,6 +93,19 @@ impl Rights for Gitea {
             Ok("read") => Access::Read,
             _ => Access::None,
         }
+    }
+
+    async fn starts_checks(&self) -> Result<Right, ForgeError> {
+        // What a job's own token does starts no job, so that none starts itself.
+        Ok(match self.own().await? {
+            Some(own) if OF_A_JOB.contains(&own) => Right::No(
+                "What is pushed with a job's own token starts no workflow. Start one by hand, or give the deliver job the \
+                 token of an account of its own in CODEFORGE_FORGE_TOKEN."
+                    .to_owned(),
+            ),
+            Some(_) => Right::Yes,
+            None => Right::Unknown,
+        })
     }
 
     async fn own_account(&self) -> Result<Option<String>, ForgeError> {
@@ -175,7 +132,7 @@ impl Rights for Gitea {
             }
             Err(error) => return Err(error),
         };
-        let push = self.remote.may_push().await?;
+        let push = self.at.remote.may_push().await?;
         let branch = "codeforge/doctor-no-such-branch";
         let body = json!({ "title": "codeforge doctor", "head": branch, "base": repository.default_branch });
         let open_changes = self.tried(&["pulls"], body, "scope write:repository").await;
@@ -189,19 +146,11 @@ impl Rights for Gitea {
 
 impl Forge for Gitea {
     fn remote(&self) -> &dyn Remote {
-        &self.remote
+        &self.at.remote
     }
 
-    fn kind(&self) -> ForgeKind {
-        ForgeKind::Gitea
-    }
-
-    fn repository(&self) -> &str {
-        &self.repository
-    }
-
-    fn host(&self) -> &str {
-        &self.host
+    fn place(&self) -> &Place {
+        &self.at.place
     }
 
     fn capabilities(&self) -> Capabilities {

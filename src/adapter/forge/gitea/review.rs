@@ -3,14 +3,15 @@
 
 use super::changes::PAGE;
 use super::wire::{CommentWire, Review};
-use super::{Gitea, WRITE_CODE, reading};
+use super::{Gitea, WRITE_CODE};
+use crate::adapter::forge::alike::remark_once;
 use crate::adapter::forge::http::Kind;
-use crate::adapter::forge::lines::{Lines, sorted, suggestion};
+use crate::adapter::forge::lines::sorted;
 use crate::port::forge::{Changes, CommentInfo, ForgeError, LineSide, NewReview, Remark, Reviewed, Reviews, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 #[async_trait]
 impl Reviews for Gitea {
@@ -29,35 +30,18 @@ impl Reviews for Gitea {
             return Err(ForgeError::Moved { name: format!("#{}", review.number), message });
         }
         let files = self.changed_files(review.number).await?;
-        let lines: BTreeMap<&str, Lines> = files
-            .iter()
-            .map(|file| (file.path.as_str(), Lines::of(file.patch.as_deref().unwrap_or_default())))
-            .collect();
-        let shown = |remark: &Remark| Some(lines.get(remark.path.as_str())?.span(remark)?.told(remark));
-        let (inside, outside) = sorted(review.remarks, shown);
+        let (inside, outside) = sorted(review.remarks, &files);
         done.outside = outside;
-        if inside.is_empty() {
-            return Ok(done);
-        }
-        let number = review.number.to_string();
+        let number = &review.number.to_string();
         let keys: Vec<&str> = inside.iter().map(|remark| remark.key.as_str()).collect();
-        done.kept = self.standing(review.number, &keys).await?.len();
-        done.made = inside.len() - done.kept;
-        let left = tokio::sync::Mutex::new(inside.clone());
-        let look = || async {
-            let there = self.standing(review.number, &keys).await?;
-            let mut left = left.lock().await;
-            left.retain(|remark| !there.contains(&remark.key));
-            Ok(left.is_empty().then_some(()))
-        };
-        let make = || async {
-            let remarks: Vec<Value> =
-                left.lock().await.iter().map(|remark| self.remark(review.number, remark)).collect();
+        let make = |left: Vec<Remark>| async move {
+            let remarks: Vec<Value> = left.iter().map(|remark| self.remark(review.number, remark)).collect();
             let body = json!({ "commit_id": review.commit, "event": "COMMENT", "comments": remarks });
             let parts = ["pulls", number.as_str(), "reviews"];
-            self.write(Method::POST, &parts, body, "writing the review", WRITE_CODE, Kind::Once).await.map(|_| ())
+            self.at.write(Method::POST, &parts, body, "writing the review", WRITE_CODE, Kind::Once).await.map(|_| ())
         };
-        self.http.once_only(look, make).await?;
+        let standing = || self.standing(review.number, &keys);
+        (done.made, done.kept) = remark_once(&self.at.http, &inside, standing, make).await?;
         Ok(done)
     }
 }
@@ -65,11 +49,7 @@ impl Reviews for Gitea {
 impl Gitea {
     /// A line is counted on its own side; of several the first is named, and how many follow.
     fn remark(&self, number: u64, remark: &Remark) -> Value {
-        let mut body = self.marks.under(Thread::Change(number), &remark.key, &remark.body);
-        if let (Some(text), LineSide::New) = (&remark.replacement, remark.side) {
-            body.push_str("\n\n");
-            body.push_str(&suggestion("", text));
-        }
+        let body = self.at.marks.remark(number, remark, "");
         let side = match remark.side {
             LineSide::Old => "old_position",
             LineSide::New => "new_position",
@@ -84,11 +64,11 @@ impl Gitea {
     /// The keys whose remark of ours stands already.
     async fn standing(&self, number: u64, keys: &[&str]) -> Result<BTreeSet<String>, ForgeError> {
         let own = self.own().await?;
-        self.marks.can_know(own)?;
+        self.at.marks.can_know(own)?;
         let doing = "reading the reviews";
         let number_text = number.to_string();
         let reviews: Vec<Review> =
-            self.http.all(reading(self.url(&["pulls", &number_text, "reviews"], &[PAGE])?, doing)).await?;
+            self.at.http.all(self.reading(self.at.url(&["pulls", &number_text, "reviews"], &[PAGE])?, doing)).await?;
         let mut standing = BTreeSet::new();
         for review in reviews {
             let by = review.user.map(|user| user.login);
@@ -96,10 +76,10 @@ impl Gitea {
                 continue;
             }
             let parts = ["pulls", &number_text, "reviews", &review.id.to_string(), "comments"];
-            let comments: Vec<CommentWire> = self.http.all(reading(self.url(&parts, &[])?, doing)).await?;
+            let comments: Vec<CommentWire> = self.at.http.all(self.reading(self.at.url(&parts, &[])?, doing)).await?;
             for comment in comments.into_iter().map(CommentInfo::from) {
                 let ours = |key: &&&str| {
-                    self.marks.is((own, comment.author.as_deref()), Thread::Change(number), key, &comment.body)
+                    self.at.marks.is((own, comment.author.as_deref()), Thread::Change(number), key, &comment.body)
                 };
                 standing.extend(keys.iter().filter(ours).map(|key| (*key).to_owned()));
             }

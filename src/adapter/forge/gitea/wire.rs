@@ -1,28 +1,10 @@
 //! What Gitea and Forgejo send, as far as it is read.
 
+use crate::adapter::forge::alike::{RefAt, Titled, User};
 use crate::adapter::forge::time_ms;
-use crate::model::event::{Change, Side};
+use crate::model::event::Change;
 use crate::port::forge::{ChangeInfo, ChangeState, CommentInfo, Thread};
 use serde::Deserialize;
-
-#[derive(Deserialize)]
-pub(super) struct User {
-    pub(super) login: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RepoRef {
-    id: u64,
-    full_name: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RefAt {
-    #[serde(rename = "ref")]
-    branch: String,
-    sha: String,
-    repo: Option<RepoRef>,
-}
 
 #[derive(Deserialize)]
 pub(super) struct Label {
@@ -50,6 +32,9 @@ pub(super) struct Pull {
     base: RefAt,
     #[serde(default)]
     requested_reviewers: Option<Vec<User>>,
+    #[serde(default)]
+    assignees: Option<Vec<User>>,
+    milestone: Option<Titled>,
 }
 
 #[derive(Deserialize)]
@@ -82,13 +67,6 @@ pub(super) struct Review {
 /// Titles that make a draft. Gitea's own setting may name others; `draft` says so then.
 const DRAFTS: [&str; 2] = ["WIP:", "[WIP]"];
 
-impl From<RefAt> for Side {
-    fn from(at: RefAt) -> Self {
-        let (repository, repository_id) = at.repo.map_or((None, None), |repo| (Some(repo.full_name), Some(repo.id)));
-        Self { branch: at.branch, sha: Some(at.sha), repository, repository_id }
-    }
-}
-
 impl From<Pull> for ChangeInfo {
     fn from(pull: Pull) -> Self {
         let state = match (pull.state.as_str(), pull.merged) {
@@ -108,8 +86,15 @@ impl From<Pull> for ChangeInfo {
             head: pull.head.into(),
             base: pull.base.into(),
         };
-        let reviewers = pull.requested_reviewers.unwrap_or_default().into_iter().map(|user| user.login).collect();
-        Self { change, state, reviewers, updated_ms: pull.updated_at.as_deref().and_then(time_ms) }
+        let names = |users: Option<Vec<User>>| users.unwrap_or_default().into_iter().map(|user| user.login).collect();
+        Self {
+            change,
+            state,
+            reviewers: names(pull.requested_reviewers),
+            assignees: names(pull.assignees),
+            milestone: pull.milestone.map(|milestone| milestone.title),
+            updated_ms: pull.updated_at.as_deref().and_then(time_ms),
+        }
     }
 }
 

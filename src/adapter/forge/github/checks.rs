@@ -1,7 +1,8 @@
 //! Check runs, which only an App may make, and commit statuses for everybody else.
 
-use super::{Github, JSON, WRITE_STATUS, reading};
-use crate::adapter::forge::http::{Ask, Failed, Kind, read};
+use super::{Github, WRITE_STATUS};
+use crate::adapter::forge::alike::status;
+use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::model::finding::Level;
 use crate::model::forge::CheckState;
 use crate::port::forge::{Annotation, Check, ForgeError, Said};
@@ -48,27 +49,17 @@ impl Github {
     }
 
     async fn status(&self, check: &Check<'_>) -> Result<(), ForgeError> {
-        let state = match check.state {
-            CheckState::Pending => "pending",
-            CheckState::Success => "success",
-            CheckState::Failure => "failure",
-            CheckState::Error => "error",
-        };
-        let words: String = check.words.chars().take(140).collect();
-        let mut body = json!({ "state": state, "context": check.name, "description": words });
-        if let (Some(url), Some(fields)) = (check.url, body.as_object_mut()) {
-            fields.insert("target_url".into(), url.into());
-        }
-        let parts = ["statuses", check.commit];
-        let done = self.write(Method::POST, &parts, body, DOING, WRITE_STATUS, Kind::Again).await;
+        let (parts, body) = (["statuses", check.commit], status(check, 140));
+        let done = self.at.write(Method::POST, &parts, body, DOING, WRITE_STATUS, Kind::Again).await;
         done.map(|_| ()).map_err(Failed::into_inner)
     }
 
     /// Our own run of this name at the commit, the newest one.
     async fn run(&self, check: &Check<'_>) -> Result<Option<Run>, ForgeError> {
         let query = [("check_name", check.name), ("filter", "all"), ("per_page", "100")];
-        let url = self.url(&["commits", check.commit, "check-runs"], &query)?;
-        let runs: Runs = self.http.json(&reading(url, DOING, WRITE_CHECKS)).await.map_err(Failed::into_inner)?;
+        let parts = ["commits", check.commit, "check-runs"];
+        let answer = self.at.get(&parts, &query, DOING, WRITE_CHECKS).await?;
+        let runs: Runs = read(DOING, &answer.body)?;
         let mark = mark(check);
         Ok(runs.check_runs.into_iter().filter(|run| run.external_id.as_ref() == Some(&mark)).max_by_key(|run| run.id))
     }
@@ -87,10 +78,10 @@ impl Github {
                 fields.insert("head_sha".into(), check.commit.into());
                 fields.insert("external_id".into(), mark(check).into());
             }
-            let answer = self.write(Method::POST, &["check-runs"], body, DOING, WRITE_CHECKS, Kind::Once).await?;
+            let answer = self.at.write(Method::POST, &["check-runs"], body, DOING, WRITE_CHECKS, Kind::Once).await?;
             read::<Run>(DOING, &answer.body).map_err(Failed::Lost)
         };
-        let (run, made) = match self.http.once_only(look, make).await {
+        let (run, made) = match self.at.http.once_only(look, make).await {
             Err(ForgeError::Refused { .. } | ForgeError::NotFound { .. }) => return Ok(false),
             done => done?,
         };
@@ -106,17 +97,9 @@ impl Github {
             let rest = check.annotations.get(there..).unwrap_or_default();
             let next = rest.get(..MOST.min(rest.len())).unwrap_or_default();
             let last = next.len() == rest.len();
-            let url = self.url(&["check-runs", &run.id.to_string()], &[])?;
-            let ask = Ask {
-                method: Method::PATCH,
-                url,
-                body: Some(said(check, next, last)),
-                doing: DOING,
-                needs: Some(WRITE_CHECKS),
-                accept: Some(JSON),
-                kind: if next.is_empty() { Kind::Again } else { Kind::Once },
-            };
-            match self.http.ask(&ask).await {
+            let parts = ["check-runs", &run.id.to_string()];
+            let kind = if next.is_empty() { Kind::Again } else { Kind::Once };
+            match self.at.write(Method::PATCH, &parts, said(check, next, last), DOING, WRITE_CHECKS, kind).await {
                 Ok(_) => there += next.len(),
                 Err(Failed::Lost(error)) => {
                     let now = self.run(check).await?.and_then(|run| run.output).map_or(0, |it| it.annotations_count);

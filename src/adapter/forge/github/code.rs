@@ -1,7 +1,7 @@
 //! Branches, rules, commits, files.
 
-use super::wire::User;
-use super::{Github, HARMLESS, READ_CODE, reading};
+use super::{Github, HARMLESS, READ_CODE, WRITE_CODE};
+use crate::adapter::forge::alike::{CommitWire, Listed};
 use crate::adapter::forge::http::{Ask, Failed, Kind, read};
 use crate::port::forge::{Check, Code, CommitInfo, ForgeError, NewCommit, Protection, PushRule, RuleAbout, Said};
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ impl Code for Github {
             default_branch: String,
         }
         let doing = "reading the repository";
-        let answer = self.get(&[], &[], doing, READ_CODE).await?;
+        let answer = self.at.get(&[], &[], doing, READ_CODE).await?;
         Ok(read::<Wire>(doing, &answer.body)?.default_branch)
     }
 
@@ -32,7 +32,7 @@ impl Code for Github {
             kind: String,
         }
         let doing = format!("asking whether `{branch}` is protected");
-        let answer = match self.get(&["branches", branch], &[], &doing, READ_CODE).await {
+        let answer = match self.at.get(&["branches", branch], &[], &doing, READ_CODE).await {
             Ok(answer) => answer,
             Err(ForgeError::NotFound { .. }) => return Ok(Protection::Missing),
             Err(error) => return Err(error),
@@ -40,66 +40,27 @@ impl Code for Github {
         if read::<Wire>(&doing, &answer.body)?.protected {
             return Ok(Protection::Protected("it is a protected branch".into()));
         }
-        let url = self.url(&["rules", "branches", branch], &[("per_page", "100")])?;
-        let rules: Vec<Rule> = self.http.all(reading(url, &doing, "permissions: metadata: read")).await?;
+        let url = self.at.url(&["rules", "branches", branch], &[("per_page", "100")])?;
+        let rules: Vec<Rule> = self.at.http.all(self.at.reading(url, &doing, "permissions: metadata: read")).await?;
         let rule = rules.into_iter().map(|rule| rule.kind).find(|kind| !HARMLESS.contains(&kind.as_str()));
         Ok(rule
             .map_or(Protection::Open, |rule| Protection::Protected(format!("a ruleset has the rule `{rule}` for it"))))
     }
 
     async fn commit(&self, id: &str) -> Result<CommitInfo, ForgeError> {
-        #[derive(Deserialize)]
-        struct Person {
-            email: Option<String>,
-        }
-        #[derive(Deserialize)]
-        struct Verification {
-            #[serde(default)]
-            verified: bool,
-        }
-        #[derive(Deserialize)]
-        struct Inner {
-            author: Option<Person>,
-            committer: Option<Person>,
-            message: String,
-            tree: Option<Parent>,
-            verification: Option<Verification>,
-        }
-        #[derive(Deserialize)]
-        struct Parent {
-            sha: String,
-        }
-        #[derive(Deserialize)]
-        struct Wire {
-            sha: String,
-            commit: Inner,
-            author: Option<User>,
-            parents: Vec<Parent>,
-        }
         let doing = format!("reading commit {id}");
-        let answer = self.get(&["commits", id], &[], &doing, READ_CODE).await?;
-        let wire: Wire = read(&doing, &answer.body)?;
-        let email = |person: Option<Person>| person.and_then(|person| person.email).unwrap_or_default();
-        Ok(CommitInfo {
-            id: wire.sha,
-            committer: email(wire.commit.committer),
-            author: email(wire.commit.author),
-            message: wire.commit.message,
-            parents: wire.parents.into_iter().map(|parent| parent.sha).collect(),
-            account: wire.author.map(|user| user.login),
-            tree: wire.commit.tree.map(|tree| tree.sha),
-            verified: wire.commit.verification.is_some_and(|verification| verification.verified),
-        })
+        let answer = self.at.get(&["commits", id], &[], &doing, READ_CODE).await?;
+        Ok(read::<CommitWire>(&doing, &answer.body)?.into())
     }
 
     async fn file_at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>, ForgeError> {
         let doing = format!("reading `{path}` at {commit}");
         let mut parts = vec!["contents"];
         parts.extend(path.split('/'));
-        let url = self.url(&parts, &[("ref", commit)])?;
+        let url = self.at.url(&parts, &[("ref", commit)])?;
         let accept = Some("application/vnd.github.raw+json");
-        let ask = Ask { accept, ..reading(url, &doing, READ_CODE) };
-        match self.http.ask(&ask).await.map_err(Failed::into_inner) {
+        let ask = Ask { accept, ..self.at.reading(url, &doing, READ_CODE) };
+        match self.at.http.ask(&ask).await.map_err(Failed::into_inner) {
             Ok(answer) => Ok(Some(answer.body)),
             Err(ForgeError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -116,7 +77,7 @@ impl Code for Github {
             commit: At,
         }
         let doing = format!("asking where `{branch}` is");
-        match self.get(&["branches", branch], &[], &doing, READ_CODE).await {
+        match self.at.get(&["branches", branch], &[], &doing, READ_CODE).await {
             Ok(answer) => Ok(Some(read::<Wire>(&doing, &answer.body)?.commit.sha)),
             Err(ForgeError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -128,19 +89,10 @@ impl Code for Github {
     }
 
     async fn subjects(&self, branch: &str, most: usize) -> Result<Vec<String>, ForgeError> {
-        #[derive(Deserialize)]
-        struct Inner {
-            message: String,
-        }
-        #[derive(Deserialize)]
-        struct Wire {
-            commit: Inner,
-        }
         let doing = format!("reading the last commits of `{branch}`");
         let most = most.min(100).to_string();
-        let answer = self.get(&["commits"], &[("sha", branch), ("per_page", &most)], &doing, READ_CODE).await?;
-        let wire: Vec<Wire> = read(&doing, &answer.body)?;
-        Ok(wire.iter().map(|it| it.commit.message.lines().next().unwrap_or_default().to_owned()).collect())
+        let answer = self.at.get(&["commits"], &[("sha", branch), ("per_page", &most)], &doing, READ_CODE).await?;
+        Ok(read::<Vec<Listed>>(&doing, &answer.body)?.into_iter().map(String::from).collect())
     }
 
     async fn commit_on_branch(&self, commit: &NewCommit<'_>) -> Result<String, ForgeError> {
@@ -151,14 +103,18 @@ impl Code for Github {
             commit.additions.iter().map(|(path, bytes)| json!({ "path": path, "contents": base64(bytes) })).collect();
         let deletions: Vec<Value> = commit.deletions.iter().map(|path| json!({ "path": path })).collect();
         let input = json!({
-            "branch": { "repositoryNameWithOwner": self.repository, "branchName": commit.branch },
+            "branch": { "repositoryNameWithOwner": self.at.place.repository, "branchName": commit.branch },
             "expectedHeadOid": commit.parent,
             "message": { "headline": commit.title, "body": commit.body },
             "fileChanges": { "additions": additions, "deletions": deletions },
         });
         // The branch's old commit is compared by GitHub: made twice it is refused the second time.
         let doing = format!("making a signed commit on `{}`", commit.branch);
-        let data = self.graphql(MAKE, json!({ "input": input }), &doing, Kind::Again).await?;
+        let data = self.graphql(MAKE, json!({ "input": input }), &doing, WRITE_CODE, Kind::Again).await;
+        let data = data.map_err(|error| match error {
+            ForgeError::Moved { message, .. } => ForgeError::Moved { name: commit.branch.to_owned(), message },
+            error => error,
+        })?;
         let made = data.pointer("/createCommitOnBranch/commit/oid").and_then(Value::as_str).map(str::to_owned);
         made.ok_or_else(|| ForgeError::Contract { doing, message: "GitHub does not say which commit it made".into() })
     }
@@ -172,8 +128,8 @@ impl Code for Github {
             parameters: Value,
         }
         let doing = format!("asking which rules hold for `{branch}`");
-        let url = self.url(&["rules", "branches", branch], &[("per_page", "100")])?;
-        let rules: Vec<Wire> = self.http.all(reading(url, &doing, "permissions: metadata: read")).await?;
+        let url = self.at.url(&["rules", "branches", branch], &[("per_page", "100")])?;
+        let rules: Vec<Wire> = self.at.http.all(self.at.reading(url, &doing, "permissions: metadata: read")).await?;
         let meant = |rule: Wire| {
             let pattern = rule.parameters.get("pattern").and_then(Value::as_str).unwrap_or_default();
             let pattern = crate::text::clean(pattern).replace('\n', " ");

@@ -7,24 +7,19 @@ mod comments;
 mod review;
 mod wire;
 
-use super::http::{Answer, Ask, Failed, Http, Kind, address, read, with};
-use super::remote::GitRemote;
+use super::connection::{Connection, Manner, owner_and_name};
+use super::http::{Ask, Failed, Kind, address, read, with};
 use super::token::{bearer, source};
-use super::{Jitter, Marks, Settings, parse};
-use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
-use crate::port::clock::Clock;
-use crate::port::forge::{
-    Capabilities, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky, Thread,
-};
+use super::{Tools, parse};
+use crate::model::forge::{Access, Right, TokenRights};
+use crate::port::forge::{Capabilities, Forge, ForgeAt, ForgeError, Place, Remote, Rights, Thread};
 use async_trait::async_trait;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::OnceCell;
 
 const READ_CODE: &str = "permissions: contents: read";
 const WRITE_CODE: &str = "permissions: contents: write";
@@ -35,115 +30,75 @@ const WRITE_STATUS: &str = "permissions: statuses: write";
 /// Rules that do not keep anybody from adding commits to a branch that is there.
 const HARMLESS: [&str; 3] = ["creation", "deletion", "non_fast_forward"];
 
+const JSON: &str = "application/vnd.github+json";
+
 pub(super) struct Github {
-    http: Arc<Http>,
-    api: Url,
+    at: Connection,
     graphql: Url,
     owner: String,
     name: String,
-    repository: String,
-    host: String,
-    marks: Marks,
-    remote: GitRemote,
-    own: OnceCell<Option<String>>,
     /// The token is an App's: only those make checks. It turns to no where the forge says so.
     checks: AtomicBool,
 }
 
 impl Github {
-    pub(super) fn new(
-        at: &ForgeAt,
-        clock: Arc<dyn Clock>,
-        jitter: Jitter,
-        settings: Settings,
-    ) -> Result<Self, ForgeError> {
-        let api = parse("the API's address", &at.api)?;
-        let git = parse("the repository's address", &at.git_url)?;
-        let Some((owner, name)) = at.repository.split_once('/').filter(|(_, name)| !name.contains('/')) else {
-            return Err(ForgeError::Unsupported(format!("`{}` is not a repository; write owner/name", at.repository)));
-        };
-        let tokens = source(at, &clock, &jitter, &settings)?;
+    pub(super) fn new(at: &ForgeAt, tools: Tools) -> Result<Self, ForgeError> {
+        let (owner, name) = owner_and_name(&at.repository)?;
+        let tokens = source(at, &tools)?;
         // The token of an Actions job is an App's, too.
         let checks = tokens.known().is_none_or(|token| token.expose_secret().starts_with("ghs_"));
-        let headers = with(HeaderMap::new(), "x-github-api-version", "2022-11-28");
-        let http = Arc::new(Http::new(&api, headers, (tokens, bearer), clock, jitter, settings.clone())?);
-        // A server of one's own has its API at `/api/v3`, and GraphQL beside it.
-        let graphql = match api.as_str().strip_suffix("/v3") {
-            Some(beside) if api.path() == "/api/v3" => parse("the API's address", &format!("{beside}/graphql"))?,
-            _ => address(&api, &["graphql"], &[])?,
+        let manner = Manner {
+            root: vec!["repos".to_owned(), owner.clone(), name.clone()],
+            headers: with(HeaderMap::new(), "x-github-api-version", "2022-11-28"),
+            header: bearer,
+            accept: Some(JSON),
+            user: "x-access-token",
+            pushes: WRITE_CODE,
         };
-        let remote = GitRemote::new(Arc::clone(&http), git.clone(), "x-access-token", &settings, WRITE_CODE)?;
-        Ok(Self {
-            http,
-            graphql,
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-            repository: at.repository.clone(),
-            host: git.host_str().unwrap_or_default().to_owned(),
-            marks: Marks::new(at),
-            remote,
-            own: OnceCell::new(),
-            checks: AtomicBool::new(checks),
-            api,
-        })
+        let at = Connection::new(at, tokens, tools, manner)?;
+        // A server of one's own has its API at `/api/v3`, whatever stands before it, and GraphQL beside it.
+        let graphql = match at.api.as_str().strip_suffix("/v3") {
+            Some(beside) if at.api.path().ends_with("/api/v3") => {
+                parse("the API's address", &format!("{beside}/graphql"))?
+            }
+            _ => address(&at.api, &["graphql"], &[])?,
+        };
+        Ok(Self { at, graphql, owner, name, checks: AtomicBool::new(checks) })
     }
 
-    /// `/repos/OWNER/NAME/…`.
-    fn url(&self, parts: &[&str], query: &[(&str, &str)]) -> Result<Url, ForgeError> {
-        let mut all = vec!["repos", self.owner.as_str(), self.name.as_str()];
-        all.extend(parts);
-        address(&self.api, &all, query)
-    }
-
-    async fn get(
+    /// Asks by GraphQL. `needs`: the permission that it takes.
+    async fn graphql(
         &self,
-        parts: &[&str],
-        query: &[(&str, &str)],
-        doing: &str,
-        needs: &str,
-    ) -> Result<Answer, ForgeError> {
-        let ask = reading(self.url(parts, query)?, doing, needs);
-        self.http.ask(&ask).await.map_err(Failed::into_inner)
-    }
-
-    async fn write(
-        &self,
-        method: Method,
-        parts: &[&str],
-        body: Value,
+        query: &str,
+        variables: Value,
         doing: &str,
         needs: &str,
         kind: Kind,
-    ) -> Result<Answer, Failed> {
-        let url = self.url(parts, &[])?;
-        let ask = Ask { method, url, body: Some(body), doing, needs: Some(needs), accept: Some(JSON), kind };
-        self.http.ask(&ask).await
-    }
-
-    async fn graphql(&self, query: &str, variables: Value, doing: &str, kind: Kind) -> Result<Value, ForgeError> {
+    ) -> Result<Value, ForgeError> {
         let body = Some(json!({ "query": query, "variables": variables }));
-        let (url, needs) = (self.graphql.clone(), Some(WRITE_CHANGES));
-        let ask = Ask { method: Method::POST, url, body, doing, needs, accept: Some(JSON), kind };
-        let answer: Value = self.http.json(&ask).await.map_err(Failed::into_inner)?;
+        let reading = self.at.reading(self.graphql.clone(), doing, needs);
+        let ask = Ask { method: Method::POST, body, kind, ..reading };
+        let answer: Value = self.at.http.json(&ask).await.map_err(Failed::into_inner)?;
         match answer.get("errors").and_then(Value::as_array).and_then(|errors| errors.first()) {
             None => Ok(answer.get("data").cloned().unwrap_or(Value::Null)),
             Some(error) => {
                 let message = error.get("message").and_then(Value::as_str).unwrap_or("an error without words");
-                let message = crate::text::clean(message);
+                let (doing, message) = (doing.to_owned(), crate::text::clean(message));
                 Err(match error.get("type").and_then(Value::as_str) {
-                    Some("FORBIDDEN") => {
-                        ForgeError::Refused { doing: doing.into(), message, needs: Some(WRITE_CHANGES.into()) }
-                    }
-                    _ => ForgeError::Contract { doing: doing.into(), message },
+                    // GraphQL says this with a status of 200.
+                    Some("RATE_LIMITED") => ForgeError::RateLimited { doing, after: None },
+                    Some("FORBIDDEN") => ForgeError::Refused { doing, message, needs: Some(needs.to_owned()) },
+                    Some("STALE_DATA") => ForgeError::Moved { name: doing, message },
+                    _ => ForgeError::Contract { doing, message },
                 })
             }
         }
     }
 
     async fn own(&self) -> Result<Option<&str>, ForgeError> {
-        let asked = self.own.get_or_try_init(|| async {
-            let data = self.graphql("query { viewer { login } }", json!({}), "asking who we are", Kind::Read).await;
-            match data {
+        let asked = self.at.own.get_or_try_init(|| async {
+            let (query, doing) = ("query { viewer { login } }", "asking who we are");
+            match self.graphql(query, json!({}), doing, "a token that is valid", Kind::Read).await {
                 Ok(data) => Ok(data.pointer("/viewer/login").and_then(Value::as_str).map(str::to_owned)),
                 Err(ForgeError::Refused { .. } | ForgeError::Contract { .. } | ForgeError::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error),
@@ -151,17 +106,6 @@ impl Github {
         });
         Ok(asked.await?.as_deref())
     }
-
-    async fn sticky(&self, sticky: &Sticky<'_>) -> Result<Option<CommentInfo>, ForgeError> {
-        let own = self.own().await?;
-        self.marks.find(own, sticky, self.comments(sticky.thread).await?)
-    }
-}
-
-const JSON: &str = "application/vnd.github+json";
-
-fn reading<'a>(url: Url, doing: &'a str, needs: &'a str) -> Ask<'a> {
-    Ask { method: Method::GET, url, body: None, doing, needs: Some(needs), accept: Some(JSON), kind: Kind::Read }
 }
 
 /// Comments of changes are issues' comments here, but a token may write the one and not the other.
@@ -169,12 +113,6 @@ fn writes(thread: Thread) -> &'static str {
     match thread {
         Thread::Change(_) => WRITE_CHANGES,
         Thread::Issue(_) => WRITE_ISSUES,
-    }
-}
-
-fn number_of(thread: Thread) -> String {
-    match thread {
-        Thread::Change(number) | Thread::Issue(number) => number.to_string(),
     }
 }
 
@@ -187,7 +125,7 @@ impl Rights for Github {
             role_name: Option<String>,
         }
         let doing = "asking for somebody's access";
-        let Ok(answer) = self.get(&["collaborators", user, "permission"], &[], doing, READ_CODE).await else {
+        let Ok(answer) = self.at.get(&["collaborators", user, "permission"], &[], doing, READ_CODE).await else {
             return Access::None;
         };
         let Ok(wire) = read::<Wire>(doing, &answer.body) else { return Access::None };
@@ -222,7 +160,7 @@ impl Rights for Github {
     async fn token_rights(&self) -> Result<TokenRights, ForgeError> {
         let doing = "asking what the token may do";
         let account = self.own_account().await.ok().flatten();
-        let answer = match self.get(&[], &[], doing, READ_CODE).await {
+        let answer = match self.at.get(&[], &[], doing, READ_CODE).await {
             Ok(answer) => answer,
             Err(ForgeError::Refused { needs, .. }) => {
                 return Ok(TokenRights::none(account, needs.as_deref().unwrap_or("a token that is valid")));
@@ -231,11 +169,11 @@ impl Rights for Github {
             Err(error) => return Err(error),
         };
         let repository: Value = read(doing, &answer.body)?;
-        let push = self.remote.may_push().await?;
+        let push = self.at.remote.may_push().await?;
         // A branch that cannot be there: whoever may open a pull request is told so, whoever may not, that.
         let base = repository.get("default_branch").and_then(Value::as_str).unwrap_or("main");
         let body = json!({ "title": "codeforge doctor", "head": "codeforge/doctor-no-such-branch", "base": base });
-        let tried = self.write(Method::POST, &["pulls"], body, doing, WRITE_CHANGES, Kind::Again).await;
+        let tried = self.at.write(Method::POST, &["pulls"], body, doing, WRITE_CHANGES, Kind::Again).await;
         let open_changes = match tried.map_err(Failed::into_inner) {
             Err(ForgeError::Contract { .. }) => Right::Yes,
             Err(ForgeError::Refused { needs, .. }) => Right::No(needs.unwrap_or_else(|| WRITE_CHANGES.to_owned())),
@@ -250,19 +188,11 @@ impl Rights for Github {
 
 impl Forge for Github {
     fn remote(&self) -> &dyn Remote {
-        &self.remote
+        &self.at.remote
     }
 
-    fn kind(&self) -> ForgeKind {
-        ForgeKind::Github
-    }
-
-    fn repository(&self) -> &str {
-        &self.repository
-    }
-
-    fn host(&self) -> &str {
-        &self.host
+    fn place(&self) -> &Place {
+        &self.at.place
     }
 
     fn capabilities(&self) -> Capabilities {

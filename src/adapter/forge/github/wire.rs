@@ -1,28 +1,10 @@
 //! What GitHub sends, as far as it is read.
 
+use crate::adapter::forge::alike::{RefAt, Titled, User};
 use crate::adapter::forge::time_ms;
-use crate::model::event::{Change, Side};
+use crate::model::event::Change;
 use crate::port::forge::{ChangeInfo, ChangeState, CommentInfo, Thread};
 use serde::Deserialize;
-
-#[derive(Deserialize)]
-pub(super) struct User {
-    pub(super) login: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RepoRef {
-    pub(super) id: u64,
-    pub(super) full_name: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct RefAt {
-    #[serde(rename = "ref")]
-    pub(super) branch: String,
-    pub(super) sha: String,
-    pub(super) repo: Option<RepoRef>,
-}
 
 #[derive(Deserialize)]
 pub(super) struct Label {
@@ -48,6 +30,16 @@ pub(super) struct Pull {
     pub(super) base: RefAt,
     #[serde(default)]
     pub(super) requested_reviewers: Vec<User>,
+    #[serde(default)]
+    pub(super) requested_teams: Vec<Team>,
+    #[serde(default)]
+    pub(super) assignees: Vec<User>,
+    pub(super) milestone: Option<Titled>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Team {
+    pub(super) slug: String,
 }
 
 #[derive(Deserialize)]
@@ -68,13 +60,6 @@ pub(super) struct CommentWire {
     pub(super) updated_at: Option<String>,
 }
 
-impl From<RefAt> for Side {
-    fn from(at: RefAt) -> Self {
-        let (repository, repository_id) = at.repo.map_or((None, None), |repo| (Some(repo.full_name), Some(repo.id)));
-        Self { branch: at.branch, sha: Some(at.sha), repository, repository_id }
-    }
-}
-
 impl From<Pull> for ChangeInfo {
     fn from(pull: Pull) -> Self {
         let state = match (pull.state.as_str(), &pull.merged_at) {
@@ -83,6 +68,11 @@ impl From<Pull> for ChangeInfo {
             _ => ChangeState::Closed,
         };
         let updated_ms = pull.updated_at.as_deref().and_then(time_ms);
+        // A team is of the owner's, and named with it.
+        let whole = pull.base.repo.as_ref().map(|repo| repo.full_name.clone()).unwrap_or_default();
+        let owner = whole.split('/').next().unwrap_or_default();
+        let teams = pull.requested_teams.into_iter().map(|team| format!("{owner}/{}", team.slug));
+        let reviewers = pull.requested_reviewers.into_iter().map(|user| user.login).chain(teams).collect();
         let change = Change {
             number: pull.number,
             title: pull.title,
@@ -94,8 +84,9 @@ impl From<Pull> for ChangeInfo {
             head: pull.head.into(),
             base: pull.base.into(),
         };
-        let reviewers = pull.requested_reviewers.into_iter().map(|user| user.login).collect();
-        Self { change, state, reviewers, updated_ms }
+        let assignees = pull.assignees.into_iter().map(|user| user.login).collect();
+        let milestone = pull.milestone.map(|milestone| milestone.title);
+        Self { change, state, reviewers, assignees, milestone, updated_ms }
     }
 }
 

@@ -1,14 +1,13 @@
 //! Merge requests.
 
-use super::wire::Merge;
-use super::{Gitlab, at, reading};
+use super::wire::{Merge, Milestone};
+use super::{Gitlab, at};
 use crate::adapter::forge::http::{Failed, Kind, read};
-use crate::adapter::forge::{missing_milestone, open_of, time_text};
+use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_text};
 use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 #[async_trait]
 impl Changes for Gitlab {
@@ -25,21 +24,15 @@ impl Changes for Gitlab {
             ("sort", "desc"),
             ("per_page", "100"),
         ];
-        let url = self.url(&["merge_requests"], &query)?;
-        let merges: Vec<Merge> = self.http.all(reading(url, "looking for the branch's merge request")).await?;
-        let project = self.project().await?;
+        let merges = self.merges(&query, "looking for the branch's merge request").await?;
         // A fork may have a branch of that name, too.
         let same = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch == branch;
-        Ok(merges.into_iter().map(|merge| self.info(merge, project)).filter(same).collect())
+        Ok(merges.into_iter().filter(same).collect())
     }
 
     async fn open_branches(&self, prefix: &str) -> Result<Vec<String>, ForgeError> {
-        let url = self.url(&["merge_requests"], &[("state", "opened"), ("per_page", "100")])?;
-        let merges: Vec<Merge> = self.http.all(reading(url, "counting the open merge requests")).await?;
-        let project = self.project().await?;
-        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
-        let infos = merges.into_iter().map(|merge| self.info(merge, project)).filter(ours);
-        Ok(infos.map(|info| info.change.head.branch).collect())
+        let query = [("state", "opened"), ("per_page", "100")];
+        Ok(branches(self.merges(&query, "counting the open merge requests").await?, prefix))
     }
 
     async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError> {
@@ -51,15 +44,11 @@ impl Changes for Gitlab {
             ("sort", "desc"),
             ("per_page", "100"),
         ];
-        let url = self.url(&["merge_requests"], &query)?;
-        let merges: Vec<Merge> = self.http.all(reading(url, "looking for changes that moved")).await?;
-        let project = self.project().await?;
-        Ok(merges.into_iter().map(|merge| self.info(merge, project)).collect())
+        self.merges(&query, "looking for changes that moved").await
     }
 
     async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
-        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        let since = time_text(self.http.now_ms().saturating_sub(ago));
+        let since = time_text(before(self.at.http.now_ms(), seconds));
         let query = [
             ("state", "all"),
             ("created_after", since.as_str()),
@@ -67,21 +56,14 @@ impl Changes for Gitlab {
             ("sort", "desc"),
             ("per_page", "100"),
         ];
-        let url = self.url(&["merge_requests"], &query)?;
-        let merges: Vec<Merge> = self.http.all(reading(url, "counting the changes of the last hour")).await?;
-        let project = self.project().await?;
-        let ours = |info: &ChangeInfo| !info.change.is_fork() && info.change.head.branch.starts_with(prefix);
-        let infos = merges.into_iter().map(|merge| self.info(merge, project)).filter(ours);
-        Ok(infos.map(|info| info.change.head.branch).collect())
+        Ok(branches(self.merges(&query, "counting the changes of the last hour").await?, prefix))
     }
 
     async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
         let doing = format!("making merge request !{number} ready");
         let title = self.merge(number).await?.title;
         let ready = title.strip_prefix("Draft:").map_or(title.as_str(), str::trim_start);
-        let parts = ["merge_requests", &number.to_string()];
-        let done = self.write(Method::PUT, &parts, json!({ "title": ready }), &doing, Kind::Again).await;
-        done.map(|_| ()).map_err(Failed::into_inner)
+        self.edit(number, json!({ "title": ready }), &doing).await
     }
 
     async fn changed_files(&self, number: u64) -> Result<Vec<ChangedFile>, ForgeError> {
@@ -102,8 +84,8 @@ impl Changes for Gitlab {
         let doing = "opening a merge request";
         let project = self.project().await?;
         let mut told = Vec::new();
-        let reviewers = self.ids(&new.reviewers, "asked for a review", &mut told).await?;
-        let assignees = self.ids(&new.assignees, "assigned", &mut told).await?;
+        let reviewers = self.accounts(&new.reviewers, "asked for a review", &mut told).await?;
+        let assignees = self.accounts(&new.assignees, "assigned", &mut told).await?;
         let milestone = match &new.milestone {
             Some(title) => self.milestone(title).await?,
             None => None,
@@ -115,11 +97,11 @@ impl Changes for Gitlab {
         let make = || async {
             let mut body = json!({
                 "source_branch": new.head, "target_branch": new.base, "title": title, "description": new.body,
-                "labels": new.labels, "reviewer_ids": reviewers, "remove_source_branch": true,
+                "labels": new.labels, "reviewer_ids": numbers(&reviewers), "remove_source_branch": true,
             });
             if let Some(fields) = body.as_object_mut() {
                 if !assignees.is_empty() {
-                    fields.insert("assignee_ids".into(), json!(assignees));
+                    fields.insert("assignee_ids".into(), json!(numbers(&assignees)));
                 }
                 if let Some(id) = milestone {
                     fields.insert("milestone_id".into(), id.into());
@@ -134,22 +116,23 @@ impl Changes for Gitlab {
             };
             Ok(self.info(read::<Merge>(doing, &answer.body).map_err(Failed::Lost)?, project))
         };
-        let (info, _) = self.http.once_only(|| open_of(self, &new.head), make).await?;
-        let missing: Vec<String> =
-            new.labels.iter().filter(|label| !info.change.labels.contains(label)).cloned().collect();
-        if !missing.is_empty()
-            && let Err(error) = self.label(Thread::Change(info.change.number), &missing, &[]).await
+        let (info, made) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
+        let mut lacks = Lacks::of(new, &info);
+        if made {
+            // It began with everybody who has an account.
+            lacks = Lacks { labels: lacks.labels, reviewers: Vec::new(), assignees: Vec::new(), milestone: None };
+        }
+        if !lacks.nothing()
+            && let Err(error) = self.add(info.change.number, &lacks, (&reviewers, &assignees), milestone).await
         {
-            told.push(format!("the labels were not set: {error}"));
+            told.push(format!("labels, reviewers, assignees and milestone were not all set: {error}"));
         }
         Ok((info, told))
     }
 
     async fn update_body(&self, number: u64, body: &str) -> Result<(), ForgeError> {
         let doing = format!("bringing merge request !{number} up to date");
-        let parts = ["merge_requests", &number.to_string()];
-        let done = self.write(Method::PUT, &parts, json!({ "description": body }), &doing, Kind::Again).await;
-        done.map(|_| ()).map_err(Failed::into_inner)
+        self.edit(number, json!({ "description": body }), &doing).await
     }
 
     async fn label(&self, thread: Thread, add: &[String], remove: &[String]) -> Result<(), ForgeError> {
@@ -168,28 +151,80 @@ impl Changes for Gitlab {
     }
 }
 
+/// An account's name and number.
+type Account = (String, u64);
+
+fn numbers(accounts: &[Account]) -> Vec<u64> {
+    accounts.iter().map(|(_, id)| *id).collect()
+}
+
 impl Gitlab {
-    /// The numbers of accounts; who is not there is told.
-    async fn ids(&self, names: &[String], what: &str, told: &mut Vec<String>) -> Result<Vec<u64>, ForgeError> {
-        let mut ids = Vec::new();
+    async fn merges(&self, query: &[(&str, &str)], doing: &str) -> Result<Vec<ChangeInfo>, ForgeError> {
+        let merges: Vec<Merge> =
+            self.at.http.all(self.reading(self.at.url(&["merge_requests"], query)?, doing)).await?;
+        let project = self.project().await?;
+        Ok(merges.into_iter().map(|merge| self.info(merge, project)).collect())
+    }
+
+    async fn edit(&self, number: u64, body: Value, doing: &str) -> Result<(), ForgeError> {
+        let parts = ["merge_requests", &number.to_string()];
+        self.write(Method::PUT, &parts, body, doing, Kind::Again).await.map(|_| ()).map_err(Failed::into_inner)
+    }
+
+    /// Gives a merge request what it lacks. GitLab takes whole lists of people: those who are there stay in them, and
+    /// before ours, as a GitLab that knows but one keeps the first.
+    async fn add(
+        &self,
+        number: u64,
+        lacks: &Lacks,
+        (reviewers, assignees): (&[Account], &[Account]),
+        milestone: Option<u64>,
+    ) -> Result<(), ForgeError> {
+        let mut body = Map::new();
+        if !lacks.labels.is_empty() {
+            body.insert("add_labels".into(), json!(lacks.labels));
+        }
+        if let (Some(_), Some(id)) = (&lacks.milestone, milestone) {
+            body.insert("milestone_id".into(), id.into());
+        }
+        let ours = |names: &[String], accounts: &[Account]| -> Vec<u64> {
+            accounts.iter().filter(|(name, _)| names.contains(name)).map(|(_, id)| *id).collect()
+        };
+        let (reviewers, assignees) = (ours(&lacks.reviewers, reviewers), ours(&lacks.assignees, assignees));
+        if !reviewers.is_empty() || !assignees.is_empty() {
+            let now = self.merge(number).await?;
+            for (name, there, ours) in
+                [("reviewer_ids", now.reviewers, reviewers), ("assignee_ids", now.assignees, assignees)]
+            {
+                if !ours.is_empty() {
+                    let all: Vec<u64> = there.into_iter().map(|user| user.id).chain(ours).collect();
+                    body.insert(name.to_owned(), json!(all));
+                }
+            }
+        }
+        match body.is_empty() {
+            true => Ok(()),
+            false => self.edit(number, Value::Object(body), "setting labels and people").await,
+        }
+    }
+
+    /// Accounts by their names; who is not there is told.
+    async fn accounts(&self, names: &[String], what: &str, told: &mut Vec<String>) -> Result<Vec<Account>, ForgeError> {
+        let mut accounts = Vec::new();
         for name in names {
             match self.user(name).await? {
-                Some(user) => ids.push(user.id),
+                Some(user) => accounts.push((name.clone(), user.id)),
                 None => {
                     told.push(format!("`{}` was not {what}: there is no such account", crate::text::clean(name)));
                 }
             }
         }
-        Ok(ids)
+        Ok(accounts)
     }
 
     async fn milestone(&self, title: &str) -> Result<Option<u64>, ForgeError> {
-        #[derive(Deserialize)]
-        struct Milestone {
-            id: u64,
-        }
-        let url = self.url(&["milestones"], &[("state", "active"), ("title", title)])?;
-        let found: Vec<Milestone> = self.http.all(reading(url, "looking for the milestone")).await?;
+        let url = self.at.url(&["milestones"], &[("state", "active"), ("title", title)])?;
+        let found: Vec<Milestone> = self.at.http.all(self.reading(url, "looking for the milestone")).await?;
         Ok(found.into_iter().next().map(|it| it.id))
     }
 }

@@ -3,7 +3,7 @@
 use super::Gitlab;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::model::forge::CheckState;
-use crate::port::forge::{Check, Code, CommitInfo, ForgeError, Protection, Said};
+use crate::port::forge::{Check, Code, CommitInfo, ForgeError, Protection, PushRule, Said};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::Deserialize;
@@ -119,5 +119,9 @@ impl Code for Gitlab {
             }
             done => done.map(|_| Said::Status).map_err(Failed::into_inner),
         }
+    }
+
+    async fn push_rules(&self, branch: &str) -> Result<Vec<PushRule>, ForgeError> {
+        self.rules_of(branch).await
     }
 }

@@ -1,14 +1,14 @@
 //! Notes: GitLab's comments.
 
 use super::wire::{Note, Numbered};
-use super::{Gitlab, at, reading};
-use crate::adapter::forge::http::{Ask, Failed, Kind, read};
+use super::{Gitlab, at};
+use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::{time_ms, time_text};
 use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[async_trait]
@@ -16,8 +16,11 @@ impl Comments for Gitlab {
     async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError> {
         let (word, number) = at(thread);
         let query = [("sort", "asc"), ("order_by", "created_at"), ("per_page", "100")];
-        let notes: Vec<Note> =
-            self.http.all(reading(self.url(&[word, &number, "notes"], &query)?, "reading the comments")).await?;
+        let notes: Vec<Note> = self
+            .at
+            .http
+            .all(self.reading(self.at.url(&[word, &number, "notes"], &query)?, "reading the comments"))
+            .await?;
         let people = notes.into_iter().filter(|note| !note.system);
         Ok(people.map(|note| self.comment(thread, note)).collect())
     }
@@ -31,16 +34,16 @@ impl Comments for Gitlab {
         for (word, of) in
             [("merge_requests", Thread::Change as fn(u64) -> Thread), ("issues", Thread::Issue as fn(u64) -> Thread)]
         {
-            let moved: Vec<Numbered> = self.http.all(reading(self.url(&[word], &query)?, doing)).await?;
+            let moved: Vec<Numbered> = self.at.http.all(self.reading(self.at.url(&[word], &query)?, doing)).await?;
             threads.extend(moved.into_iter().map(|it| of(it.iid)));
         }
         let mut found = Vec::new();
         for thread in threads {
             let (word, number) = at(thread);
             let query = [("sort", "desc"), ("order_by", "updated_at"), ("per_page", "100")];
-            let ask = reading(self.url(&[word, &number, "notes"], &query)?, doing);
+            let ask = self.reading(self.at.url(&[word, &number, "notes"], &query)?, doing);
             let late = |note: &Note| note.updated_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since_ms);
-            let notes: Vec<Note> = self.http.while_all(ask, late).await?;
+            let notes: Vec<Note> = self.at.http.while_all(ask, late).await?;
             let people = notes.into_iter().filter(|note| !note.system);
             found.extend(people.map(|note| (thread, self.comment(thread, note))));
         }
@@ -49,7 +52,7 @@ impl Comments for Gitlab {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let body = &self.marks.sticky(sticky);
+        let body = &self.at.marks.sticky(sticky);
         let (word, number) = at(sticky.thread);
         let doing = "writing the comment";
         let make = || async {
@@ -67,19 +70,16 @@ impl Comments for Gitlab {
         let remove = |id: u64| {
             let number = &number;
             async move {
-                let url = self.url(&[word, number.as_str(), "notes", &id.to_string()], &[])?;
-                let ask =
-                    Ask { method: Method::DELETE, kind: Kind::Again, needs: Some(self.needs()), ..reading(url, doing) };
-                self.http.ask(&ask).await.map(|_| ())
+                let parts = [word, number.as_str(), "notes", &id.to_string()];
+                self.write(Method::DELETE, &parts, Value::Null, doing, Kind::Again).await.map(|_| ())
             }
         };
-        stick(&self.http, body, || self.sticky(sticky), make, update, remove).await
+        let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
+        stick(&self.at.http, body, look, make, update, remove).await
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
-        let own = self.own().await?;
-        self.marks.can_know(own)?;
-        Ok(self.marks.memories(own, thread, keys, &self.comments(thread).await?))
+        self.at.marks.memories(self.own().await?, thread, keys, &self.comments(thread).await?)
     }
 
     async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {

@@ -4,18 +4,17 @@ mod changes;
 mod code;
 mod comments;
 mod review;
+mod rules;
 mod wire;
 
-use super::http::{Answer, Ask, Failed, Http, Kind, address, read};
-use super::remote::GitRemote;
+use super::connection::{Connection, Manner};
+use super::http::{Answer, Ask, Failed, Kind, address, read};
 use super::token::{bearer, secret, source};
-use super::{Jitter, Marks, Settings, parse, time_ms};
+use super::{Tools, time_ms};
 use crate::model::event::{Change, Side};
-use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
-use crate::port::clock::Clock;
+use crate::model::forge::{Access, Right, TokenRights};
 use crate::port::forge::{
-    Capabilities, ChangeInfo, ChangeState, CommentInfo, Comments, Forge, ForgeAt, ForgeError, Remote, Rights, Sticky,
-    Thread,
+    Capabilities, ChangeInfo, ChangeState, CommentInfo, Forge, ForgeAt, ForgeError, Place, Remote, Rights, Thread,
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -23,7 +22,6 @@ use reqwest::{Method, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
 use tokio::sync::OnceCell;
 use wire::{Discussion, FileWire, Merge, Note, Project, User};
 
@@ -34,55 +32,33 @@ const PUSH: &str = "scope write_repository, role Developer";
 const DEVELOPER: u64 = 30;
 
 pub(super) struct Gitlab {
-    http: Arc<Http>,
-    api: Url,
-    repository: String,
-    host: String,
-    marks: Marks,
-    remote: GitRemote,
+    at: Connection,
     /// The token is that of a CI job: it may read some and write little.
     job: bool,
-    own: OnceCell<Option<String>>,
     project: OnceCell<Project>,
 }
 
 impl Gitlab {
-    pub(super) fn new(
-        at: &ForgeAt,
-        clock: Arc<dyn Clock>,
-        jitter: Jitter,
-        settings: Settings,
-    ) -> Result<Self, ForgeError> {
-        let api = parse("the API's address", &at.api)?;
-        let git = parse("the repository's address", &at.git_url)?;
-        let tokens = source(at, &clock, &jitter, &settings)?;
+    pub(super) fn new(at: &ForgeAt, tools: Tools) -> Result<Self, ForgeError> {
+        let tokens = source(at, &tools)?;
         let job = tokens.known().is_some_and(|token| is_of_job(token.expose_secret()));
-        let http = Arc::new(Http::new(&api, HeaderMap::new(), (tokens, header), clock, jitter, settings.clone())?);
-        let user = if job { "gitlab-ci-token" } else { "oauth2" };
-        let remote = GitRemote::new(Arc::clone(&http), git.clone(), user, &settings, PUSH)?;
-        Ok(Self {
-            http,
-            api,
-            repository: at.repository.clone(),
-            host: git.host_str().unwrap_or_default().to_owned(),
-            marks: Marks::new(at),
-            remote,
-            job,
-            own: OnceCell::new(),
-            project: OnceCell::new(),
-        })
+        let manner = Manner {
+            root: vec!["projects".to_owned(), at.repository.clone()],
+            headers: HeaderMap::new(),
+            header,
+            accept: None,
+            user: if job { "gitlab-ci-token" } else { "oauth2" },
+            pushes: PUSH,
+        };
+        Ok(Self { at: Connection::new(at, tokens, tools, manner)?, job, project: OnceCell::new() })
     }
 
-    /// `/projects/PATH/…`.
-    fn url(&self, parts: &[&str], query: &[(&str, &str)]) -> Result<Url, ForgeError> {
-        let mut all = vec!["projects", self.repository.as_str()];
-        all.extend(parts);
-        address(&self.api, &all, query)
+    fn reading<'a>(&self, url: Url, doing: &'a str) -> Ask<'a> {
+        self.at.reading(url, doing, READ_API)
     }
 
     async fn get(&self, parts: &[&str], query: &[(&str, &str)], doing: &str) -> Result<Answer, ForgeError> {
-        let ask = reading(self.url(parts, query)?, doing);
-        self.http.ask(&ask).await.map_err(Failed::into_inner)
+        self.at.get(parts, query, doing, READ_API).await
     }
 
     async fn write(
@@ -93,9 +69,7 @@ impl Gitlab {
         doing: &str,
         kind: Kind,
     ) -> Result<Answer, Failed> {
-        let url = self.url(parts, &[])?;
-        let ask = Ask { method, url, body: Some(body), doing, needs: Some(self.needs()), accept: None, kind };
-        self.http.ask(&ask).await
+        self.at.write(method, parts, body, doing, self.needs(), kind).await
     }
 
     fn needs(&self) -> &'static str {
@@ -117,22 +91,13 @@ impl Gitlab {
     }
 
     async fn own(&self) -> Result<Option<&str>, ForgeError> {
-        let asked = self.own.get_or_try_init(|| async {
-            let doing = "asking who we are";
-            let ask = reading(address(&self.api, &["user"], &[])?, doing);
-            match self.http.ask(&ask).await.map_err(Failed::into_inner) {
-                Ok(answer) => Ok(Some(read::<User>(doing, &answer.body)?.username)),
-                Err(ForgeError::Refused { .. } | ForgeError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        });
-        Ok(asked.await?.as_deref())
+        self.at.own(READ_API, |user: User| user.username).await
     }
 
     async fn user(&self, name: &str) -> Result<Option<User>, ForgeError> {
         let doing = "looking an account up";
-        let url = address(&self.api, &["users"], &[("username", name)])?;
-        let answer = self.http.ask(&reading(url, doing)).await.map_err(Failed::into_inner)?;
+        let url = address(&self.at.api, &["users"], &[("username", name)])?;
+        let answer = self.at.http.ask(&self.reading(url, doing)).await.map_err(Failed::into_inner)?;
         let users: Vec<User> = read(doing, &answer.body)?;
         Ok(users.into_iter().find(|user| user.username.eq_ignore_ascii_case(name)))
     }
@@ -172,14 +137,20 @@ impl Gitlab {
                 repository_id: merge.target_project_id,
             },
         };
-        let reviewers = merge.reviewers.into_iter().map(|user| user.username).collect();
-        ChangeInfo { change, state, reviewers, updated_ms: merge.updated_at.as_deref().and_then(time_ms) }
+        let names = |users: Vec<User>| users.into_iter().map(|user| user.username).collect();
+        ChangeInfo {
+            change,
+            state,
+            reviewers: names(merge.reviewers),
+            assignees: names(merge.assignees),
+            milestone: merge.milestone.map(|milestone| milestone.title),
+            updated_ms: merge.updated_at.as_deref().and_then(time_ms),
+        }
     }
 
     fn comment(&self, thread: Thread, note: Note) -> CommentInfo {
         let (word, number) = at(thread);
-        let word = if word == "issues" { "issues" } else { "merge_requests" };
-        let url = format!("https://{}/{}/-/{word}/{number}#note_{}", self.host, self.repository, note.id);
+        let url = format!("{}/-/{word}/{number}#note_{}", self.at.page, note.id);
         CommentInfo {
             id: note.id,
             body: note.body,
@@ -190,30 +161,25 @@ impl Gitlab {
         }
     }
 
-    async fn sticky(&self, sticky: &Sticky<'_>) -> Result<Option<CommentInfo>, ForgeError> {
-        let own = self.own().await?;
-        self.marks.find(own, sticky, self.comments(sticky.thread).await?)
-    }
-
     async fn files(&self, number: u64) -> Result<Vec<FileWire>, ForgeError> {
-        let url = self.url(&["merge_requests", &number.to_string(), "diffs"], &[("per_page", "100")])?;
-        self.http.all(reading(url, "reading the change's files")).await
+        let url = self.at.url(&["merge_requests", &number.to_string(), "diffs"], &[("per_page", "100")])?;
+        self.at.http.all(self.reading(url, "reading the change's files")).await
     }
 
     async fn discussions(&self, number: u64) -> Result<Vec<Discussion>, ForgeError> {
-        let url = self.url(&["merge_requests", &number.to_string(), "discussions"], &[("per_page", "100")])?;
-        self.http.all(reading(url, "reading the threads")).await
+        let url = self.at.url(&["merge_requests", &number.to_string(), "discussions"], &[("per_page", "100")])?;
+        self.at.http.all(self.reading(url, "reading the threads")).await
     }
 
     /// Our thread of a key, and whether it is resolved.
     async fn our_thread(&self, number: u64, key: &str) -> Result<Option<(String, bool)>, ForgeError> {
         let own = self.own().await?;
-        self.marks.can_know(own)?;
+        self.at.marks.can_know(own)?;
         let thread = Thread::Change(number);
         let found = self.discussions(number).await?.into_iter().find_map(|discussion| {
             let first = discussion.notes.first()?;
             let author = first.author.as_ref().map(|user| user.username.as_str());
-            let is = self.marks.is((own, author), thread, key, &first.body);
+            let is = self.at.marks.is((own, author), thread, key, &first.body);
             is.then(|| (discussion.id.clone(), first.resolved || !first.resolvable))
         });
         Ok(found)
@@ -228,10 +194,6 @@ fn is_of_job(token: &str) -> bool {
 /// A job's token is taken in a header of its own; those of people, projects and groups, and OAuth's, as bearer.
 fn header(token: &str) -> Result<(HeaderName, HeaderValue), ForgeError> {
     if is_of_job(token) { Ok((HeaderName::from_static("job-token"), secret(token)?)) } else { bearer(token) }
-}
-
-fn reading<'a>(url: Url, doing: &'a str) -> Ask<'a> {
-    Ask { method: Method::GET, url, body: None, doing, needs: Some(READ_API), accept: None, kind: Kind::Read }
 }
 
 fn at(thread: Thread) -> (&'static str, String) {
@@ -302,12 +264,12 @@ impl Rights for Gitlab {
                 error => Err(error),
             };
         }
-        let push = self.remote.may_push().await?;
+        let push = self.at.remote.may_push().await?;
         let changes = if self.job {
             no(self.needs())
         } else {
-            let ask = reading(address(&self.api, &["personal_access_tokens", "self"], &[])?, doing);
-            let scopes = match self.http.ask(&ask).await.map_err(Failed::into_inner) {
+            let ask = self.reading(address(&self.at.api, &["personal_access_tokens", "self"], &[])?, doing);
+            let scopes = match self.at.http.ask(&ask).await.map_err(Failed::into_inner) {
                 Ok(answer) => read::<Token>(doing, &answer.body).ok().map(|token| token.scopes),
                 Err(_) => None,
             };
@@ -330,19 +292,11 @@ impl Rights for Gitlab {
 
 impl Forge for Gitlab {
     fn remote(&self) -> &dyn Remote {
-        &self.remote
+        &self.at.remote
     }
 
-    fn kind(&self) -> ForgeKind {
-        ForgeKind::Gitlab
-    }
-
-    fn repository(&self) -> &str {
-        &self.repository
-    }
-
-    fn host(&self) -> &str {
-        &self.host
+    fn place(&self) -> &Place {
+        &self.at.place
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -360,7 +314,7 @@ impl Forge for Gitlab {
             labels: !self.job,
             reviewers: !self.job,
             access: !self.job,
-            rules: false,
+            rules: !self.job,
             issues: true,
             comment_chars: 1_000_000,
         }

@@ -3,8 +3,8 @@
 use super::Gitlab;
 use super::wire::{DiffRefs, FileWire};
 use crate::adapter::forge::http::Kind;
-use crate::adapter::forge::lines::{Lines, Place, Span, suggestion};
-use crate::port::forge::{ForgeError, LineSide, NewReview, Remark, Reviewed, Reviews, Thread};
+use crate::adapter::forge::lines::{Lines, Place, Span};
+use crate::port::forge::{ForgeError, NewReview, Reviewed, Reviews};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -86,14 +86,14 @@ impl Reviews for Gitlab {
                     done.outside.push(remark.key.clone());
                     continue;
                 };
-                let body = json!({
-                    "body": self.remark(review.number, &span.told(remark)), "position": position(file, span, &refs),
-                });
+                let word = format!("suggestion:-{}+0", remark.lines_before());
+                let words = self.at.marks.remark(review.number, &span.told(remark), &word);
+                let body = json!({ "body": words, "position": position(file, span, &refs) });
                 let parts = ["merge_requests", number.as_str(), "discussions"];
                 let look = || async { Ok(self.our_thread(review.number, &remark.key).await?.map(|_| ())) };
                 let make =
                     || async { self.write(Method::POST, &parts, body.clone(), doing, Kind::Once).await.map(|_| ()) };
-                let (_, made) = self.http.once_only(look, make).await?;
+                let (_, made) = self.at.http.once_only(look, make).await?;
                 if made {
                     done.made += 1;
                 } else {
@@ -111,16 +111,5 @@ impl Reviews for Gitlab {
             }
         }
         Ok(done)
-    }
-}
-
-impl Gitlab {
-    fn remark(&self, number: u64, remark: &Remark) -> String {
-        let mut body = self.marks.under(Thread::Change(number), &remark.key, &remark.body);
-        if let (Some(text), LineSide::New) = (&remark.replacement, remark.side) {
-            body.push_str("\n\n");
-            body.push_str(&suggestion(&format!("suggestion:-{}+0", remark.lines_before()), text));
-        }
-        body
     }
 }

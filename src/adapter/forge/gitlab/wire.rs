@@ -42,7 +42,16 @@ pub(super) struct Merge {
     pub(super) diff_refs: Option<DiffRefs>,
     #[serde(default)]
     pub(super) reviewers: Vec<User>,
+    #[serde(default)]
+    pub(super) assignees: Vec<User>,
+    pub(super) milestone: Option<Milestone>,
     pub(super) updated_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Milestone {
+    pub(super) id: u64,
+    pub(super) title: String,
 }
 
 #[derive(Deserialize)]

@@ -4,16 +4,17 @@
 mod page;
 mod remote;
 
-use super::lines::{Lines, patches, sorted, suggestion};
+use super::alike::status_word;
+use super::lines::{patches, sorted};
 use super::marks::Marks;
-use super::{missing, same_text, time_ms, time_text};
+use super::{Lacks, before, missing, same_text, time_ms, time_text};
 use crate::model::event::{Change, Side};
-use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
+use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
     Capabilities, ChangeInfo, ChangeState, ChangedFile, Changes, Check, Code, CommentInfo, Comments, CommitInfo, Forge,
-    ForgeAt, ForgeError, LineSide, NewChange, NewReview, Protection, Remark, Remote, Reviewed, Reviews, Rights, Said,
-    Sticky, Stuck, Thread,
+    ForgeAt, ForgeError, NewChange, NewReview, Place, Protection, Remote, Reviewed, Reviews, Rights, Said, Sticky,
+    Stuck, Thread,
 };
 use crate::text;
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ const US: &str = "codeforge";
 pub(super) struct Local {
     folder: PathBuf,
     pages: PathBuf,
-    repository: String,
+    place: Place,
     marks: Marks,
     clock: Arc<dyn Clock>,
 }
@@ -61,8 +62,9 @@ impl Local {
                 folder.display()
             )));
         }
-        let (pages, repository) = (folder.join("codeforge/changes"), at.repository.clone());
-        Ok(Self { folder, pages, repository, marks: Marks::new(at), clock })
+        let pages = folder.join("codeforge/changes");
+        let place = Place { kind: ForgeKind::Local, repository: at.repository.clone(), host: String::new() };
+        Ok(Self { folder, pages, place, marks: Marks::new(at), clock })
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -130,7 +132,7 @@ impl Local {
         let side = |branch: &str, id: Option<Oid>| Side {
             branch: branch.to_owned(),
             sha: id.map(|id| id.to_string()),
-            repository: Some(self.repository.clone()),
+            repository: Some(self.place.repository.clone()),
             repository_id: None,
         };
         let written = fs::metadata(self.path(number)).and_then(|it| it.modified()).ok();
@@ -149,6 +151,8 @@ impl Local {
             },
             state,
             reviewers: page.list("Reviewers"),
+            assignees: page.list("Assignees"),
+            milestone: Some(page.fact("Milestone").to_owned()).filter(|title| !title.is_empty()),
             updated_ms: written.and_then(|since| i64::try_from(since.as_millis()).ok()),
         })
     }
@@ -290,14 +294,25 @@ impl Changes for Local {
                 }
             }
         };
-        let lacks: Vec<String> = missing(&new.labels, &found.change.labels).into_iter().cloned().collect();
-        self.label(Thread::Change(found.change.number), &lacks, &[]).await?;
+        let lacks = Lacks::of(new, &found);
+        if !lacks.nothing() {
+            self.edit(found.change.number, |page| {
+                let lists = [("Labels", lacks.labels), ("Reviewers", lacks.reviewers), ("Assignees", lacks.assignees)];
+                for (name, more) in lists {
+                    let mut list = page.list(name);
+                    list.extend(more);
+                    page.set(name, &list.join(", "));
+                }
+                if let Some(title) = lacks.milestone {
+                    page.set("Milestone", &title);
+                }
+            })?;
+        }
         Ok((found, Vec::new()))
     }
 
     async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {
-        let ago = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        let since = self.clock.now_ms().saturating_sub(ago);
+        let since = before(self.clock.now_ms(), seconds);
         let mut found = Vec::new();
         for number in self.numbers()? {
             let page = self.page(number)?;
@@ -323,7 +338,7 @@ impl Changes for Local {
         }
         self.edit(number(thread)?, |page| {
             let mut labels = page.list("Labels");
-            labels.extend(missing(add, &labels).into_iter().cloned().collect::<Vec<_>>());
+            labels.extend(missing(add, &labels));
             labels.retain(|label| !remove.contains(label));
             page.set("Labels", &labels.join(", "));
         })
@@ -377,7 +392,7 @@ impl Comments for Local {
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
-        Ok(self.marks.memories(Some(US), thread, keys, &self.comments(thread).await?))
+        self.marks.memories(Some(US), thread, keys, &self.comments(thread).await?)
     }
 
     async fn react(&self, _: Thread, _: u64, _: &str) -> Result<(), ForgeError> {
@@ -389,12 +404,7 @@ impl Comments for Local {
 impl Reviews for Local {
     async fn review(&self, review: &NewReview<'_>) -> Result<Reviewed, ForgeError> {
         let files = self.changed_files(review.number).await?;
-        let lines: BTreeMap<&str, Lines> = files
-            .iter()
-            .map(|file| (file.path.as_str(), Lines::of(file.patch.as_deref().unwrap_or_default())))
-            .collect();
-        let shown = |remark: &Remark| Some(lines.get(remark.path.as_str())?.span(remark)?.told(remark));
-        let (inside, outside) = sorted(review.remarks, shown);
+        let (inside, outside) = sorted(review.remarks, &files);
         let number = review.number;
         self.edit(number, |page| {
             let mut done = Reviewed { outside, ..Reviewed::default() };
@@ -406,10 +416,7 @@ impl Reviews for Local {
                     done.kept += 1;
                     continue;
                 }
-                let mut body = self.marks.under(Thread::Change(number), &remark.key, &remark.body);
-                if let (Some(text), LineSide::New) = (&remark.replacement, remark.side) {
-                    body = format!("{body}\n\n{}", suggestion("", text));
-                }
+                let body = self.marks.remark(number, remark, "");
                 let spot = Spot {
                     path: remark.path.clone(),
                     commit: review.commit.to_owned(),
@@ -521,12 +528,7 @@ impl Code for Local {
         let before = fs::read_to_string(&path).unwrap_or_else(|_| format!("# {}\n", check.commit));
         let cell = |text: &str| text::clean(text).replace(['\n', '\r'], " ").replace('|', "\\|");
         let name = format!("| {} |", cell(check.name));
-        let state = match check.state {
-            CheckState::Pending => "pending",
-            CheckState::Success => "success",
-            CheckState::Failure => "failure",
-            CheckState::Error => "error",
-        };
+        let state = status_word(check.state);
         let mut lines: Vec<String> =
             before.lines().filter(|line| !line.starts_with(&name)).map(str::to_owned).collect();
         if !lines.iter().any(|line| line.starts_with("| name |")) {
@@ -571,16 +573,8 @@ impl Forge for Local {
         self
     }
 
-    fn kind(&self) -> ForgeKind {
-        ForgeKind::Local
-    }
-
-    fn repository(&self) -> &str {
-        &self.repository
-    }
-
-    fn host(&self) -> &str {
-        ""
+    fn place(&self) -> &Place {
+        &self.place
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -1,0 +1,175 @@
+//! What GitHub and Gitea say and want in the same words.
+
+use super::http::{Failed, Http};
+use crate::model::event::Side;
+use crate::model::forge::CheckState;
+use crate::port::forge::{Check, CommitInfo, ForgeError, Remark, Thread};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::future::Future;
+use tokio::sync::Mutex;
+
+#[derive(Deserialize)]
+pub(super) struct User {
+    pub(super) login: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RepoRef {
+    pub(super) id: u64,
+    pub(super) full_name: String,
+}
+
+/// A branch of a pull request.
+#[derive(Deserialize)]
+pub(super) struct RefAt {
+    #[serde(rename = "ref")]
+    pub(super) branch: String,
+    pub(super) sha: String,
+    pub(super) repo: Option<RepoRef>,
+}
+
+impl From<RefAt> for Side {
+    fn from(at: RefAt) -> Self {
+        let (repository, repository_id) = at.repo.map_or((None, None), |repo| (Some(repo.full_name), Some(repo.id)));
+        Self { branch: at.branch, sha: Some(at.sha), repository, repository_id }
+    }
+}
+
+/// The title of a milestone that a pull request has.
+#[derive(Deserialize)]
+pub(super) struct Titled {
+    pub(super) title: String,
+}
+
+#[derive(Deserialize)]
+struct Person {
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Verification {
+    #[serde(default)]
+    verified: bool,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    sha: String,
+}
+
+#[derive(Deserialize)]
+struct Inner {
+    author: Option<Person>,
+    committer: Option<Person>,
+    message: String,
+    tree: Option<Object>,
+    verification: Option<Verification>,
+}
+
+/// A commit.
+#[derive(Deserialize)]
+pub(super) struct CommitWire {
+    sha: String,
+    commit: Inner,
+    author: Option<User>,
+    parents: Option<Vec<Object>>,
+}
+
+impl From<CommitWire> for CommitInfo {
+    fn from(wire: CommitWire) -> Self {
+        let email = |person: Option<Person>| person.and_then(|person| person.email).unwrap_or_default();
+        Self {
+            id: wire.sha,
+            committer: email(wire.commit.committer),
+            author: email(wire.commit.author),
+            message: wire.commit.message,
+            parents: wire.parents.unwrap_or_default().into_iter().map(|parent| parent.sha).collect(),
+            account: wire.author.map(|user| user.login),
+            tree: wire.commit.tree.map(|tree| tree.sha),
+            verified: wire.commit.verification.is_some_and(|verification| verification.verified),
+        }
+    }
+}
+
+/// A commit of a list, as far as its subject.
+#[derive(Deserialize)]
+pub(super) struct Listed {
+    commit: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    message: String,
+}
+
+impl From<Listed> for String {
+    /// Its subject.
+    fn from(listed: Listed) -> Self {
+        listed.commit.message.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+/// Changes are issues here.
+pub(super) fn number_of(thread: Thread) -> String {
+    match thread {
+        Thread::Change(number) | Thread::Issue(number) => number.to_string(),
+    }
+}
+
+/// How a commit stands, in a status's word.
+pub(super) fn status_word(state: CheckState) -> &'static str {
+    match state {
+        CheckState::Pending => "pending",
+        CheckState::Success => "success",
+        CheckState::Failure => "failure",
+        CheckState::Error => "error",
+    }
+}
+
+/// A commit status; its words have at most so many characters.
+pub(super) fn status(check: &Check<'_>, most: usize) -> Value {
+    let words: String = check.words.chars().take(most).collect();
+    let mut body = json!({ "state": status_word(check.state), "context": check.name, "description": words });
+    if let (Some(url), Some(fields)) = (check.url, body.as_object_mut()) {
+        fields.insert("target_url".into(), url.into());
+    }
+    body
+}
+
+/// Makes the remarks that do not stand yet, all in one request; what became of them is looked up where its answer was
+/// lost. `standing`: the keys of those that stand. Gives how many were made, and how many stood already.
+pub(super) async fn remark_once<S, SF, M, MF>(
+    http: &Http,
+    remarks: &[Remark],
+    standing: S,
+    make: M,
+) -> Result<(usize, usize), ForgeError>
+where
+    S: Fn() -> SF,
+    SF: Future<Output = Result<BTreeSet<String>, ForgeError>>,
+    M: Fn(Vec<Remark>) -> MF,
+    MF: Future<Output = Result<(), Failed>>,
+{
+    if remarks.is_empty() {
+        return Ok((0, 0));
+    }
+    let left = Mutex::new((remarks.to_vec(), None));
+    let look = || async {
+        let there = standing().await?;
+        let mut left = left.lock().await;
+        left.0.retain(|remark| !there.contains(&remark.key));
+        let gone = remarks.len() - left.0.len();
+        // What stood before anything was made is what the first look finds.
+        left.1.get_or_insert(gone);
+        Ok(left.0.is_empty().then_some(()))
+    };
+    let make_left = || async {
+        let now = left.lock().await.0.clone();
+        make(now).await
+    };
+    http.once_only(look, make_left).await?;
+    let kept = left.into_inner().1.unwrap_or_default();
+    Ok((remarks.len() - kept, kept))
+}
