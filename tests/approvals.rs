@@ -201,9 +201,9 @@ async fn a_no_ends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_decided_once_more_says_the_same() {
     for (command, ends_as, said) in [
-        ("approve max=0.05", ("done", "success"), "### CodeForge — approved"),
-        ("deny", ("cancelled", ""), "### CodeForge — denied"),
-        ("cancel", ("cancelled", ""), "### CodeForge — cancelled"),
+        ("approve max=0.05", ("done", "success"), "approved"),
+        ("deny", ("cancelled", ""), "denied"),
+        ("cancel", ("cancelled", ""), "cancelled"),
     ] {
         let script = if ends_as.0 == "done" { mends(0.01) } else { Vec::new() };
         let town = town(ForgeKind::Github, FIX, script).start().await;
@@ -211,9 +211,8 @@ async fn a_command_that_is_decided_once_more_says_the_same() {
         town.person("bob").comments(change, &format!("/codeforge {command}")).await;
         town.settles().await;
         town.kill();
-        let undone = "UPDATE deliveries SET state = 'waiting', handled_ms = NULL
-                      WHERE CAST(body AS TEXT) LIKE '%/codeforge ' || ? || '\"%' AND state = 'handled'";
-        town.alters(undone, &[command]).await;
+        let undone = "UPDATE deliveries SET state = 'waiting', handled_ms = NULL WHERE note LIKE ? || ':%'";
+        town.alters(undone, &[said]).await;
         assert_eq!(town.count("SELECT count(*) FROM deliveries WHERE state = 'waiting'").await, 1, "{command}");
         town.alters("DELETE FROM notes WHERE name LIKE 'heard/%'", &[]).await;
         town.starts().await;
@@ -221,9 +220,9 @@ async fn a_command_that_is_decided_once_more_says_the_same() {
         let after = state_of(&town, &job.id).await;
         assert_eq!((after.state.as_str(), after.conclusion.as_str()), ends_as, "{command}: {after:?}");
         assert_eq!(town.jobs().await.len(), 1, "{command}");
-        let answers = town.comments_of_ours(change);
+        let (answers, said) = (town.comments_of_ours(change), format!("### CodeForge — {said}"));
         let answers: Vec<&str> =
-            answers.iter().filter(|it| it.body.contains(said)).map(|it| it.body.as_str()).collect();
+            answers.iter().filter(|it| it.body.contains(&said)).map(|it| it.body.as_str()).collect();
         assert_eq!(answers.len(), 1, "{command}: {:#?}", town.comments_of_ours(change));
         town.model.finished();
     }
