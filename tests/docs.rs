@@ -218,7 +218,7 @@ async fn the_servers_quick_start_works_as_it_is_written() {
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
     let said = format!("{}{}", read("out"), read("err"));
     assert!(status.success(), "{said}");
-    for words in ["serve.yml: good; 1 repositories", "{\"status\":\"pong\"}", "\"database\""] {
+    for words in ["serve.yml: good; 1 repository", "{\"status\":\"pong\"}", "\"database\""] {
         assert!(said.contains(words), "{words}: {said}");
     }
 

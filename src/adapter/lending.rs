@@ -1,4 +1,4 @@
-//! Tokens that a server lends to its runs (decision 0053): a run has one end of a pair of sockets as its standard input,
+//! Tokens that a server lends to its runs (decision 0051): a run has one end of a pair of sockets as its standard input,
 //! and asks there when it needs a token, or when the forge refused the one that it had. One line of JSON each way.
 //!
 //! Whatever tokens are made of stays with the server; no variable and no file holds one.

@@ -58,8 +58,10 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
     super::forge::signing(cx.world)?;
     if args.check {
         let Serve { listen, repositories, hooks, .. } = &live.serve;
-        let (count, hooks) = (repositories.len(), hooks.len());
-        cx.data(&format!("{}: good; {count} repositories, {hooks} hooks, {listen}\n", path.display()));
+        let repositories =
+            format!("{} {}", repositories.len(), if repositories.len() == 1 { "repository" } else { "repositories" });
+        let hooks = format!("{} {}", hooks.len(), if hooks.len() == 1 { "hook" } else { "hooks" });
+        cx.data(&format!("{}: good; {repositories}, {hooks}, {listen}\n", path.display()));
         return Ok(());
     }
     let state = live.serve.state.clone();

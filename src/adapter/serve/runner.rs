@@ -1,6 +1,6 @@
 //! A run as a process of its own: `codeforge ci` with its event in a file, in a checkout that borrows the objects of the
 //! repository's cached clone, with one repository's token and nothing of the others. A token that may end before the run
-//! does is not handed over: the run asks for it over its standard input, whenever it needs one (decision 0053).
+//! does is not handed over: the run asks for it over its standard input, whenever it needs one (decision 0051).
 //!
 //! A job's folder holds what its next attempt needs: the checkout, the newest fence, and whose process is at work. A
 //! process that is left of an earlier attempt (its server was killed, or was away for too long) is ended before the next
