@@ -258,7 +258,7 @@ async fn rules_of_the_repository_are_held_against_how_we_push() {
     let mut stage = Stage::with(answers()).await;
     let rules = |stage: &Stage, names: &[&str]| {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        stage.forge.memory().rules.insert("codeforge/doctor".into(), names);
+        stage.forge.memory().rules.insert("codeforge/doctor/branch".into(), names);
     };
     let (state, text, code) = stage.said("pushes").await;
     assert!(state == "ok" && code == Some(0) && text.contains("no rule that is known"), "{state} {text}");
@@ -279,7 +279,7 @@ async fn rules_of_the_repository_are_held_against_how_we_push() {
     // Rules of another prefix are none of ours.
     stage.set("CODEFORGE_BRANCH_PREFIX", "bots/");
     let (state, text, code) = stage.said("pushes").await;
-    assert!(state == "ok" && code == Some(0) && text.contains("`bots/doctor`"), "{state} {text}");
+    assert!(state == "ok" && code == Some(0) && text.contains("`bots/doctor/branch`"), "{state} {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,7 +102,8 @@ fn comment_of(repository: &str, number: u64) -> Hook {
     });
     let id = format!("{repository}-{number}");
     let event = "issue_comment".to_owned();
-    Hook { id, event, kind: String::new(), body: body.to_string().into_bytes(), answers: Vec::new() }
+    let (kind, by) = (String::new(), "ann".to_owned());
+    Hook { id, event, kind, body: body.to_string().into_bytes(), by, answers: Vec::new() }
 }
 
 /// A forge that is dead keeps its own repositories waiting, and nobody else; what comes of one repository stays in order.
