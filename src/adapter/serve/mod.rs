@@ -41,8 +41,7 @@ pub struct Database {
 /// [`InboxError`] where the file cannot be opened or made, is not a database, or was written by a newer version.
 pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
     let mut file = File::new(state_dir.join("serve.db"), &MIGRATIONS, "the server goes on by itself");
-    file.options =
-        file.options.pragma("wal_autocheckpoint", mover::AT_LAST).pragma("journal_size_limit", mover::LOG_KEPT);
+    file.options = file.options.pragma("wal_autocheckpoint", mover::AT_LAST);
     let writer = Arc::new(Writer::new(file.clone(), Some(file.open().await?)));
     let incoming = inbox::Incoming::start(Arc::clone(&writer), mover::Mover::start(file.clone()));
     let folder = state_dir.to_path_buf();
