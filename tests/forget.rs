@@ -15,13 +15,13 @@ use codeforge::workflow::schema::Library;
 use codeforge::workflow::{self, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY: i64 = 86_400_000;
 const KEEP: Keep = Keep { bodies_ms: 3 * 86_400_000, logs_ms: 30 * 86_400_000, records_ms: 90 * 86_400_000 };
 
 fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    // Files have the system's time, which is older or newer by what the test moves the clock.
+    jiff::Timestamp::now().as_millisecond()
 }
 
 fn served() -> Served {
