@@ -2,7 +2,7 @@
 //! written in one transaction with the delivery's mark as handled, so that it is decided again after a crash or not at
 //! all.
 //!
-//! A forge that hangs keeps its own repositories waiting and nobody else ([`super::lanes`]).
+//! A forge that hangs keeps its own repositories waiting and nobody else (`lanes`).
 
 use super::decide::{Decided, decide, served};
 use super::lanes::{self, Lanes, meanwhile};
