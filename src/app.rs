@@ -171,8 +171,13 @@ impl RealWorld {
     fn open_forge(&self, at: &ForgeAt, turn_file: Option<PathBuf>) -> Result<Arc<dyn Forge>, ForgeError> {
         let lender = matches!(at.token, Credential::Lent).then(|| self.lender()).transpose()?;
         let usual = forge::Settings::default();
-        let apart = variable("CODEFORGE_WRITES_APART_MS").and_then(|text| text.trim().parse().ok());
-        let between_writes_ms = apart.filter(|ms| (0..=60_000).contains(ms)).unwrap_or(usual.between_writes_ms);
+        let between_writes_ms = match variable("CODEFORGE_WRITES_APART_MS").filter(|text| !text.trim().is_empty()) {
+            None => usual.between_writes_ms,
+            Some(text) => text.trim().parse().ok().filter(|ms| (0..=60_000).contains(ms)).ok_or_else(|| {
+                let said = "CODEFORGE_WRITES_APART_MS is not a number of milliseconds from 0 to 60000: set it, or leave it out";
+                ForgeError::Unsupported(said.into())
+            })?,
+        };
         let settings = forge::Settings { extra_ca: self.extra_ca(), turn_file, between_writes_ms, lender, ..usual };
         forge::open(at, Arc::clone(&self.clock), Arc::new(bits), settings)
     }

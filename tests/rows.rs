@@ -18,6 +18,18 @@ const STRICT: &str = "rules:\n  - { tool: \"*\", decision: deny }\ndefault: deny
 const LAX: &str = "rules:\n  - { tool: \"*\", decision: allow }\ndefault: allow\nname: strict\n";
 const STRICT_FILE: &str = ".codeforge/policies/strict.yml";
 
+/// Runs the workflow `write` on a laptop, and looks how it ends; `apart`: as its environment says.
+async fn writes(server: &ForgeServer, kind: ForgeKind, apart: &str, code: i32) -> String {
+    let repo = server.clone_of();
+    let mut command = repo.codeforge(&["run", "write", "--sandbox", "none"]);
+    command.env("CODEFORGE_FORGE", kind.as_str().to_lowercase()).env("CODEFORGE_FORGE_API", server.api());
+    command.env("CODEFORGE_FORGE_TOKEN", TOKEN).env("NO_PROXY", "*").env("CODEFORGE_WRITES_APART_MS", apart);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = spoken(&output);
+    assert_eq!(output.status.code(), Some(code), "{kind:?}: {said}");
+    said
+}
+
 /// Under which policy, by its hash, the newest job ran: what its log says.
 async fn policy(town: &Town, jobs: usize) -> String {
     let job = town
@@ -189,16 +201,13 @@ async fn reliability_12_a_program_writes_once_a_second_and_waits_as_long_as_it_i
             [("src/a.txt", "one\n"), (".codeforge/workflows/write.yml", WRITE), (".codeforge/policies/open.yml", OPEN)];
         let server = ForgeServer::with(kind, &files).await;
         server.memory().members.insert("ann".into(), "write".into());
-        let repo = server.clone_of();
         server.fail(Fault::status("POST", open, 429).header("retry-after", 3));
-        let mut command = repo.codeforge(&["run", "write", "--sandbox", "none"]);
-        command.env("CODEFORGE_FORGE", kind.as_str().to_lowercase()).env("CODEFORGE_FORGE_API", server.api());
-        command.env("CODEFORGE_FORGE_TOKEN", TOKEN).env("NO_PROXY", "*");
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        assert!(output.status.success(), "{kind:?}: {}", spoken(&output));
+        writes(&server, kind, "1000", 0).await;
         let asked = server.asked();
         let opened: Vec<&Asked> = asked.iter().filter(|it| it.method == "POST" && it.path.ends_with(open)).collect();
         assert_eq!((opened.len(), server.memory().changes.len()), (2, 1), "{kind:?}: refused once, and made once");
+        let said = writes(&server, kind, "soon", 2).await;
+        assert!(said.contains("CODEFORGE_WRITES_APART_MS is not a number of milliseconds from 0 to 60000"), "{said}");
         let waited = opened[1].at.duration_since(opened[0].at);
         assert!((Duration::from_secs(3)..Duration::from_secs(8)).contains(&waited), "{kind:?}: {waited:?}");
         let (apart, which) = closest(&asked);
@@ -243,15 +252,10 @@ async fn reliability_12_a_reset_is_waited_for() {
         (ForgeKind::Gitlab, "/merge_requests", ("ratelimit-remaining", "ratelimit-reset")),
     ] {
         let server = ForgeServer::with(kind, &files).await;
-        let repo = server.clone_of();
         let lifted = jiff::Timestamp::now().as_second() + 8;
         let status = if kind == ForgeKind::Github { 403 } else { 429 };
         server.fail(Fault::status("POST", open, status).header(left, 0).header(reset, lifted));
-        let mut command = repo.codeforge(&["run", "write", "--sandbox", "none"]);
-        command.env("CODEFORGE_FORGE", kind.as_str().to_lowercase()).env("CODEFORGE_FORGE_API", server.api());
-        command.env("CODEFORGE_FORGE_TOKEN", TOKEN).env("NO_PROXY", "*");
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        assert!(output.status.success(), "{kind:?}: {}", spoken(&output));
+        writes(&server, kind, "1000", 0).await;
         let asked = server.asked();
         let refused = asked.iter().position(|it| it.method == "POST" && it.path.ends_with(open)).unwrap();
         let next = asked.iter().skip(refused + 1).find(|it| it.writes()).unwrap();
