@@ -1,7 +1,7 @@
 //! The composition root: the only file that names adapters, and the only one that reads the environment.
 
 use crate::adapter::lending::Lender;
-use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, sandbox, serve, sqlite};
+use crate::adapter::{cassette, catalog, ci, clock, forge, gateway, git, llm, memory, sandbox, serve, sqlite};
 use crate::cli::{self, Cli};
 use crate::model::account::Ending;
 use crate::model::catalog::Server;
@@ -54,7 +54,10 @@ pub fn main() -> ExitCode {
     };
     let mut runtime = match parsed.command {
         // Many things at once: webhooks, and runs that are watched.
-        cli::Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        cli::Command::Serve(_) => {
+            memory::give_back_soon();
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = match runtime.enable_all().worker_threads(SERVERS_THREADS).build() {
@@ -325,6 +328,10 @@ impl World for RealWorld {
 
     fn free_space(&self, folder: &Path) -> Result<u64, String> {
         serve::free_space(folder)
+    }
+
+    fn settle(&self) {
+        memory::let_go_of_files();
     }
 
     fn random(&self) -> u64 {

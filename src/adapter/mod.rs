@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod git;
 pub mod lending;
 pub mod llm;
+pub mod memory;
 pub mod sandbox;
 pub mod serve;
 pub mod sqlite;

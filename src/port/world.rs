@@ -137,6 +137,9 @@ pub trait World: Send + Sync {
     /// Why nobody knows.
     fn free_space(&self, folder: &Path) -> Result<u64, String>;
 
+    /// Lets go of memory that was only needed to start. Called once, when a server has been there for a moment.
+    fn settle(&self);
+
     /// Random bits, for run ids.
     fn random(&self) -> u64;
 

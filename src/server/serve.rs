@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Once loops were told to end at once, they have this long.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// What happens once, at the start, has happened by then.
+const STARTING: Duration = Duration::from_secs(2);
 /// How often is tidied.
 const TIDY: Duration = Duration::from_secs(3600);
 /// How much is tidied in one transaction.
@@ -124,6 +126,13 @@ pub async fn run(
         });
     }
     server.log.info("listening").text("address", address.to_string().as_str()).write();
+    let started = {
+        let server = server.clone();
+        tokio::spawn(async move {
+            server.clock.sleep(STARTING).await;
+            server.world.settle();
+        })
+    };
 
     let mut lost = None;
     loop {
@@ -143,6 +152,7 @@ pub async fn run(
             }
         }
     }
+    started.abort();
     let grace = Duration::from_millis(server.settings.now().serve.grace_ms);
     server.log.info("stopping").text("phase", "intake").text("lost", lost).write();
     closed.cancel();

@@ -328,7 +328,11 @@ impl Inbox for Database {
             let message = "a delivery without its SHA-256: a mistake of this program".to_owned();
             return Err(InboxError { path: "serve.db".into(), message });
         };
-        let packing = move || packed(&body);
+        // The body itself is let go of here, not only after the commit.
+        let packing = move || {
+            let body = body;
+            packed(&body)
+        };
         let body = if large {
             tokio::task::spawn_blocking(packing).await.unwrap_or_else(|error| Err(error.to_string()))
         } else {

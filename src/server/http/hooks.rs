@@ -8,13 +8,13 @@ use crate::model::job::Delivery;
 use crate::port::inbox::Accepted;
 use crate::server::log::{Level, Line};
 use crate::server::settings::{Key, Live};
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::json;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -245,13 +245,11 @@ impl Call<'_> {
                 Some(_) => None,
                 None => self.shared.large.acquire().await.ok(),
             };
-            to_bytes(body, most).await
+            whole(body, said.unwrap_or(0).min(LARGE), most).await
         };
         match tokio::time::timeout(Duration::from_millis(limits.body_ms), reading).await {
-            Ok(Ok(bytes)) => Ok(bytes.into()),
-            Ok(Err(error)) if error.source().is_some_and(|it| it.is::<http_body_util::LengthLimitError>()) => {
-                Err(too_large())
-            }
+            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(None)) => Err(too_large()),
             Ok(Err(_)) => Err(Outcome::new("cut", StatusCode::BAD_REQUEST, "the body ended early")),
             Err(_) => Err(Outcome::new("slow", StatusCode::REQUEST_TIMEOUT, "the body took too long")),
         }
@@ -289,6 +287,21 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// A body, piece by piece in one place: what the connection read it into is free again at once. Nothing, where there is
+/// more of it than `most` bytes.
+async fn whole(mut body: Body, expected: u64, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        // What follows a body as trailers is nobody's.
+        let Ok(piece) = frame?.into_data() else { continue };
+        if piece.len() > most - bytes.len() {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Some(bytes))
 }
 
 /// The repository that a body names. Everything else in it is passed over.
