@@ -500,7 +500,7 @@ async fn trust_49_an_agent_is_told_to_ask_for_what_it_may_not_change() {
     for command in ["echo x > .npmrc", "mv app.txt CLAUDE.md", "cp app.txt .vscode/settings.json", "rm -r .codeforge"] {
         tries = tries.and_call("shell", json!({ "command": command }));
     }
-    let told = |asked: &common::Asked| {
+    let told = |asked: &common::model_server::Asked| {
         let results = asked.tool_results();
         let denied = |said: &&&str| said.contains("was not run") && said.contains(ASK);
         results.len() == 1 + FOOTHOLDS.len() + 4 && results.iter().skip(1).filter(denied).count() == results.len() - 1

@@ -5,7 +5,8 @@
 
 mod common;
 
-use common::{Asked, ModelServer, Reply, Rule, TestRepo, ok, spoken};
+use common::model_server::Asked;
+use common::{ModelServer, Reply, Rule, TestRepo, ok, spoken};
 use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};

@@ -321,8 +321,9 @@ async fn the_list_says_what_there_is_what_it_costs_and_where_that_is_from() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_is_one_tiny_request_and_a_model_that_fails_is_code_5_with_advice() {
-    let asked_little =
-        |asked: &common::Asked| asked.body["max_tokens"] == 16 || asked.body["max_completion_tokens"] == 16;
+    let asked_little = |asked: &common::model_server::Asked| {
+        asked.body["max_tokens"] == 16 || asked.body["max_completion_tokens"] == 16
+    };
     let rule = |model: &str| Rule::when().model(model).matches("16 tokens", asked_little);
     let server = ModelServer::start(vec![
         rule("gpt-4.1").reply(Reply::call("ping", json!({})).usage(50, 6)),

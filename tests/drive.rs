@@ -4,34 +4,21 @@
 mod common;
 
 use codeforge::model::forge::ForgeKind;
-use common::town::{JobRow, Plan, Town};
+use common::town::{JobRow, Plan, SLOW, Town};
 use common::{Reply, Rule, ok};
 use std::time::Duration;
 
-/// Two steps, the second one slow: there is time to do something to the server meanwhile. Ends in a change.
-const SLOW: &str = "on: { push: { branches: [work] } }
-steps:
-  one: { run: \"echo one > made.txt\" }
-  two: { needs: [one], run: \"sleep 3; echo two >> made.txt\" }
-deliver: { as: pull_request, title: Made, branch: \"codeforge/slow/{{ key }}\" }
-";
+/// A push of `work` starts it.
+fn slow() -> String {
+    format!("on: {{ push: {{ branches: [work] }} }}\n{SLOW}")
+}
 
 fn town() -> Plan {
-    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
-    Town::of(ForgeKind::Github).file(".codeforge/config.yml", gates)
+    Town::of(ForgeKind::Github).gated()
 }
 
 async fn running(town: &Town) -> JobRow {
     town.until("a job runs", || async { town.jobs().await.into_iter().find(|job| job.state == "running") }).await
-}
-
-/// The second step is at work: what the first one did is in the journal.
-async fn in_the_second_step(town: &Town) -> JobRow {
-    let job = running(town).await;
-    let log = town.state().join("jobs").join(&job.id).join("log");
-    town.until("the second step", || async { std::fs::read_to_string(&log).ok().filter(|text| text.contains("two")) })
-        .await;
-    job
 }
 
 #[track_caller]
@@ -45,25 +32,25 @@ fn one_change(town: &Town) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_in_mid_run_goes_on_when_it_is_back() {
-    let town = town().workflow("slow", SLOW).start().await;
+    let town = town().workflow("slow", &slow()).start().await;
     town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
-    let job = in_the_second_step(&town).await;
+    let job = town.in_the_second_step().await;
     town.kill();
     town.starts().await;
     town.settles().await;
     one_change(&town);
     let jobs = town.jobs().await;
     assert_eq!((jobs.len(), jobs[0].id.as_str(), jobs[0].attempts), (1, job.id.as_str(), 2), "{jobs:?}");
-    let log = std::fs::read_to_string(town.state().join("jobs").join(&job.id).join("log")).unwrap();
+    let log = town.log_of(&job.id);
     assert!(log.contains("goes on where its journal ends"), "{log}");
 }
 
 /// reliability.md 20: a server that was away for longer than its lease comes back, and writes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn reliability_20_a_zombie_writes_nothing() {
-    let town = town().workflow("slow", SLOW).start().await;
+    let town = town().workflow("slow", &slow()).start().await;
     town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
-    let job = in_the_second_step(&town).await;
+    let job = town.in_the_second_step().await;
     let process = std::fs::read_to_string(town.state().join("jobs").join(&job.id).join("process")).unwrap();
     let child = process.split('@').next().unwrap().to_owned();
     let first = town.pid();
@@ -212,9 +199,9 @@ async fn reliability_22_poison_becomes_a_dead_letter_that_can_be_put_back() {
 /// reliability.md 27.
 #[tokio::test(flavor = "multi_thread")]
 async fn reliability_27_a_run_is_left_where_it_can_be_gone_on_with() {
-    let town = town().workflow("slow", SLOW).serve("grace: 10s").start().await;
+    let town = town().workflow("slow", &slow()).serve("grace: 10s").start().await;
     town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
-    let job = in_the_second_step(&town).await;
+    let job = town.in_the_second_step().await;
     let begun = std::time::Instant::now();
     assert_eq!(town.stops().await, Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

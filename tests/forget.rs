@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+#[path = "common/queued.rs"]
+mod queued;
+
 use codeforge::adapter::serve::{self, Database};
-use codeforge::model::event::Event;
-use codeforge::model::forge::{Access, ForgeKind};
-use codeforge::model::job::{JobEnd, NeedsApproval, NewJob, OnConflict, Priority, Served};
+use codeforge::model::forge::Access;
+use codeforge::model::job::{JobEnd, NeedsApproval, NewJob, Served};
 use codeforge::model::places;
 use codeforge::model::serve::Keep;
 use codeforge::port::queue::{Added, Queue, Room};
@@ -13,7 +15,8 @@ use codeforge::server::forget::{self, MOST, Rules, Swept};
 use codeforge::server::schedule;
 use codeforge::workflow::schema::Library;
 use codeforge::workflow::{self, Source};
-use std::collections::{BTreeMap, BTreeSet};
+use queued::{served, waiting};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const DAY: i64 = 86_400_000;
@@ -22,10 +25,6 @@ const KEEP: Keep = Keep { bodies_ms: 3 * 86_400_000, logs_ms: 30 * 86_400_000, r
 fn now() -> i64 {
     // Files have the system's time, which is older or newer by what the test moves the clock.
     jiff::Timestamp::now().as_millisecond()
-}
-
-fn served() -> Served {
-    Served { forge: ForgeKind::Github, host: "api.github.com".into(), name: "acme/widgets".into() }
 }
 
 struct Rig {
@@ -43,19 +42,7 @@ impl Rig {
     async fn job(&self, key: &str, asks: bool, at: i64) -> String {
         let commit = "c".to_owned();
         let approval = NeedsApproval { max_cost_usd: None, commit, access: Access::Write, independent: false };
-        let new = NewJob {
-            repository: served(),
-            workflow: "night".into(),
-            event: Event::default(),
-            key: key.into(),
-            actor: None,
-            group: None,
-            on_conflict: OnConflict::Queue,
-            priority: Priority::Event,
-            due_ms: at,
-            settings: BTreeMap::new(),
-            approval: asks.then_some(approval),
-        };
+        let new = NewJob { due_ms: at, approval: asks.then_some(approval), ..waiting("night", key) };
         let Added::New(id) = Queue::add(&*self.queue, &new, at).await.unwrap() else { panic!("a new job") };
         self.leaves(&id);
         for note in ["shown", "announced"] {

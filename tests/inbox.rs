@@ -1,11 +1,13 @@
 //! What every inbox promises, and what the SQLite one promises beyond that. The scenarios know nothing but `dyn Inbox`;
 //! that a kill loses nothing is shown with the whole program in `tests/serve.rs`.
 
+#[path = "common/queued.rs"]
+mod queued;
+
 use codeforge::adapter::serve;
-use codeforge::model::event::Event;
-use codeforge::model::forge::ForgeKind;
-use codeforge::model::job::{Delivery, NewJob, OnConflict, Priority, Served};
+use codeforge::model::job::Delivery;
 use codeforge::port::inbox::{Accepted, Apart, Handled, Inbox};
+use queued::waiting;
 use sqlx::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,22 +37,6 @@ fn delivery(source: &str, id: &str, body: &str) -> Delivery {
         repository: Some("acme/widgets".into()),
         body: body.into(),
         at_ms: 1000,
-    }
-}
-
-fn job(key: &str) -> NewJob {
-    NewJob {
-        repository: Served { forge: ForgeKind::Github, host: "api.github.com".into(), name: "acme/widgets".into() },
-        workflow: "fix".into(),
-        event: Event::default(),
-        key: key.into(),
-        actor: None,
-        group: None,
-        on_conflict: OnConflict::Queue,
-        priority: Priority::Event,
-        due_ms: 0,
-        settings: Default::default(),
-        approval: None,
     }
 }
 
@@ -104,7 +90,11 @@ async fn what_is_handled_makes_its_jobs_once_and_what_fails_is_put_off() {
     }
     let first = inbox.unhandled(1, 5000, &[]).await.unwrap();
     assert_eq!((first.len(), first[0].delivery.id.as_str(), first[0].attempts), (1, "1", 1));
-    let what = Handled { jobs: vec![job("k1"), job("k2"), job("k1")], note: "two jobs".into(), ..Handled::default() };
+    let what = Handled {
+        jobs: vec![waiting("fix", "k1"), waiting("fix", "k2"), waiting("fix", "k1")],
+        note: "two jobs".into(),
+        ..Handled::default()
+    };
     let made = inbox.handled(first[0].number, &what, 5000).await.unwrap();
     assert_eq!(made.len(), 2, "a key makes one job");
     assert_eq!(inbox.handled(first[0].number, &what, 5001).await.unwrap(), Vec::<String>::new());
@@ -149,7 +139,7 @@ async fn what_cannot_be_noted_keeps_nobody_out() {
         .execute(&mut file)
         .await
         .unwrap();
-    let (made, nothing) = (Handled { jobs: vec![job("k")], ..Handled::default() }, Handled::default());
+    let (made, nothing) = (Handled { jobs: vec![waiting("fix", "k")], ..Handled::default() }, Handled::default());
     // All of them wait for the same commit.
     let (failed, fine, one, other) = tokio::join!(
         inbox.handled(found[0].number, &made, 5000),

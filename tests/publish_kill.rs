@@ -15,9 +15,9 @@ use codeforge::model::forge::{CheckState, ForgeKind};
 use codeforge::model::id::TreeId;
 use codeforge::model::journal::Base;
 use codeforge::model::plan::{DeliverKind, ForgeSpec};
-use codeforge::port::forge::{Check, ForgeAt};
+use codeforge::port::forge::ForgeAt;
 use common::forge_server::TOKEN;
-use common::published::{BRANCH, Desk, KEY, adapter};
+use common::published::{BRANCH, Desk, KEY, adapter, check};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -101,16 +101,7 @@ async fn the_process_that_delivers() {
     };
     let published = publish(&*forge, Arc::clone(&repository), &publication).await.unwrap();
     let commit = published.commit.unwrap();
-    let check = Check {
-        commit: &commit,
-        name: "codeforge",
-        state: CheckState::Success,
-        words: "done",
-        url: None,
-        summary: None,
-        annotations: &[],
-    };
-    forge.set_check(&check).await.unwrap();
+    forge.set_check(&check(&commit, CheckState::Success, "done")).await.unwrap();
 }
 
 /// What there is in the end.

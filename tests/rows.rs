@@ -38,7 +38,7 @@ async fn policy(town: &Town, jobs: usize) -> String {
             (jobs_now.len() == jobs).then(|| jobs_now.last().cloned()).flatten().filter(|job| job.state == "done")
         })
         .await;
-    let log = std::fs::read_to_string(town.state().join("jobs").join(&job.id).join("log")).unwrap();
+    let log = town.log_of(&job.id);
     let line = log.lines().find(|line| line.contains("under the policy")).unwrap_or_else(|| panic!("{job:?}\n{log}"));
     assert!(!log.contains("PWNED") && !log.contains("evil"), "{log}");
     line.rsplit_once('(').unwrap().1.trim_end_matches(')').to_owned()
@@ -129,7 +129,7 @@ async fn trust_10_what_cannot_be_seen_is_stripped_from_words_and_flagged_in_diff
     event["pull_request"]["title"] = json!(format!("Me\u{200b}nd \u{202e}it{tags}"));
     event["pull_request"]["body"] = json!(format!("Plea\u{feff}se.\u{2066}{tags}"));
     const LINE: &str = "if admin[hidden U+202E and 1 more] { // ad[hidden U+200B]min [hidden U+E0069 and 15 more]";
-    let seen = |asked: &common::Asked| {
+    let seen = |asked: &common::model_server::Asked| {
         let user = asked.user();
         let fenced = |name: &str, text: &str| {
             let begin = format!("{name} <untrusted-data id=\"");
@@ -144,7 +144,7 @@ async fn trust_10_what_cannot_be_seen_is_stripped_from_words_and_flagged_in_diff
             && user.contains(&format!("@@ -1 +1,2 @@\n fn a() {{}}\n+{LINE}\n</untrusted-data"))
             && invisible(&all) == all
     };
-    let reads = |asked: &common::Asked| {
+    let reads = |asked: &common::model_server::Asked| {
         let all = asked.body.to_string();
         let [file, found, _] = asked.tool_results()[..] else { return false };
         file == format!("     1\tfn a() {{}}\n     2\t{LINE}\n")
@@ -206,8 +206,12 @@ async fn reliability_12_a_program_writes_once_a_second_and_waits_as_long_as_it_i
         let asked = server.asked();
         let opened: Vec<&Asked> = asked.iter().filter(|it| it.method == "POST" && it.path.ends_with(open)).collect();
         assert_eq!((opened.len(), server.memory().changes.len()), (2, 1), "{kind:?}: refused once, and made once");
-        let said = writes(&server, kind, "soon", 2).await;
-        assert!(said.contains("CODEFORGE_WRITES_APART_MS is not a number of milliseconds from 0 to 60000"), "{said}");
+        for nonsense in ["soon", "-1", "1.5", "60001"] {
+            let said = writes(&server, kind, nonsense, 2).await;
+            let why = "CODEFORGE_WRITES_APART_MS is not a number of milliseconds from 0 to 60000";
+            assert!(said.contains(why), "{nonsense}: {said}");
+        }
+        assert_eq!(server.asked().len(), asked.len(), "{kind:?}: who is set up wrong asks nothing");
         let waited = opened[1].at.duration_since(opened[0].at);
         assert!((Duration::from_secs(3)..Duration::from_secs(8)).contains(&waited), "{kind:?}: {waited:?}");
         let (apart, which) = closest(&asked);

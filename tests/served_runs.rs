@@ -8,9 +8,10 @@ mod common;
 use codeforge::adapter::serve::runner::Processes;
 use codeforge::model::event::{Change, Event, EventKind, Side};
 use codeforge::model::forge::ForgeKind;
-use codeforge::model::job::{Job, JobState, NewJob, OnConflict, Priority, Served};
+use codeforge::model::job::{Job, JobState, NewJob, Priority, Served};
 use codeforge::port::runner::{Order, Runner};
-use common::town::{JobRow, MODEL_KEY, Plan, Town};
+use common::queued::waiting;
+use common::town::{MODEL_KEY, Plan, SLOW, Town};
 use common::{clean, git, ok, spoken};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,15 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const SLOW: &str = "steps:
-  one: { run: \"echo one > made.txt\" }
-  two: { needs: [one], run: \"sleep 3; echo two >> made.txt\" }
-deliver: { as: pull_request, title: Made, branch: \"codeforge/slow/{{ key }}\" }
-";
-
 fn town() -> Plan {
-    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
-    Town::of(ForgeKind::Github).file(".codeforge/config.yml", gates)
+    Town::of(ForgeKind::Github).gated()
 }
 
 /// A key of ssh's: the file, and who may sign with it.
@@ -36,18 +30,6 @@ fn key(folder: &Path) -> (String, std::path::PathBuf) {
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
     std::fs::write(&allowed, format!("bot@example.com namespaces=\"git\" {public}")).unwrap();
     (std::fs::read_to_string(key).unwrap(), allowed)
-}
-
-fn log_of(town: &Town, job: &str) -> String {
-    std::fs::read_to_string(town.state().join("jobs").join(job).join("log")).unwrap_or_default()
-}
-
-/// The job of this workflow, once its second step is at work.
-async fn in_the_second_step(town: &Town) -> JobRow {
-    town.until("the second step", || async {
-        town.jobs().await.into_iter().find(|job| job.state == "running" && log_of(town, &job.id).contains("two"))
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +54,7 @@ async fn a_served_runs_commit_is_signed_and_its_sandbox_knows_nothing_of_that() 
     for part in ["SIGN", "BOT_SIGNS_WITH", "PRIVATE KEY"] {
         assert!(!seen.contains(part), "{part} is in the sandbox:\n{seen}");
     }
-    let log = log_of(&town, &town.jobs().await[0].id);
+    let log = town.log_of(&town.jobs().await[0].id);
     assert!(secret.lines().filter(|line| !line.starts_with("-----")).all(|line| !log.contains(line)), "{log}");
 }
 
@@ -112,16 +94,9 @@ fn order(state: &Path, fork: bool) -> Order {
     let repository = Served { forge: ForgeKind::Github, host: "127.0.0.1".into(), name: "acme/widgets".into() };
     let new = NewJob {
         repository,
-        workflow: "look".into(),
         event: Event { kind: EventKind::PullRequest, change: Some(change), ..Event::default() },
-        key: "k".into(),
-        actor: None,
-        group: None,
-        on_conflict: OnConflict::Queue,
         priority: Priority::Change,
-        due_ms: 0,
-        settings: BTreeMap::new(),
-        approval: None,
+        ..waiting("look", "k")
     };
     let job = Job {
         id: if fork { "fork0000" } else { "own00000" }.into(),
@@ -182,7 +157,7 @@ async fn reliability_13_a_token_that_ended_during_the_run_is_minted_anew() {
     let town = town().workflow("slow", &text).app().start().await;
     ok(git().arg("-C").arg(town.forge.bare()).args(["config", "core.logAllRefUpdates", "always"]));
     town.person("ann").opens_change("topic", &[("a.txt", "1\n")]).await;
-    let job = in_the_second_step(&town).await;
+    let job = town.in_the_second_step().await;
     let before = {
         let mut memory = town.forge.memory();
         let app = memory.app.as_mut().unwrap();
@@ -190,7 +165,7 @@ async fn reliability_13_a_token_that_ended_during_the_run_is_minted_anew() {
         app.count
     };
     town.settles().await;
-    assert_eq!(town.work().await, ["slow: done success"], "{:#?}\n{}", town.jobs().await, log_of(&town, &job.id));
+    assert_eq!(town.work().await, ["slow: done success"], "{:#?}\n{}", town.jobs().await, town.log_of(&job.id));
     assert!(town.forge.memory().app.as_ref().unwrap().count > before, "minted anew");
     let made: Vec<_> = town.changes_of_ours();
     assert_eq!(made.len(), 1, "{made:#?}");
@@ -223,7 +198,7 @@ async fn a_job_that_is_put_back_is_a_new_run_with_what_holds_now() {
     town.settles().await;
     let job = town.jobs().await.remove(0);
     assert_eq!((job.id.as_str(), job.conclusion.as_str(), job.attempts), (id.as_str(), "success", 1), "{job:?}");
-    let log = log_of(&town, &id);
+    let log = town.log_of(&id);
     for part in ["--- put back (1), attempt 1", &format!("was put back: this is a new run, {run}"), "exit code 0"] {
         assert!(log.contains(part), "{part}:\n{log}");
     }
@@ -231,7 +206,7 @@ async fn a_job_that_is_put_back_is_a_new_run_with_what_holds_now() {
     let again = town.codeforge(&["queue", "requeue", &id, "--config", "serve.yml"]);
     assert!(again.status.success() && !String::from_utf8_lossy(&again.stdout).contains(&run), "{}", spoken(&again));
     town.settles().await;
-    assert!(log_of(&town, &id).contains("--- put back (2), attempt 1"));
+    assert!(town.log_of(&id).contains("--- put back (2), attempt 1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +214,7 @@ async fn what_waits_is_cancelled_and_what_runs_is_told_to_stop() {
     let text = format!("on: {{ push: {{ branches: [work, later] }} }}\n{}", SLOW.replace("sleep 3", "sleep 60"));
     let town = town().workflow("slow", &text).serve("limits: { workers: 1 }\ngrace: 10s").start().await;
     town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
-    let running = in_the_second_step(&town).await;
+    let running = town.in_the_second_step().await;
     town.person("ann").pushes("later", &[("b.txt", "1\n")]).await;
     let waiting = town
         .until("another one waits", || async { town.jobs().await.into_iter().find(|job| job.state == "waiting") })

@@ -8,7 +8,8 @@ mod common;
 use codeforge::model::finding::{Finding, Level, Standing};
 use codeforge::plan::scope::{ROOM, scope};
 use codeforge::workflow;
-use common::{Asked, ModelServer, Reply, Rule, Script, TestRepo, spoken};
+use common::model_server::Asked;
+use common::{ModelServer, Reply, Rule, Script, TestRepo, spoken};
 use serde_json::{Value, json};
 use std::process::Output;
 

@@ -279,9 +279,7 @@ async fn the_step_that_runs_is_named_at_a_bounded_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_run_says_is_not_written_over() {
     let text = "on: { command: { name: look } }\nsteps: { work: { run: \"sleep 1\" } }\ndeliver: comment\n";
-    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
-    let plan = Town::of(ForgeKind::Github).file(".codeforge/config.yml", gates);
-    let town = plan.workflow("look", text).build().await;
+    let town = Town::of(ForgeKind::Github).gated().workflow("look", text).build().await;
     let change = old_change(&town, "topic");
     town.starts().await;
     town.forge.fail(Fault::slow("GET", "/comments", Duration::from_secs(3)).times(3));

@@ -121,7 +121,8 @@ async fn at_two_at_night_what_came_in_is_reviewed_once() {
     assert_eq!(town.jobs().await[1].note, why);
 
     town.person("ann").pushes("main", &[("src/b.txt", "new\n")]).await;
-    let only_that = |asked: &common::Asked| asked.user().contains("+new") && !asked.user().contains("src/a.txt");
+    let only_that =
+        |asked: &common::model_server::Asked| asked.user().contains("+new") && !asked.user().contains("src/a.txt");
     town.model.add(reviewer(None).matches("the new file and no other", only_that));
     town.a_night_passes().await;
     assert_eq!(town.work().await[2], "nightly-review: done success");

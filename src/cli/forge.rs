@@ -421,8 +421,29 @@ mod tests {
         );
         // No token of another host, even where somebody says which forge it is.
         assert_eq!(at(own, &[("CODEFORGE_FORGE", "github"), ("GITHUB_TOKEN", "g")]), None);
-        assert_eq!(at("https://github.com.evil.example/acme/widgets", &[("GITHUB_TOKEN", "g")]), None);
-        assert_eq!(at("/srv/git/acme/widgets", &[("GITHUB_TOKEN", "g")]), None);
+        let all = ["GITHUB_TOKEN", "GITLAB_TOKEN", "GITEA_TOKEN"].map(|name| (name, "g"));
+        for stranger in [
+            "https://github.com.evil.example/acme/widgets",
+            "https://notgithub.com/acme/widgets",
+            "https://evil.example/github.com/widgets",
+            "https://github.com@evil.example/acme/widgets",
+            "https://github.com:8443/acme/widgets",
+            "git@notgitlab.com:acme/widgets",
+            "https://codeberg.org.evil.example/acme/widgets",
+            "/srv/git/acme/widgets",
+            // What is no repository's address.
+            "ftp://github.com/acme/widgets",
+            "https://github.com/widgets",
+            "https://github.com/acme/../widgets",
+            "https://github.com/acme//widgets",
+        ] {
+            assert_eq!(at(stranger, &all), None, "{stranger}");
+        }
+        // Another port is another server.
+        let port = "https://git.acme.example:8443/acme/widgets";
+        assert_eq!(at(port, &gitlab), None);
+        let found = at(port, &[("CI_SERVER_URL", "https://git.acme.example:8443"), ("GITLAB_TOKEN", "t")]).unwrap();
+        assert_eq!((found.1.as_str(), found.4.as_str()), ("https://git.acme.example:8443/api/v4", "t"));
         assert!(at(own, &[("CODEFORGE_FORGE", "github"), ("CODEFORGE_FORGE_TOKEN", "c")]).is_some());
         let gitea = at("https://codeberg.org/acme/widgets", &[("GITEA_TOKEN", "t"), ("GITHUB_TOKEN", "g")]).unwrap();
         assert_eq!(
@@ -473,5 +494,21 @@ mod tests {
         let app = [("CODEFORGE_APP_ID", "7"), ("CODEFORGE_APP_KEY", "-----BEGIN\\nK")];
         let app = at("https://github.com/acme/widgets", &app).unwrap().4;
         assert!(app.contains("id: \"7\"") && !app.contains("BEGIN"), "{app}");
+    }
+
+    #[test]
+    fn what_is_named_wrong_is_said() {
+        let fails = |url: &str, variables: &[(&str, &str)]| {
+            let env = |name: &str| variables.iter().find(|it| it.0 == name).map(|it| it.1.to_owned());
+            forge_at(url, None, &env).err().unwrap().message
+        };
+        let url = "https://github.com/acme/widgets";
+        assert!(fails(url, &[("CODEFORGE_FORGE", "githbu")]).contains("CODEFORGE_FORGE=githbu"));
+        assert!(fails(url, &[("CODEFORGE_APP_ID", "7")]).contains("CODEFORGE_APP_KEY is not"));
+        let app = [("CODEFORGE_APP_ID", "7"), ("CODEFORGE_APP_KEY", "k"), ("CODEFORGE_APP_INSTALLATION", "ours")];
+        assert!(fails(url, &app).contains("CODEFORGE_APP_INSTALLATION is not a number"));
+        assert!(fails("widgets.git", &[("CODEFORGE_FORGE", "local")]).contains("`widgets.git` is no folder"));
+        // An App is GitHub's: elsewhere it is no token.
+        assert_eq!(at("https://gitlab.com/acme/widgets", &app), None);
     }
 }

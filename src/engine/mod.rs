@@ -25,6 +25,7 @@ mod record;
 mod sandboxes;
 mod session;
 mod tools;
+mod workspaces;
 
 pub use again::{Mismatch, Playback, Refolded, Renamed, refold};
 pub use artifact::{Delivering, Extras, unpack};

@@ -171,7 +171,7 @@ pub fn weakened(changes: &ChangeSet) -> Vec<Weakened> {
 }
 
 fn of_file(file: &FileDiff<'_>, found: &mut Vec<Weakened>) {
-    let path = file.path.to_owned();
+    let path = file.path.clone();
     let lower = |text: &str| text.to_lowercase();
     let has = |text: &str, words: &[&str]| {
         let text = lower(text);
@@ -255,7 +255,8 @@ fn short(text: &str) -> String {
 
 /// The changed lines of one file.
 pub(super) struct FileDiff<'a> {
-    pub(super) path: &'a str,
+    /// As it is called, whatever git has to write for that.
+    pub(super) path: String,
     deleted: bool,
     /// With their numbers.
     pub(super) added: Vec<(u64, &'a str)>,
@@ -268,16 +269,14 @@ pub(super) fn parse(diff: &str) -> Vec<FileDiff<'_>> {
     let (mut old_left, mut new_left, mut line) = (0_u64, 0_u64, 0_u64);
     for text in diff.split('\n') {
         if old_left == 0 && new_left == 0 {
-            let name =
-                |text: &'_ str| text.split_once('/').map_or(text, |(_, path)| path).trim_end_matches(['"', '\t']).len();
             if text.starts_with("diff --git ") {
-                files.push(FileDiff { path: "", deleted: false, added: Vec::new(), removed: Vec::new() });
+                files.push(FileDiff { path: String::new(), deleted: false, added: Vec::new(), removed: Vec::new() });
             } else if let Some(file) = files.last_mut() {
                 if let Some(path) = text.strip_prefix("--- ").or_else(|| text.strip_prefix("+++ ")) {
                     if path == "/dev/null" {
                         file.deleted = text.starts_with("+++");
-                    } else if let Some((_, rest)) = path.split_once('/') {
-                        file.path = rest.get(..name(path)).unwrap_or(rest);
+                    } else if let Some((_, path)) = unquoted(path).split_once('/') {
+                        file.path = path.to_owned();
                     }
                 } else if let Some((old, new, first)) = hunk(text) {
                     (old_left, new_left, line) = (old, new, first);
@@ -305,6 +304,31 @@ pub(super) fn parse(diff: &str) -> Vec<FileDiff<'_>> {
         }
     }
     files
+}
+
+/// A name as git writes it: in quotes, with each byte in octal, where it holds more than plain letters.
+fn unquoted(name: &str) -> String {
+    let name = name.trim_end_matches('\t');
+    let Some(quoted) = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) else { return name.to_owned() };
+    let mut bytes = Vec::new();
+    let mut rest = quoted.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        match (first, rest.get(..3).and_then(octal), rest.split_first()) {
+            (b'\\', Some(byte), _) => {
+                bytes.push(byte);
+                rest = rest.get(3..).unwrap_or_default();
+            }
+            (b'\\', None, Some((letter, after))) => {
+                let named = [(b'n', b'\n'), (b't', b'\t'), (b'r', b'\r'), (b'a', 7), (b'b', 8), (b'v', 11), (b'f', 12)];
+                bytes.push(named.iter().find(|(name, _)| name == letter).map_or(*letter, |(_, byte)| *byte));
+                rest = after;
+            }
+            (plain, ..) => bytes.push(*plain),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `@@ -a,b +c,d @@`: how many lines of each side, and the first one's number on the side of the change.
@@ -381,6 +405,19 @@ mod tests {
         ];
         for (changes, words) in cases {
             assert!(told(&changes).iter().any(|line| line == words), "{words}\n{:?}", told(&changes));
+        }
+    }
+
+    #[test]
+    fn names_are_told_as_they_are_and_not_as_git_writes_them() {
+        for (written, name) in [
+            ("a/src/a.rs", "src/a.rs"),
+            ("a/with space.rs\t", "with space.rs"),
+            ("\"a/t\\303\\274r\\t\\\"x\\\\.py\"", "tür\t\"x\\.py"),
+        ] {
+            let text = format!("diff --git x y\n--- {written}\n+++ {written}\n@@ -1 +1 @@\n-f()\n+f()  # noqa\n");
+            let changes = ChangeSet { files: Vec::new(), diff: text };
+            assert_eq!(told(&changes), [format!("{name}:1 silences a check: f()  # noqa")], "{written}");
         }
     }
 

@@ -68,6 +68,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ready_is_who_can_take_webhooks_in_whatever_else_is_wrong() {
+        let health = Health::default();
+        assert_eq!(health.all(), (true, json!({})), "nothing is known to be wrong");
+        assert!(health.report("forge", false, "one is away") && health.report("workers", false, "silent"));
+        assert!(health.all().0, "webhooks are taken in all the same");
+        for part in NEEDED {
+            assert!(health.report(part, false, "full"), "{part}: that is news");
+            assert!(!health.report(part, false, "fuller"), "{part}: and then it is none");
+            let (ready, parts) = health.all();
+            assert_eq!((ready, &parts[part]), (false, &json!({ "status": "failed", "detail": "fuller" })), "{part}");
+            assert!(health.report(part, true, "fine"), "{part}: news again");
+            assert_eq!(health.all().1[part]["status"], "ok");
+        }
+        assert!(health.all().0);
+    }
+
+    #[test]
     fn workers_that_are_silent_for_a_minute_do_not_work() {
         let health = Health::default();
         assert_eq!(health.silent(1_000_000), None, "none has begun");

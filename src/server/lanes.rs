@@ -127,10 +127,14 @@ mod tests {
             taken.count()
         });
         assert_eq!(most, [8, 4, 2]);
-        let first = Served { forge: ForgeKind::Gitea, host: "four.example".into(), name: "acme/0".into() };
+        // Where there is room for much: one thing at a time for each repository.
+        let of = |name: &str| Served { forge: ForgeKind::Gitea, host: "four.example".into(), name: name.into() };
+        let (first, second) = (of("acme/0"), of("acme/1"));
+        let mut lanes = Lanes::default();
         lanes.enter(first.clone());
-        assert!(!lanes.has_room(&first), "one thing at a time");
+        assert!(!lanes.has_room(&first) && lanes.has_room(&second));
+        lanes.enter(second.clone());
         lanes.leave(&first);
-        assert!(lanes.has_room(&first));
+        assert!(lanes.has_room(&first) && !lanes.has_room(&second));
     }
 }

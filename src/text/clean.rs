@@ -159,7 +159,7 @@ pub fn invisible(text: &str) -> String {
 /// character as `[hidden U+202E]`, a run of them as `[hidden U+E0041 and 5 more]`. What a run spells is not told.
 ///
 /// Joiners between letters and signs that are not ASCII stay (Persian and Hindi are written with them, and emoji), and a
-/// byte order mark goes.
+/// byte order mark goes where one may be: before the first letter of a file. Between letters it is as hidden as any other.
 ///
 /// ```
 /// assert_eq!(codeforge::text::visible("if admin\u{202e} {"), "if admin[hidden U+202E] {");
@@ -177,7 +177,7 @@ pub fn visible(text: &str) -> String {
             continue;
         }
         match letters.count() {
-            0 if first == '\u{feff}' => {}
+            0 if is_order_mark(text, at, run) => {}
             0 => out.push_str(&format!("[hidden {}]", code(first))),
             more => out.push_str(&format!("[hidden {} and {more} more]", code(first))),
         }
@@ -189,7 +189,7 @@ pub fn visible(text: &str) -> String {
 pub fn hidden(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (at, run) in runs(text) {
-        if run == "\u{feff}" || joins(text, at, run) {
+        if is_order_mark(text, at, run) || joins(text, at, run) {
             continue;
         }
         for letter in run.chars().filter(|letter| is_invisible(*letter)) {
@@ -232,6 +232,14 @@ fn joins(text: &str, at: usize, run: &str) -> bool {
         && foreign(text.get(at + run.len()..).unwrap_or_default().chars().next())
 }
 
+/// Whether a run is a byte order mark: with nothing before it in its line, or what stands before a file's first letter in a
+/// difference (`+`), a list of lines (`1`, a tab) or of places (`a.cs:1: `).
+fn is_order_mark(text: &str, at: usize, run: &str) -> bool {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    run == "\u{feff}" && (matches!(line, "" | "+" | "-") || line.ends_with(char::is_whitespace))
+}
+
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -255,7 +263,11 @@ mod tests {
             ("bell\u{7}back\u{8}del\u{7f}nul\0nel\u{85}", "bellbackdelnulnel"),
             ("\u{1b}(Bok\u{1b}7\u{1b}=", "ok"),
             ("\u{1b}]never ended\nnext line", "\nnext line"),
+            ("\u{1b}[31\nnext line", "\nnext line"),
+            ("\u{1b}[31\u{1b}[1mbold\u{1b}\nplain", "bold\nplain"),
             ("\u{1b}Pdcs\u{1b}\\after", "after"),
+            ("\u{1b}]a\u{1b}[1mb\u{1b}Xsos\u{7}c\u{1b}^pm\u{7}d\u{1b}_apc\u{7}e", "bcde"),
+            ("\u{90}dcs\u{9c}a\u{98}sos\u{9c}b\u{9e}pm\u{9c}c\u{9f}apc\u{9c}d", "abcd"),
             ("tab\tünïcödé 🦀", "tab\tünïcödé 🦀"),
         ];
         for (dirty, expected) in cases {
@@ -279,6 +291,31 @@ mod tests {
         let tags: String = "ignore".bytes().map(|b| char::from_u32(0xe0000 + u32::from(b)).unwrap()).collect();
         assert_eq!(invisible(&format!("a\u{200b}b\u{202e}c\u{feff}d{tags}e\u{2066}")), "abcde");
         assert_eq!(invisible("naïve ❤\u{fe0f} text"), "naïve ❤\u{fe0f} text");
+        // What Unicode lets nobody see (Default_Ignorable_Code_Point) but for the two selectors, and annotations; each
+        // range's ends, and that their neighbours stay.
+        for (first, last) in [
+            (0xad, 0xad),
+            (0x34f, 0x34f),
+            (0x61c, 0x61c),
+            (0x115f, 0x1160),
+            (0x17b4, 0x17b5),
+            (0x180b, 0x180f),
+            (0x200b, 0x200f),
+            (0x202a, 0x202e),
+            (0x2060, 0x206f),
+            (0x3164, 0x3164),
+            (0xfe00, 0xfe0d),
+            (0xfeff, 0xfeff),
+            (0xffa0, 0xffa0),
+            (0xfff0, 0xfffb),
+            (0x1bca0, 0x1bca3),
+            (0x1d173, 0x1d17a),
+            (0xe0000, 0xe0fff),
+        ] {
+            let gone = |code: u32| char::from_u32(code).is_some_and(|letter| invisible(&letter.to_string()).is_empty());
+            assert!(gone(first) && gone(last), "{first:x} to {last:x} goes");
+            assert!(!gone(first - 1) && !gone(last + 1), "what is beside {first:x} to {last:x} stays");
+        }
     }
 
     #[test]
@@ -292,8 +329,15 @@ mod tests {
                 "U+E0069 U+E0067 U+E006E U+E006F U+E0072 U+E0065 U+200B",
             ),
             ("\u{feff}using System;", "using System;", ""),
+            ("@@ -0,0 +1 @@\n+\u{feff}using System;", "@@ -0,0 +1 @@\n+using System;", ""),
+            ("     1\t\u{feff}using System;", "     1\tusing System;", ""),
+            ("+ad\u{feff}min", "+ad[hidden U+FEFF]min", "U+FEFF"),
+            ("\u{feff}\u{200b}x", "[hidden U+FEFF and 1 more]x", "U+FEFF U+200B"),
             ("می\u{200c}خواهم 👨\u{200d}👩", "می\u{200c}خواهم 👨\u{200d}👩", ""),
             ("ad\u{200d}min", "ad[hidden U+200D]min", "U+200D"),
+            ("é\u{200d}min", "é[hidden U+200D]min", "U+200D"),
+            ("ad\u{200c}é", "ad[hidden U+200C]é", "U+200C"),
+            ("pass\u{ad}word", "pass[hidden U+00AD]word", "U+00AD"),
             ("naïve ❤\u{fe0f}", "naïve ❤\u{fe0f}", ""),
             ("", "", ""),
         ];

@@ -1,7 +1,13 @@
 //! Jobs of Gitea's and Forgejo's Actions: GitHub's variables, an API and words of their own.
 
-use super::*;
+use crate::common::forge_server::ForgeServer;
+use crate::common::hub::{Clone, Job, clone_of, comment, on_github, pull_request, push};
 use crate::common::payloads::{self, Sample};
+use crate::steps::{MEND, OPEN};
+use crate::told::{ALL, BASE, SHA, facts, github, library, table};
+use codeforge::model::ci::{CiJob, Home};
+use codeforge::model::forge::ForgeKind;
+use serde_json::{Value, json};
 
 /// The environment of a job there, as the runner makes it: the server's address ends with a slash and may have a path.
 fn gitea(name: &str, payload: &Value, more: &[(&str, &str)]) -> Result<CiJob, String> {

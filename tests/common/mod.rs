@@ -2,7 +2,7 @@
 //!
 //! [`ModelServer`] plays a provider over real HTTP, [`TestRepo`] makes real repositories, [`codeforge`] starts the
 //! binary in an environment that knows nothing of where the tests run.
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![expect(dead_code, reason = "every test file uses a part of it")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 pub mod act;
@@ -13,6 +13,7 @@ pub mod hub;
 pub mod model_server;
 pub mod payloads;
 pub mod published;
+pub mod queued;
 pub mod recorded;
 pub mod releases;
 pub mod served;
@@ -20,8 +21,7 @@ pub mod stage;
 pub mod tls;
 pub mod town;
 
-#[allow(unused_imports, reason = "every test file uses a part of it")]
-pub use model_server::{Asked, ModelServer, Reply, Rule, Script, Wire};
+pub use model_server::{ModelServer, Reply, Rule, Script, Wire};
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -10,11 +10,11 @@ use codeforge::model::delivery::{Delivery, Published};
 use codeforge::model::event::{Change, Event, EventKind, Side};
 use codeforge::model::exec::ExecMode;
 use codeforge::model::finding::Finding;
-use codeforge::model::forge::ForgeKind;
+use codeforge::model::forge::{CheckState, ForgeKind};
 use codeforge::model::id::RunId;
 use codeforge::model::journal::Base;
 use codeforge::model::plan::{DeliverKind, ForgeSpec};
-use codeforge::port::forge::{Forge, ForgeAt};
+use codeforge::port::forge::{Check, Forge, ForgeAt};
 use codeforge::port::repository::{OpenWorkspace, Repository, Workspace};
 use std::sync::Arc;
 
@@ -42,6 +42,11 @@ pub struct Desk {
     pub secrets: Vec<String>,
     pub most_open: Option<u32>,
     pub time_s: i64,
+}
+
+/// A commit's state as a program gives it that is no App.
+pub fn check<'a>(commit: &'a str, state: CheckState, words: &'a str) -> Check<'a> {
+    Check { commit, name: "codeforge", state, words, url: None, summary: None, annotations: &[] }
 }
 
 /// An adapter that waits for nothing, and the clock that it looks at.

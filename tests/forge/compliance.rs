@@ -1,5 +1,6 @@
 //! What every adapter does, as far as its forge can.
 
+use crate::common::forge_server::contract::judge;
 use crate::story::*;
 use serde_json::{Value, json};
 
@@ -66,16 +67,7 @@ async fn lost(kind: ForgeKind, lose: fn(&'static str, &str) -> Fault) {
     assert_eq!((server.memory().remarks.len(), done.made), (1, 1), "{kind:?}: remarked once");
     // What is the same however often it is said is said again.
     server.fail(lose("POST", &format!("/statuses/{commit}")));
-    let status = Check {
-        commit: &commit,
-        name: "codeforge",
-        state: CheckState::Success,
-        words: "done",
-        url: None,
-        summary: None,
-        annotations: &[],
-    };
-    story.forge.set_check(&status).await.unwrap();
+    story.forge.set_check(&check(&commit, CheckState::Success, "done")).await.unwrap();
     if server.is_remote() {
         let said: std::collections::BTreeSet<_> = server.memory().statuses.iter().cloned().collect();
         assert_eq!(said.len(), 1, "{kind:?}: {said:?}");
@@ -445,15 +437,7 @@ async fn the_rest(kind: ForgeKind) {
     let file = String::from_utf8(forge.file_at(&tip, "new/näme.txt").await.unwrap().unwrap()).unwrap();
     assert!(file.starts_with("line 1\n") && file.contains("\nline fifteen and a half\n"), "{file}");
     assert_eq!(forge.file_at(&tip, "gone.txt").await.unwrap(), None);
-    let status = Check {
-        commit: &tip,
-        name: "codeforge",
-        state: CheckState::Failure,
-        words: "no",
-        url: None,
-        summary: None,
-        annotations: &[],
-    };
+    let status = check(&tip, CheckState::Failure, "no");
     assert_eq!(forge.set_check(&status).await.unwrap(), Said::Status, "no App, no checks");
     forge.set_check(&status).await.unwrap();
     assert!(server.memory().checks.is_empty());
@@ -597,8 +581,7 @@ async fn opened_with(kind: ForgeKind) {
 
 #[test]
 fn a_request_that_the_description_does_not_allow_is_noticed() {
-    let github =
-        |method, path, query, body| crate::common::forge_server::judge(ForgeKind::Github, method, path, query, &body);
+    let github = |method, path, query, body| judge(ForgeKind::Github, method, path, query, &body);
     let pulls = "/repos/acme/widgets/pulls";
     assert_eq!(github("POST", pulls, "", json!({ "title": "t", "head": "h", "base": "b" })), None);
     for (method, path, query, body) in [
@@ -612,14 +595,6 @@ fn a_request_that_the_description_does_not_allow_is_noticed() {
         assert!(github(method, path, query, body.clone()).is_some(), "{method} {path}?{query} {body}");
     }
     let remark = json!({ "body": "b", "position": { "position_type": "nope" } });
-    assert!(
-        crate::common::forge_server::judge(
-            ForgeKind::Gitlab,
-            "POST",
-            "/api/v4/projects/1/merge_requests/1/discussions",
-            "",
-            &remark
-        )
-        .is_some()
-    );
+    let discussions = "/api/v4/projects/1/merge_requests/1/discussions";
+    assert!(judge(ForgeKind::Gitlab, "POST", discussions, "", &remark).is_some());
 }

@@ -1,6 +1,6 @@
 //! What a push has to keep, asked before anything is paid for; and what a token must be able to do.
 
-use crate::common::forge_server::gitlab_account;
+use crate::common::forge_server::gitlab;
 use crate::story::*;
 use codeforge::port::forge::{NewCommit, RuleAbout};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ async fn gitlabs_protected_branches_and_push_rules_are_told() {
         let merge = [json!({ "access_level": 40 })];
         json!({ "id": 1, "name": name, "push_access_levels": levels, "merge_access_levels": merge, "allow_force_push": force })
     };
-    let us = gitlab_account(BOT);
+    let us = gitlab::account(BOT);
     // The token's account is a Developer.
     for (case, protections, wanted) in [
         (

@@ -468,10 +468,10 @@ pub(super) fn read<T: DeserializeOwned>(doing: &str, body: &[u8]) -> Result<T, F
 /// (an inner name, a proxy): on another server it is asked for at our own address, as the token goes nowhere else.
 fn next_page(headers: &HeaderMap, at: &Url) -> Option<Url> {
     let link = headers.get("link")?.to_str().ok()?;
-    let next = link.split(',').find(|part| {
-        part.split(';').skip(1).any(|attribute| matches!(attribute.trim(), "rel=\"next\"" | "rel=next"))
+    // An address may hold commas and semicolons, and no angle.
+    let (address, _) = link.split('<').skip(1).filter_map(|part| part.split_once('>')).find(|(_, attributes)| {
+        attributes.split([';', ',']).any(|attribute| matches!(attribute.trim(), "rel=\"next\"" | "rel=next"))
     })?;
-    let address = next.split(';').next()?.trim().strip_prefix('<')?.strip_suffix('>')?;
     let url = at.join(address).ok()?;
     if url.origin() == at.origin() {
         return Some(url);
@@ -581,6 +581,12 @@ mod tests {
         assert_eq!(other.as_deref(), Some("https://api.example/items?page=2&per_page=100"));
         assert_eq!(next("<https://evil.example/items?page=1>; rel=\"next\""), None, "not again and again");
         assert_eq!(next("<https://api.example/items?page=1>; rel=\"prev\""), None);
+        let unquoted = next("</items?page=0>;rel=prev,</items?ids=1,2;3&page=2>;title=more; rel=next");
+        assert_eq!(unquoted.as_deref(), Some("https://api.example/items?ids=1,2;3&page=2"));
+        // Another port, or the same server without encryption, is another server.
+        for other in ["http://api.example/items?page=2", "https://api.example:8443/other?page=2"] {
+            assert_eq!(next(&format!("<{other}>; rel=\"next\"")).as_deref(), Some("https://api.example/items?page=2"));
+        }
     }
 
     #[test]

@@ -94,6 +94,22 @@ mod tests {
     use super::*;
     use crate::adapter::fake::FakeClock;
 
+    /// A clock that looks what the file says while somebody waits.
+    struct Looking<'a>(&'a FakeClock, &'a Path);
+
+    #[async_trait::async_trait]
+    impl Clock for Looking<'_> {
+        fn now_ms(&self) -> i64 {
+            self.0.now_ms()
+        }
+
+        async fn sleep(&self, time: Duration) {
+            let next: i64 = std::fs::read_to_string(self.1).unwrap().parse().unwrap();
+            assert_eq!(next, self.now_ms() + i64::try_from(time.as_millis()).unwrap(), "who waits takes nobody's turn");
+            self.0.sleep(time).await;
+        }
+    }
+
     #[tokio::test]
     async fn turns_are_a_second_apart_whoever_asks_and_a_wrong_clock_blocks_nobody() {
         let folder = tempfile::tempdir().unwrap();
@@ -106,10 +122,14 @@ mod tests {
         one.ended(clock.now_ms()).await;
         other.wait(&clock).await;
         assert_eq!(clock.now_ms(), 1_001_300, "a second after the other one's end");
+        // Who ended long ago, and says so late, takes no turn back.
+        one.ended(1_000_000).await;
+        one.wait(&Looking(&clock, &path)).await;
+        assert_eq!(clock.now_ms(), 1_002_300, "a second after the last write began");
         for wrong in ["9999999999999", "nonsense", ""] {
             std::fs::write(&path, wrong).unwrap();
             one.wait(&clock).await;
-            assert_eq!(clock.now_ms(), 1_001_300, "{wrong:?}");
+            assert_eq!(clock.now_ms(), 1_002_300, "{wrong:?}");
         }
         // A file that cannot be used keeps nobody from writing.
         Turns::new(Path::new("/proc/no/turn"), 1000).wait(&clock).await;
@@ -117,6 +137,6 @@ mod tests {
         let held = locked(&path).unwrap();
         one.wait(&clock).await;
         drop(held);
-        assert_eq!(clock.now_ms(), 1_001_300);
+        assert_eq!(clock.now_ms(), 1_002_300);
     }
 }

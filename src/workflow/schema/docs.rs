@@ -1,12 +1,19 @@
 //! A workflow, as written. Doc comments become the descriptions that editors show.
 
+mod sandbox;
+mod starts;
+mod team;
+
+pub use sandbox::*;
+pub use starts::*;
+pub use team::*;
+
 use super::kinds::{
-    Account, Cron, Expression, GateName, Glob, Label, ModeName, ModelName, Name, OneOrMany, PolicyName, Scalar,
-    ScenarioName, Shell, Size, Span, StopText, Template, Timezone, ToolName,
+    Account, Expression, GateName, Glob, Label, ModeName, ModelName, Name, OneOrMany, PolicyName, Scalar, ScenarioName,
+    Shell, Span, StopText, Template, ToolName,
 };
 use super::memory::HistoryDoc;
 use super::settings::PolicyDoc;
-use crate::model::exec::{DriverKind, ExecMode};
 use crate::model::plan::{Activation, DeliverKind, DeliverWhen, OnGateFail};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -94,156 +101,6 @@ pub enum StepsDoc {
     List(Vec<StepDoc>),
 }
 
-/// What starts a workflow.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OnDoc {
-    /// A comment that begins with `/codeforge NAME`.
-    #[serde(default)]
-    pub command: Option<CommandDoc>,
-    /// An issue was opened, labelled, …
-    #[serde(default)]
-    pub issues: Option<ForgeEventDoc>,
-    /// A comment on an issue or a change.
-    #[serde(default)]
-    pub issue_comment: Option<ForgeEventDoc>,
-    /// A pull or merge request was opened, updated, …
-    #[serde(default)]
-    pub pull_request: Option<ForgeEventDoc>,
-    /// Commits were pushed.
-    #[serde(default)]
-    pub push: Option<ForgeEventDoc>,
-    /// At times.
-    #[serde(default)]
-    pub schedule: Vec<ScheduleDoc>,
-    /// A call of `POST /api/v1/hooks/EVENT`.
-    #[serde(default)]
-    pub webhook: Option<WebhookDoc>,
-    /// A merge queue asks for checks.
-    #[serde(default)]
-    pub merge_group: Option<NothingDoc>,
-    /// By hand: command line, API, the forge's button.
-    #[serde(default)]
-    pub workflow_dispatch: Option<NothingDoc>,
-}
-
-/// Nothing to set.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NothingDoc {}
-
-/// A comment command.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CommandDoc {
-    /// The word after `/codeforge`.
-    pub name: Name,
-    /// What the commenter must be allowed to do in the repository.
-    #[serde(default)]
-    pub access: Access,
-    /// What a comment may set for one run, in place of the configuration's `comments.settings`.
-    #[serde(default)]
-    pub settings: Option<super::comments::RunSettingsDoc>,
-}
-
-/// Access to a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// May read.
-    Read,
-    /// May sort issues.
-    Triage,
-    /// May push.
-    #[default]
-    Write,
-    /// May do anything.
-    Admin,
-}
-
-impl Access {
-    /// As forges answer.
-    pub fn wanted(self) -> crate::model::forge::Access {
-        use crate::model::forge::Access as A;
-        match self {
-            Self::Read => A::Read,
-            Self::Triage => A::Triage,
-            Self::Write => A::Write,
-            Self::Admin => A::Admin,
-        }
-    }
-
-    /// As documents write it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Triage => "triage",
-            Self::Write => "write",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// Which of a forge's events count. A key that is absent lets all pass.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ForgeEventDoc {
-    /// Actions: `opened`, `labeled`, `synchronize`, …
-    #[serde(default)]
-    pub types: OneOrMany<String>,
-    /// One of these labels.
-    #[serde(default)]
-    pub labels: OneOrMany<String>,
-    /// A changed file matches one of these.
-    #[serde(default)]
-    pub paths: OneOrMany<Glob>,
-    /// The (target) branch matches one of these.
-    #[serde(default)]
-    pub branches: OneOrMany<Glob>,
-    /// The tag matches one of these.
-    #[serde(default)]
-    pub tags: OneOrMany<Glob>,
-}
-
-/// A time table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleDoc {
-    /// Five fields: minute, hour, day of month, month, weekday.
-    pub cron: Cron,
-    /// The time zone of the fields. Default: UTC.
-    #[serde(default)]
-    pub timezone: Option<Timezone>,
-    /// How much later than it was due a run may begin, so that not all begin at once: each repository and workflow has
-    /// its own place in that time. Counts for `codeforge serve`.
-    #[serde(default)]
-    pub jitter: Option<Span>,
-    /// What becomes of times that passed while nobody was there. Counts for `codeforge serve`.
-    #[serde(default)]
-    pub missed: Missed,
-}
-
-/// What becomes of times that passed while nobody was there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Missed {
-    /// Nothing.
-    Skip,
-    /// One run for all of them.
-    #[default]
-    Once,
-    /// A run for each, up to a hundred.
-    All,
-}
-
-/// A webhook of our own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookDoc {
-    /// The last part of its address.
-    pub event: Name,
-}
-
 /// An input.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -323,84 +180,6 @@ pub enum OnConflict {
     Cancel,
     /// It does not start.
     Skip,
-}
-
-/// Where tools run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SandboxDoc {
-    /// Docker, native, whichever there is, or none.
-    #[serde(default)]
-    pub driver: Option<DriverKind>,
-    /// Docker image.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// A copy, the user's tree itself, or both.
-    #[serde(default)]
-    pub exec_mode: Option<ExecMode>,
-    /// What may be reached.
-    #[serde(default)]
-    pub network: Option<NetworkDoc>,
-    /// Limits of the sandbox.
-    #[serde(default)]
-    pub resources: Option<ResourcesDoc>,
-    /// Commands that run once, with a network of their own; the result is cached.
-    #[serde(default)]
-    pub setup: OneOrMany<Shell>,
-    /// Paths of the host to show inside, `HOST:INSIDE[:ro]`.
-    #[serde(default)]
-    pub mounts: Vec<String>,
-    /// The weakest isolation that will do: `auto` never falls below it.
-    #[serde(default)]
-    pub min_isolation: Option<DriverKind>,
-}
-
-/// What may be reached from the sandbox.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub enum NetworkDoc {
-    /// Nothing.
-    Word(NetworkWord),
-    /// A list of hosts and of package registries by name.
-    Allow(NetworkAllow),
-}
-
-/// No network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum NetworkWord {
-    /// Nothing can be reached.
-    None,
-}
-
-/// Hosts that may be reached.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkAllow {
-    /// Host names, `*.example.com`, or a registry's name.
-    pub allow: Vec<String>,
-}
-
-/// Limits of a sandbox.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResourcesDoc {
-    /// Memory.
-    #[serde(default)]
-    pub memory: Option<Size>,
-    /// CPUs, fractions allowed.
-    #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub cpus: Option<f64>,
-    /// Processes and threads.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 4194304))]
-    pub pids: Option<u32>,
-    /// Bytes that a file, and the scratch space, may take.
-    #[serde(default)]
-    pub disk: Option<Size>,
 }
 
 /// A step. Exactly one of `mode`, `run`, `team`, `workflow`, `approve` and `decompose` says what it does.
@@ -576,86 +355,6 @@ pub enum SchemaChoice {
     Named(String),
     /// In place.
     InPlace(serde_json::Map<String, Value>),
-}
-
-/// Several agents.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TeamDoc {
-    /// How they work together.
-    pub protocol: Protocol,
-    /// Who they are.
-    #[serde(default)]
-    pub members: Vec<MemberDoc>,
-    /// How many at once.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 64))]
-    pub max_parallel: Option<u32>,
-    /// How many rounds.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 100))]
-    pub rounds: Option<u32>,
-    /// When to stop before that.
-    #[serde(default)]
-    pub until: Option<Expression>,
-    /// How many must agree.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 64))]
-    pub quorum: Option<u32>,
-    /// How many attempts to choose from.
-    #[serde(default)]
-    #[schemars(range(min = 2, max = 64))]
-    pub n: Option<u32>,
-    /// Who chooses.
-    #[serde(default)]
-    pub reviewer: Option<ModeName>,
-    /// Who sums up.
-    #[serde(default)]
-    pub moderator: Option<ModeName>,
-    /// One, two or a team.
-    #[serde(default)]
-    pub strategy: Option<Strategy>,
-}
-
-/// A team's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Strategy {
-    /// One agent.
-    Single,
-    /// Two.
-    Pair,
-    /// All.
-    Team,
-}
-
-/// How a team works together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// One after the other.
-    Sequential,
-    /// At once.
-    Parallel,
-    /// Two agents alternate.
-    PingPong,
-    /// The same task to all; the majority decides.
-    Consensus,
-    /// Pro, con and a moderator.
-    Debate,
-    /// Several attempts from the same snapshot; one is chosen.
-    BestOf,
-}
-
-/// A member of a team.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MemberDoc {
-    /// Its mode.
-    pub mode: ModeName,
-    /// What it is asked.
-    #[serde(default)]
-    pub prompt: Option<Template>,
 }
 
 /// Waiting for a person.

@@ -1,6 +1,6 @@
 //! Every request is held against what the forge's published description allows (`tests/contracts`).
 
-use super::decoded;
+use super::wire::decoded;
 use codeforge::model::forge::ForgeKind;
 use serde_json::{Value, json};
 use std::sync::LazyLock;

@@ -163,7 +163,10 @@ mod tests {
             ("codeforge/*", "codeforge/fix/1"),
             ("*-stable", "15-0-stable"),
             ("a*b*c", "a-b-b-c"),
+            ("a*b*b*c", "a-b-b-c"),
             ("a**c", "abc"),
+            ("*fix*", "codeforge/fix/1"),
+            ("v1.*", "v1.2"),
         ] {
             assert!(fits(pattern, branch), "{pattern} {branch}");
         }
@@ -173,6 +176,10 @@ mod tests {
             ("codeforge/*", "codeforge"),
             ("a*b*c", "a-c"),
             ("ab*ba", "aba"),
+            ("a*b*b*c", "a-b-c"),
+            ("*-stable", "15-0-stable-1"),
+            ("fix/*", "codeforge/fix/1"),
+            ("v1.*", "v1x2"),
             ("Main", "main"),
         ] {
             assert!(!fits(pattern, branch), "{pattern} {branch}");
