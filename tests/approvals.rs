@@ -83,7 +83,8 @@ async fn a_price_is_named_and_a_yes_runs_the_commit_at_that_price() {
         assert_eq!((done.state.as_str(), done.conclusion.as_str()), ("done", "success"), "{kind:?}: {done:?}");
         assert_eq!((done.approved_by.as_str(), done.cost.as_str()), ("bob", "0.020000"), "{kind:?}");
         let (told, account) = told(&town, &job.id);
-        let approved = json!({ "by": "bob", "commit": commit, "max_cost_usd": "0.0500" });
+        let named = &told["approved"]["named_usd"];
+        let approved = json!({ "by": "bob", "commit": commit, "max_cost_usd": "0.0500", "named_usd": named });
         assert_eq!((&told["approved"], &account["budget_usd"]), (&approved, &json!(0.05)), "{kind:?}: {account:#}");
         assert_eq!(town.forge.git(&["rev-parse", &format!("{head}^")]), commit, "{kind:?}: it stands on what was seen");
         assert_eq!(town.forge.file(&head, "made.txt").as_deref(), Some("made\n"), "{kind:?}");
@@ -97,11 +98,13 @@ async fn a_price_is_named_and_a_yes_runs_the_commit_at_that_price() {
     }
 }
 
-/// What was said yes to is the run's budget: a call that could exceed it is not made, and that is said.
+/// What was said yes to is the run's budget: a call that could exceed it is not made, and that is said. Who wants more
+/// is told how to say yes to more, and that works.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_would_cost_more_is_stopped_at_the_price() {
-    let dear = mends(0.045).into_iter().take(1).collect();
-    let town = town(ForgeKind::Github, FIX, dear).start().await;
+    let mut script = mends(0.045);
+    script.extend(mends(0.045).into_iter().take(1));
+    let town = town(ForgeKind::Github, FIX, script).start().await;
     let (change, job) = asked(&town).await;
     let before = town.forge.tip("topic");
     town.person("bob").comments(change, "/codeforge approve max=$0.05").await;
@@ -109,11 +112,22 @@ async fn a_model_that_would_cost_more_is_stopped_at_the_price() {
     let done = state_of(&town, &job.id).await;
     assert_eq!((done.conclusion.as_str(), done.cost.as_str()), ("limit", "0.045000"), "{done:?}");
     shows(&town, change, "&#36;0.045 of the budget of &#36;0.050 is spent").await;
+    shows(&town, change, "the price that bob approved").await;
+    assert!(!town.comments_of_ours(change).iter().any(|it| it.body.contains("budget.max_cost_usd")));
     assert_eq!(
         (town.model.asked().len(), town.forge.tip("topic")),
         (1, before),
         "one call, and nothing is handed over"
     );
+    let retry = format!("/codeforge retry {}", job.id);
+    shows(&town, change, &retry).await;
+    town.person("bob").comments(change, &retry).await;
+    town.job("it is priced anew", |job| job.state == "asked").await;
+    town.person("bob").comments(change, "/codeforge approve").await;
+    town.settles().await;
+    let jobs = town.jobs().await;
+    let again = jobs.iter().find(|it| it.id != job.id).unwrap();
+    assert_eq!((again.conclusion.as_str(), again.cost.as_str()), ("success", "0.090000"), "{jobs:?}");
     town.model.finished();
 }
 
@@ -182,18 +196,23 @@ async fn an_independent_yes_is_somebody_elses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_ends_it() {
-    let town = town(ForgeKind::Github, FIX, Vec::new()).start().await;
-    let (change, job) = asked(&town).await;
-    town.person("rita").comments(change, "/codeforge deny").await;
-    town.person("bob").comments(change, "/codeforge deny").await;
-    town.settles().await;
-    let denied = state_of(&town, &job.id).await;
-    assert_eq!((denied.state.as_str(), denied.note.as_str()), ("cancelled", "bob said no"), "{denied:?}");
-    shows(&town, change, "bob said no").await;
-    town.person("bob").comments(change, "/codeforge approve").await;
-    town.settles().await;
-    shows(&town, change, "Nothing here waits for a yes").await;
-    assert_eq!((state_of(&town, &job.id).await.state.as_str(), town.model.asked().len()), ("cancelled", 0));
+    // GitHub's statuses have no word for what was called off.
+    for (kind, word) in [(ForgeKind::Github, "error"), (ForgeKind::Gitlab, "canceled")] {
+        let town = town(kind, FIX, Vec::new()).start().await;
+        let (change, job) = asked(&town).await;
+        town.person("rita").comments(change, "/codeforge deny").await;
+        town.person("bob").comments(change, "/codeforge deny").await;
+        town.settles().await;
+        let denied = state_of(&town, &job.id).await;
+        assert_eq!((denied.state.as_str(), denied.note.as_str()), ("cancelled", "bob said no"), "{denied:?}");
+        shows(&town, change, "bob said no").await;
+        let states: Vec<String> = town.forge.memory().statuses.iter().map(|it| it.2.clone()).collect();
+        assert_eq!(states, ["pending", word], "{kind:?}");
+        town.person("bob").comments(change, "/codeforge approve").await;
+        town.settles().await;
+        shows(&town, change, "Nothing here waits for a yes").await;
+        assert_eq!((state_of(&town, &job.id).await.state.as_str(), town.model.asked().len()), ("cancelled", 0));
+    }
 }
 
 /// The server dies between what a command does and the mark that it was done. It is decided once more then, does nothing

@@ -433,7 +433,7 @@ fn with_a_file(repo: &TestRepo, artifact: &Path, put: &Put) -> Output {
 }
 
 /// Files by which a change would get a foothold: they act on people, tools, CI and agents long after it.
-const FOOTHOLDS: [&str; 31] = [
+const FOOTHOLDS: [&str; 38] = [
     "CODEOWNERS",
     "docs/CODEOWNERS",
     ".github/CODEOWNERS",
@@ -444,6 +444,13 @@ const FOOTHOLDS: [&str; 31] = [
     "web/.npmrc",
     ".vscode/settings.json",
     ".vscode/deep/tasks.json",
+    "packages/a/.vscode/tasks.json",
+    "packages/a/.vscode",
+    "packages/a/.idea/workspace.xml",
+    "packages/a/.devcontainer.json",
+    "packages/a/.claude/settings.json",
+    "packages/a/.mcp.json",
+    "packages/a/.gitlab-ci.yml",
     "CLAUDE.md",
     "src/CLAUDE.md",
     "claude.md",

@@ -237,6 +237,23 @@ async fn reliability_26_a_tick_is_one_run_of_two_servers() {
     assert!(next.contains("Europe/Berlin") && next.matches(":00Z").count() == 2, "{next}");
 }
 
+/// A state folder that is named while the server runs waits for a restart: until then jobs are where the database is.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_state_folder_waits_for_a_restart() {
+    let text = "on: { push: { branches: [work] } }\nsteps: { work: { run: \"true\" } }\ndeliver: none\n";
+    let town = town().workflow("build", text).start().await;
+    let file = town.folder().join("serve.yml");
+    let settings = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, settings.replace("state: state\n", "state: elsewhere\n")).unwrap();
+    ok(common::clean("kill").args(["-HUP", &town.pid()]));
+    town.until("the settings are read", || async { town.log().contains("after_a_restart").then_some(()) }).await;
+    town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
+    town.settles().await;
+    let jobs = town.jobs().await;
+    assert_eq!((jobs.len(), jobs[0].conclusion.as_str()), (1, "success"), "{jobs:?}");
+    assert!(town.state().join("jobs").join(&jobs[0].id).is_dir() && !town.folder().join("elsewhere").exists());
+}
+
 /// trust.md 36.
 #[tokio::test(flavor = "multi_thread")]
 async fn trust_36_a_hundred_comments_are_a_few_runs() {

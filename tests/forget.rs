@@ -166,15 +166,15 @@ async fn notes_go_by_age_and_never_one_of_a_rule_that_holds() {
     };
     let other = Served { name: "acme/other".into(), ..served() };
     let of_other = schedule::seen_note(&other, "nightly");
-    let (heard, answers, swept) =
-        ("heard/api.github.com/acme/widgets/9", "answers/h/acme/widgets/ann", "swept/Github/h/acme/widgets");
+    let (heard, about) = ("heard/api.github.com/acme/widgets/9", "about/api.github.com/acme/widgets/9/ab12");
+    let (answers, swept) = ("answers/h/acme/widgets/ann", "swept/Github/h/acme/widgets");
     let held: Vec<String> = [names(&yearly), names(&gone)].concat();
-    for name in held.iter().map(String::as_str).chain([of_other.as_str(), heard, answers, swept]) {
+    for name in held.iter().map(String::as_str).chain([of_other.as_str(), heard, about, answers, swept]) {
         rig.queue.keep_note(name, "1").await.unwrap();
     }
     let left = async || {
         let mut left = BTreeSet::new();
-        for name in held.iter().map(String::as_str).chain([of_other.as_str(), heard, answers, swept]) {
+        for name in held.iter().map(String::as_str).chain([of_other.as_str(), heard, about, answers, swept]) {
             if rig.noted(name).await {
                 left.insert(name.to_owned());
             }

@@ -5,7 +5,7 @@ use codeforge::model::event::{Change, Event, EventKind, Side};
 use codeforge::model::forge::{Access, ForgeKind};
 use codeforge::model::job::{Delivery, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
 use codeforge::port::inbox::{Handled, Inbox};
-use codeforge::port::queue::{Added, Queue, Renewed, Room, Which};
+use codeforge::port::queue::{Added, Most, Queue, Renewed, Room, Which};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,13 +42,13 @@ fn change(key: &str, number: u64, head: &str, base: &str) -> NewJob {
 
 struct Rig {
     queue: Arc<Database>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Rig {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { queue: serve::open(folder.path()).await.unwrap(), _folder: folder }
+        Self { queue: serve::open(folder.path()).await.unwrap(), folder }
     }
 
     async fn add(&self, job: &NewJob, now: i64) -> String {
@@ -215,6 +215,30 @@ async fn again_waits_back_is_not_counted_dead_can_be_put_back() {
     assert_eq!(rig.queue.counts().await.unwrap(), [(JobState::Running, 1)]);
 }
 
+/// Two servers hear twenty comments of somebody who gets five answers: five are answered, whoever answers them, and each
+/// counts once.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_share_a_database_count_together() {
+    let rig = Rig::new().await;
+    let other = serve::open(rig.folder.path()).await.unwrap();
+    let most = Most { of: 5, within_ms: 1000 };
+    let comments: Vec<String> = (0..20).map(|n| format!("comment {n}")).collect();
+    let hears = |server: Arc<Database>| {
+        let comments = comments.clone();
+        tokio::spawn(async move {
+            let counts = comments.iter().map(|comment| server.count_one("answers/ann", comment, most, 10));
+            futures::future::try_join_all(counts).await.unwrap()
+        })
+    };
+    let (one, two) = (hears(Arc::clone(&rig.queue)), hears(other));
+    let (one, two) = (one.await.unwrap(), two.await.unwrap());
+    assert_eq!(one, two, "what one of them answers, the other one may answer");
+    assert_eq!(one.iter().filter(|may| **may).count(), 5, "{one:?}");
+    assert!(!rig.queue.count_one("answers/ann", "later", most, 1009).await.unwrap());
+    assert!(rig.queue.count_one("answers/ann", "later", most, 1010).await.unwrap(), "the time is over");
+    assert!(rig.queue.count_one("answers/bob", "comment 0", most, 10).await.unwrap(), "somebody else's");
+}
+
 #[tokio::test]
 async fn who_waits_for_a_yes_has_no_place_until_it_comes() {
     let rig = Rig::new().await;
@@ -228,7 +252,9 @@ async fn who_waits_for_a_yes_has_no_place_until_it_comes() {
     assert!(!rig.queue.approve(&id, "bo", Some("9"), 4).await.unwrap());
     assert_eq!(rig.state(&waits).await.0, JobState::Cancelled, "the newest of its group");
     let job = rig.queue.jobs(&Which { id: Some(id), ..Which::default() }).await.unwrap().remove(0);
-    assert_eq!((job.approved_by.as_deref(), job.new.settings["max_cost_usd"].as_str()), (Some("bo"), "1.50"));
+    let approved = job.approved().unwrap();
+    assert_eq!((approved.by.as_str(), approved.max_cost_usd.as_deref()), ("bo", Some("1.50")));
+    assert!(job.new.settings.is_empty(), "what it was asked for with stays: {:?}", job.new.settings);
     assert_eq!(rig.lease(5).await.unwrap().0, "asks");
     // One that nobody said yes to is not put back to where no yes is asked for.
     let asks = NewJob { key: "denied".into(), ..asks };

@@ -498,6 +498,7 @@ async fn what_nothing_comes_of_is_answered_and_forgotten_and_everything_is_count
         "codeforge_webhooks_total{source=\"github\",outcome=\"limited\"} 1",
         "codeforge_webhooks_total{source=\"unknown\",outcome=\"unknown\"} 1",
         "codeforge_deliveries_waiting 0",
+        "codeforge_jobs{state=\"running\"} 0",
     ] {
         assert!(page.contains(line), "{line}:\n{page}");
     }

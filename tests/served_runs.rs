@@ -107,6 +107,7 @@ fn order(state: &Path, fork: bool) -> Order {
         attempts: 1,
         rounds: 0,
         approved_by: None,
+        approved_usd: None,
         cost_usd: None,
         url: None,
         created_ms: 0,

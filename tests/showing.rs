@@ -8,6 +8,7 @@ use codeforge::model::forge::ForgeKind;
 use common::forge_server::hooks::Hook;
 use common::forge_server::{BOT, FakeComment, Fault};
 use common::town::{JobRow, Town};
+use common::{Reply, Rule};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -220,6 +221,35 @@ async fn a_waiting_job_that_is_cancelled_says_so_and_why() {
     ann.closes(other).await;
     says(&town, other, &["⏹️ **look** cancelled", &id, "was closed by ann"]).await;
     is_checked(&town, &head, "error").await;
+}
+
+/// The forge takes nothing while jobs die, and the server is killed. Hours later there is another server, and the forge is
+/// back: how they ended is shown, also of the one of which nothing was ever shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_died_while_the_forge_was_away_is_shown_once_it_is_back() {
+    let ask = look("{ work: { mode: reviewer, prompt: \"Look.\", output: { schema: review } } }");
+    let broken = Rule::when().system("You are the reviewer").reply(Reply::status(500)).times(2);
+    let plan = Town::of(ForgeKind::Github).workflow("look", &ask).model(vec![broken]);
+    let town = plan.serve("retries: { attempts: 1 }").build().await;
+    let dying = ["first", "other"].map(|branch| (old_change(&town, branch), town.forge.tip(branch).unwrap()));
+    town.starts().await;
+    for (change, head) in &dying {
+        town.forge.fail(Fault::status("POST", &format!("/statuses/{head}"), 503).times(1000));
+        town.person("ann").comments(*change, "/codeforge look").await;
+    }
+    let first = job_of(&town, dying[0].0, "dead").await;
+    job_of(&town, dying[1].0, "dead").await;
+    town.until("it was tried to show it", || async { (town.forge.count("POST", &dying[0].1) > 0).then_some(()) }).await;
+    town.kill();
+    assert!(town.forge.memory().statuses.is_empty(), "{:?}", town.forge.memory().statuses);
+    town.alters("DELETE FROM notes WHERE name = 'shown/' || ?", &[first.id.as_str()]).await;
+    town.alters("UPDATE jobs SET updated_ms = updated_ms - 20000000", &[]).await;
+    town.forge.memory().clear_faults();
+    town.starts().await;
+    for (change, head) in &dying {
+        says(&town, *change, &["💀 **look** failed too often"]).await;
+        is_checked(&town, head, "error").await;
+    }
 }
 
 /// Two servers on one database hear the same comment at the same moment, and each finds that there is no answer yet.

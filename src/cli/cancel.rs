@@ -1,5 +1,6 @@
 //! `codeforge cancel RUN`: ends a run for good.
 
+use super::chosen::OfRun;
 use super::error::CliError;
 use super::run::{engine, engine_error};
 use super::{Context, Format};
@@ -8,7 +9,6 @@ use crate::model::account::Ending;
 use crate::port::store::StoreError;
 use crate::port::world::Tape;
 use serde_json::json;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Ends a run for good: one that is at work is interrupted first, one that was interrupted or killed cannot be resumed
@@ -19,11 +19,9 @@ use std::time::Duration;
   codeforge cancel 7f3k9m2q
   codeforge cancel 7f3k            # the beginning of the id is enough")]
 pub struct Args {
-    /// The run's id, or the beginning of it
-    pub run: String,
-    /// The repository (default: the one around the current folder)
-    #[arg(long, value_name = "DIR")]
-    pub repo: Option<PathBuf>,
+    /// The run.
+    #[command(flatten)]
+    pub of: OfRun,
 }
 
 /// How long is waited for a process that was interrupted, in milliseconds.
@@ -36,9 +34,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// The run is over (2), or its process is out of reach or does not end (5).
 pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
-    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
-    let engine = engine(cx.world.repository(&at)?, &Tape::Off, cx).await?;
-    let run = engine.store.find(&args.run).await?.id;
+    let engine = engine(cx.world.repository(&args.of.at.path(cx))?, &Tape::Off, cx).await?;
+    let run = engine.store.find(&args.of.run).await?.id;
     if let Some(ending) = engine.replay(&run, &engine.store.rows(&run).await?).map_err(engine_error)?.ending {
         return Err(over(&run.0, ending));
     }

@@ -1,5 +1,6 @@
 //! `codeforge deliver ARTIFACT|RUN`: the writing half. No model is asked and no code of the repository runs.
 
+use super::chosen::At;
 use super::error::CliError;
 use super::run::{engine, engine_error};
 use super::{Context, Format, artifacts, phases, run};
@@ -33,9 +34,9 @@ pub struct Args {
     /// The event that the artifact was made for: a JSON file
     #[arg(long, value_name = "FILE")]
     pub event: Option<PathBuf>,
-    /// The repository (default: the one around the current folder)
-    #[arg(long, value_name = "DIR")]
-    pub repo: Option<PathBuf>,
+    /// The repository.
+    #[command(flatten)]
+    pub at: At,
 }
 
 /// Runs the command.
@@ -43,8 +44,7 @@ pub struct Args {
 /// # Errors
 /// [`CliError`], whose ending is the exit code.
 pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
-    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
-    let repository = cx.world.repository(&at)?;
+    let repository = cx.world.repository(&args.at.path(cx))?;
     let engine = engine(repository, &Tape::Off, cx).await?;
     let file = cx.world.cwd().join(&args.what);
     let is_file = file.exists() || args.what.contains(['/', '.']);

@@ -8,6 +8,7 @@ pub mod approve;
 pub mod artifacts;
 pub mod backends;
 pub mod cancel;
+pub mod chosen;
 pub mod ci;
 pub mod completions;
 pub mod costs;

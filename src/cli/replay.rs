@@ -1,5 +1,6 @@
 //! `codeforge replay RUN|FILE`: a recorded run, gone through or made again.
 
+use super::chosen::At;
 use super::error::CliError;
 use super::run::{compile, driver, engine_error, load};
 use super::{Context, Format, tapes, watching};
@@ -20,7 +21,6 @@ use crate::report;
 use crate::workflow::schema::Library;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Goes through a recorded run without a model, a sandbox or a tool: this version's engine takes the recorded results
@@ -40,9 +40,9 @@ pub struct Args {
     /// Make the run again with the workflow as it is now, and compare; nothing is delivered
     #[arg(long)]
     pub assert: bool,
-    /// The repository (default: the one around the current folder)
-    #[arg(long, value_name = "DIR")]
-    pub repo: Option<PathBuf>,
+    /// The repository.
+    #[command(flatten)]
+    pub at: At,
     /// Sandbox driver (default: as for the recorded run)
     #[arg(long, value_name = "auto|docker|native|none", value_parser = driver, requires = "assert")]
     pub sandbox: Option<DriverKind>,
@@ -107,8 +107,7 @@ fn through(what: &str, recording: &Recording, cx: &Context<'_>) -> Result<(), Cl
 
 /// With everything but the model.
 async fn again(args: &Args, recording: &Recording, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
-    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
-    let repository = cx.world.repository(&at)?;
+    let repository = cx.world.repository(&args.at.path(cx))?;
     let lost = || CliError::usage(format!("{}: its first row does not begin a run", args.what));
     let (recorded_plan, recorded_base) = recording.started().ok_or_else(lost)?;
     let run = match recording.rows.first().map(|row| &row.body) {

@@ -1,5 +1,6 @@
 //! `codeforge resume RUN`: goes on where a run was cut.
 
+use super::chosen::OfRun;
 use super::error::CliError;
 use super::run::{conclude, engine, engine_error};
 use super::{Context, tapes, watching};
@@ -14,11 +15,9 @@ use std::path::PathBuf;
   codeforge resume 7f3k9m2q
   codeforge resume 7f3k            # the beginning of the id is enough")]
 pub struct Args {
-    /// The run's id, or the beginning of it
-    pub run: String,
-    /// The repository (default: the one around the current folder)
-    #[arg(long, value_name = "DIR")]
-    pub repo: Option<PathBuf>,
+    /// The run.
+    #[command(flatten)]
+    pub of: OfRun,
     /// Take the model's answers from this file instead of a provider
     #[arg(long, value_name = "FILE")]
     pub cassette: Option<PathBuf>,
@@ -32,11 +31,10 @@ pub struct Args {
 /// # Errors
 /// [`CliError`], whose ending is the exit code.
 pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
-    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
-    let repository = cx.world.repository(&at)?;
+    let repository = cx.world.repository(&args.of.at.path(cx))?;
     let tape = args.cassette.map_or(Tape::Off, |file| Tape::Play(cx.world.cwd().join(file)));
     let engine = engine(repository, &tape, cx).await?;
-    let head = engine.store.find(&args.run).await?;
+    let head = engine.store.find(&args.of.run).await?;
     if let Some(file) = args.record.map(|file| cx.world.cwd().join(file)) {
         tapes::check(&file)?;
         tapes::promise(&engine, &head.id, &file).await?;

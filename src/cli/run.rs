@@ -1,6 +1,7 @@
 //! `codeforge run WORKFLOW`: the main job.
 
 use super::Context;
+use super::chosen::At;
 use super::ci::{blocking, earlier};
 use super::error::CliError;
 use super::{Format, artifacts, forge, sources, tapes, watching};
@@ -48,9 +49,9 @@ pub struct Args {
     /// What to hand over
     #[arg(long, value_name = "none|patch|commit-local|branch|pull_request|…", value_parser = deliver_kind)]
     pub deliver: Option<DeliverKind>,
-    /// The repository (default: the one around the current folder)
-    #[arg(long, value_name = "DIR")]
-    pub repo: Option<PathBuf>,
+    /// The repository.
+    #[command(flatten)]
+    pub at: At,
     /// Show the plan, its limits and what it would cost; run nothing, spend nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -109,8 +110,7 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
 /// # Errors
 /// [`CliError`], whose ending is the exit code.
 pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliError> {
-    let at = args.repo.as_deref().map_or_else(|| cx.world.cwd().to_path_buf(), |repo| cx.world.cwd().join(repo));
-    let repository = cx.world.repository(&at)?;
+    let repository = cx.world.repository(&args.at.path(cx))?;
     let inputs = read_inputs(&args.inputs, cx.world.cwd())?;
     let event = read_event(args.event.as_deref(), cx.world.cwd())?;
     let library = load(repository.root(), cx)?;

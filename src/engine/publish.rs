@@ -4,6 +4,7 @@
 //! Everything is found again by its key: a branch by its name, a change by its branch, a comment by its mark. A
 //! branch that somebody else committed to is left alone, and so is a change that somebody closed.
 
+mod asked;
 mod checks;
 mod put;
 mod review;
@@ -21,6 +22,7 @@ use crate::model::plan::{Convention, DeliverKind, ForgeSpec};
 use crate::port::forge::{ChangeInfo, ChangeState, Forge, ForgeError, NewChange, Protection, Sticky, Thread};
 use crate::port::repository::{Repository, RepositoryError};
 use crate::text::{self, Hosts};
+use asked::Asked;
 use put::Pushed;
 use std::sync::Arc;
 
@@ -166,7 +168,7 @@ impl Work<'_> {
         self.told.extend(self.unseen().await?.map(|(_, plain)| plain));
         Ok(match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => self.left_closed(&info),
-            Pushed::At { commit, fresh } => Published {
+            Pushed::At { commit, fresh, .. } => Published {
                 branch: Some(branch.to_owned()),
                 commit: Some(commit),
                 told: [said_of_branch(branch, fresh)].into_iter().chain(self.told.iter().cloned()).collect(),
@@ -195,9 +197,9 @@ impl Work<'_> {
         }
         self.room_for(branch).await?;
         let (reviewers, mut unasked) = self.reviewers(&target).await?;
-        let (commit, fresh) = match self.push_ours(branch).await? {
+        let (commit, fresh, open) = match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => return Ok(self.left_closed(&info)),
-            Pushed::At { commit, fresh } => (commit, fresh),
+            Pushed::At { commit, fresh, open } => (commit, fresh, open),
         };
         let mark = text::marker(p.key, branch, None);
         let most = self.forge.capabilities().comment_chars;
@@ -211,20 +213,31 @@ impl Work<'_> {
             words = format!("> {markdown}\n\n{words}");
             unasked.push(plain);
         }
-        let body = bounded(&format!("{mark}\n{words}"), most);
+        let remembering = |asked: &Asked| bounded(&format!("{mark}\n{}{words}", asked.line()), most);
         let ready = p.asked.ready_when_passed && p.passed;
-        let new = NewChange {
+        let mut new = NewChange {
             head: branch.to_owned(),
             base: target,
             title: self.title.clone(),
-            body: body.clone(),
+            body: String::new(),
             draft: p.draft && !ready,
             labels: p.labels.to_vec(),
             reviewers,
             assignees: p.asked.assignees.clone(),
             milestone: p.asked.milestone.clone(),
         };
+        let wanted = Asked::of(&new);
+        new.body = remembering(&wanted);
+        if let Some(open) = &open {
+            let taken = wanted.taken_away(&Asked::remembered(&open.change.body, p.key, branch), open);
+            if taken != Asked::default() {
+                unasked.push(format!("was set before, is there no more, and stays away: {}", taken.words()));
+                wanted.without(&taken).ask(&mut new);
+            }
+        }
         let (info, mut told) = self.forge.open_change(&new).await?;
+        // What could not be set is asked for again the next time.
+        let body = remembering(&wanted.without(&Asked::of(&new).without(&Asked::on(&info))));
         told.insert(0, said_of_branch(branch, fresh));
         told.extend(self.told.iter().cloned().chain(unasked));
         if info.change.body.trim() != body.trim() {

@@ -135,6 +135,8 @@ pub enum CheckState {
     Failure,
     /// Nobody knows: we failed.
     Error,
+    /// Nobody knows: it was called off, or somebody said no to it.
+    Cancelled,
 }
 
 #[cfg(test)]

@@ -129,6 +129,9 @@ pub struct Approved {
     pub commit: String,
     /// The price, in dollars, as text: the run's budget.
     pub max_cost_usd: Option<String>,
+    /// The price that was named, in dollars, as text: no more than that could be said yes to.
+    #[serde(default)]
+    pub named_usd: Option<String>,
 }
 
 /// Where a job stands.
@@ -158,13 +161,16 @@ impl Job {
     /// What somebody said yes to, where it waited for that.
     pub fn approved(&self) -> Option<Approved> {
         let approval = self.new.approval.as_ref()?;
-        let price = self.new.settings.get("max_cost_usd").or(approval.max_cost_usd.as_ref());
-        let (commit, max_cost_usd) = (approval.commit.clone(), price.cloned());
-        Some(Approved { by: self.approved_by.clone()?, commit, max_cost_usd })
+        let named_usd = approval.max_cost_usd.clone();
+        let max_cost_usd = self.approved_usd.clone().or_else(|| named_usd.clone());
+        Some(Approved { by: self.approved_by.clone()?, commit: approval.commit.clone(), max_cost_usd, named_usd })
     }
 }
 
 impl JobState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Asked, Self::Waiting, Self::Running, Self::Done, Self::Cancelled, Self::Dead];
+
     /// Whether nothing more comes of it by itself.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled | Self::Dead)
@@ -192,6 +198,9 @@ pub struct Job {
     pub rounds: u32,
     /// Who approved it.
     pub approved_by: Option<String>,
+    /// At which price, in dollars, as text.
+    #[serde(default)]
+    pub approved_usd: Option<String>,
     /// What it cost so far, in dollars, as text.
     pub cost_usd: Option<String>,
     /// What it made: the address of the change or comment.

@@ -44,8 +44,20 @@ pub struct Plan {
     pub max_parallel: usize,
     /// Path globs that no agent may write and no delivery may carry (policy and configuration together).
     pub protected_paths: Vec<String>,
+    /// The price that somebody said yes to, where that is the run's budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<ApprovedPrice>,
     /// Names that `trigger_key` and templates use: the delivery's key; empty: the run id is taken.
     pub key: String,
+}
+
+/// A price that somebody said yes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovedPrice {
+    /// Who.
+    pub by: String,
+    /// What whoever wants more does, in words of ours.
+    pub more: String,
 }
 
 /// One node.

@@ -221,6 +221,7 @@ impl Compiler<'_> {
             deliver,
             max_parallel: doc.max_parallel.map_or(DEFAULT_PARALLEL, |n| n as usize),
             protected_paths: protected,
+            price: None,
             key: self.request.key.clone(),
         })
     }

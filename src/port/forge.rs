@@ -482,7 +482,8 @@ pub trait Changes {
     async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError>;
 
     /// Opens a change, or finds the open one of the same branch: to that labels, reviewers and assignees are only added,
-    /// and a milestone is set only where it has none. What could not be set is told beside it.
+    /// and a milestone is set only where it has none. Gives the change with what was set; what could not be set is told
+    /// beside it.
     ///
     /// # Errors
     /// [`ForgeError`].

@@ -88,8 +88,9 @@ pub trait Queue: Send + Sync {
     /// How many jobs there are in each state.
     async fn counts(&self) -> Result<Vec<(JobState, u64)>, InboxError>;
 
-    /// Jobs that are done or cancelled since `since_ms`, and that were last shown otherwise, the oldest first: their note
-    /// `shown/ID` is an instant, a state and more, with spaces between, and that is another state.
+    /// Jobs that are over since `since_ms` and are not shown so, the oldest first and of each repository at most `most`:
+    /// their note `shown/ID` is an instant, a state and more, with spaces between, and that is another state; or they are
+    /// about a change or an issue, and there is none.
     async fn shown_otherwise(&self, since_ms: i64, most: u32) -> Result<Vec<(Served, String)>, InboxError>;
 
     /// The right to say at the forge how a job stands. `None`: somebody else has it, another server or the job's run.
@@ -101,12 +102,26 @@ pub trait Queue: Send + Sync {
     /// Keeps a note.
     async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError>;
 
+    /// Counts one of something that there may be so many of, in the note `name`; `what` tells it from the others. False:
+    /// there were as many, and it is not counted. What was counted already is true again and counts once. One
+    /// transaction: who shares the database shares the count.
+    async fn count_one(&self, name: &str, what: &str, most: Most, now_ms: i64) -> Result<bool, InboxError>;
+
     /// The names of notes that begin with `prefix`, come after the name `after` and were written before `before_ms`: in
     /// order, at most `most`.
     async fn old_notes(&self, prefix: &str, after: &str, before_ms: i64, most: u32) -> Result<Vec<String>, InboxError>;
 
     /// Forgets a note, unless it was written again since `before_ms`.
     async fn forget_note(&self, name: &str, before_ms: i64) -> Result<bool, InboxError>;
+}
+
+/// How many of something there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// So many.
+    pub of: u32,
+    /// In so many milliseconds.
+    pub within_ms: i64,
 }
 
 /// What became of a job that something was to be done with.

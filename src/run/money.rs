@@ -139,10 +139,11 @@ impl State {
         if let Some(budget) = run.max_cost_usd.map(NanoUsd::from_usd)
             && breaks(budget.0, spent.0, self.reserved.0, cost.0)
         {
-            return Word::Never(format!(
-                "{next}, and {spent} of the budget of {budget} is spent; raise `budget.max_cost_usd` (or `--budget`), \
-                 or choose a cheaper model"
-            ));
+            let then = match &self.plan.price {
+                Some(price) => format!("that is the price that {} approved. {}", price.by, price.more),
+                None => "raise `budget.max_cost_usd` (or `--budget`), or choose a cheaper model".to_owned(),
+            };
+            return Word::Never(format!("{next}, and {spent} of the budget of {budget} is spent; {then}"));
         }
         for shared in &self.allowances {
             if breaks(shared.granted.0, spent.0, self.reserved.0, cost.0) {

@@ -136,6 +136,7 @@ fn plan(steps: Vec<PlanStep>, gates: &[(&str, OnGateFail)]) -> Plan {
         },
         max_parallel: 4,
         protected_paths: vec![],
+        price: None,
         key: String::new(),
     }
 }

@@ -116,6 +116,7 @@ pub fn plan(steps: Vec<PlanStep>) -> Plan {
         },
         max_parallel: 8,
         protected_paths: vec![],
+        price: None,
         key: String::new(),
     }
 }

@@ -106,6 +106,7 @@ pub async fn round(
     folders(queue, state, now_ms, logs, &mut swept).await?;
     for (prefix, before_ms) in [
         ("heard/", records),
+        ("about/", records),
         ("tick/", records),
         ("seen/", records),
         ("answers/", now_ms.saturating_sub(DAY_MS)),

@@ -239,7 +239,8 @@ impl Progress<'_> {
         let state = match (job.state, job.conclusion.as_deref()) {
             (JobState::Asked | JobState::Waiting | JobState::Running, _) => CheckState::Pending,
             (JobState::Done, None | Some("success" | "skipped" | "neutral")) => CheckState::Success,
-            (JobState::Done, Some("unavailable")) | (JobState::Cancelled | JobState::Dead, _) => CheckState::Error,
+            (JobState::Cancelled, _) => CheckState::Cancelled,
+            (JobState::Done, Some("unavailable")) | (JobState::Dead, _) => CheckState::Error,
             (JobState::Done, Some(_)) => CheckState::Failure,
         };
         let name = format!("codeforge/{}", job.new.workflow);

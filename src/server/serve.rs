@@ -181,14 +181,17 @@ async fn all(working: &mut JoinSet<&'static str>) {
 /// Takes the settings anew. Bad ones change nothing.
 fn read_again(server: &Server, reload: &Reload) {
     match reload() {
-        Ok(live) => {
+        Ok(mut live) => {
             let before = server.settings.now();
-            let (old, new) = (&before.serve, &live.serve);
+            let (old, new) = (&before.serve, &mut live.serve);
             let fixed = [("listen", old.listen != new.listen), ("state", old.state != new.state)];
             let waiting: Vec<&str> = fixed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
             let waiting = waiting.join(", ");
             let after_restart = Some(waiting.as_str()).filter(|names| !names.is_empty());
             let repositories = new.repositories.len();
+            // The door and the database are open where they are: so are jobs' folders, until then.
+            new.listen = old.listen;
+            new.state.clone_from(&old.state);
             server.settings.replace(live);
             server.replaced.notify_one();
             let line = server.log.info("settings_read").number("repositories", repositories);

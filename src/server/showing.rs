@@ -27,9 +27,13 @@ const SEEN: usize = 32;
 const JOBS: usize = 256;
 /// How often the database is asked for what is shown otherwise than it is.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long ago such a job may have ended, in milliseconds: then nobody looks there any more.
+/// How long ago such a job may have ended, in milliseconds.
 const SINCE_MS: i64 = 60 * 60 * 1000;
-/// How many of them are found at once.
+/// How often is asked for those that ended longer ago: first when the server begins.
+const FAR: Duration = Duration::from_secs(600);
+/// How long ago those may have ended, in milliseconds: then nobody looks there any more.
+const FAR_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// How many of a repository are found at once.
 const FOUND: u32 = 100;
 /// When what could not be shown yet is tried again.
 const LATER: Duration = Duration::from_secs(2);
@@ -152,9 +156,12 @@ pub(super) async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     let mut at_work = FuturesUnordered::new();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut far = tokio::time::interval(FAR);
+    far.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut again = tokio::time::interval(LATER);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut until, mut finds): (Option<Instant>, bool) = (None, false);
+    let mut until: Option<Instant> = None;
+    let mut finds: Option<i64> = None;
     loop {
         at_work.extend(showing.free().into_iter().map(|served| line(parts, served)));
         if until.is_some() && at_work.is_empty() {
@@ -166,21 +173,24 @@ pub(super) async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
             () = tokio::time::sleep_until(last), if until.is_some() => return,
             Some(()) = at_work.next() => {}
             () = showing.told.notified() => {}
-            () = showing.asked.notified() => finds = true,
-            _ = look.tick() => finds = true,
+            () = showing.asked.notified() => finds = Some(SINCE_MS),
+            _ = look.tick() => finds = Some(SINCE_MS),
+            _ = far.tick() => finds = Some(FAR_MS),
             _ = again.tick() => showing.again(),
         }
-        if std::mem::take(&mut finds) {
-            meanwhile(find(parts), &mut at_work, |()| {}).await;
+        if let Some(span_ms) = finds.take() {
+            meanwhile(find(parts, span_ms), &mut at_work, |()| {}).await;
         }
     }
 }
 
-/// Looks for jobs that are shown otherwise than they are.
-async fn find(parts: &Parts<'_>) {
-    match parts.queue.shown_otherwise(parts.now_ms().saturating_sub(SINCE_MS), FOUND).await {
+/// Looks for jobs that ended within so many milliseconds and are shown otherwise than they are.
+async fn find(parts: &Parts<'_>, span_ms: i64) {
+    let serve = (parts.settings)();
+    // What was shown of jobs before that is forgotten.
+    let span_ms = span_ms.min(i64::try_from(serve.keep.logs_ms).unwrap_or(i64::MAX));
+    match parts.queue.shown_otherwise(parts.now_ms().saturating_sub(span_ms), FOUND).await {
         Ok(found) => {
-            let serve = (parts.settings)();
             let is_served = |served: &Served| serve.repositories.iter().any(|it| it.served() == *served);
             let found = found.iter().filter(|(served, _)| is_served(served));
             found.for_each(|(served, id)| parts.showing.job(served, id));

@@ -3,6 +3,7 @@
 
 use super::forget::{self, Rules};
 use super::intake::Room;
+use super::lanes::each;
 use super::parts::Parts;
 use crate::model::job::{JobState, Served};
 use crate::port::inbox::InboxError;
@@ -15,8 +16,17 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How often is swept, in milliseconds.
 const SWEEP_MS: i64 = 3_600_000;
 
-/// The loop, until `stop`.
+/// The loops, until `stop`.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
+    let looks = async |served: Served| {
+        if let Err(why) = one(parts, &served).await {
+            parts.say(&format!("jobs of {} that wait for a yes: {why}", served.name));
+        }
+    };
+    tokio::join!(each(parts, stop, || LOOK, looks), sweeps(parts, stop));
+}
+
+async fn sweeps(parts: &Parts<'_>, stop: &CancellationToken) {
     let mut swept: Option<i64> = None;
     while !stop.is_cancelled() {
         let now = parts.now_ms();
@@ -29,12 +39,6 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
                     swept = Some(now);
                     parts.say(&format!("what nobody needs any more cannot be swept: {why}"));
                 }
-            }
-        }
-        for repository in &(parts.settings)().repositories {
-            let served = repository.served();
-            if let Err(why) = one(parts, &served).await {
-                parts.say(&format!("jobs of {} that wait for a yes: {why}", served.name));
             }
         }
         tokio::select! {

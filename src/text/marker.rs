@@ -67,6 +67,26 @@ pub fn remembered<'a>(text: &'a str, key: &str, place: &str, secret: Option<&str
     (hidden && signed).then_some(memory)
 }
 
+/// A hidden line of this name that holds JSON, in which nothing ends the line or looks like anything.
+pub fn hidden_line(name: &str, json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if "<>&@`#".contains(c) || c.is_control() => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            // Of two hyphens one is enough.
+            '-' if safe.ends_with('-') => safe.push_str("\\u002d"),
+            other => safe.push(other),
+        }
+    }
+    format!("<!-- codeforge:{name} {safe} -->")
+}
+
+/// The JSON of a hidden line of this name.
+pub fn hidden_json<'a>(name: &str, line: &'a str) -> Option<&'a str> {
+    let rest = line.strip_prefix("<!-- codeforge:")?.strip_prefix(name)?.strip_prefix(' ')?;
+    rest.strip_suffix("-->").map(str::trim)
+}
+
 fn memory_key(memory: &str, key: &str) -> String {
     use sha2::Digest;
     format!("{key}/memory/{}", hex(&Sha256::digest(memory.as_bytes())))

@@ -23,7 +23,7 @@ mod secret;
 pub use bound::{Capped, cap};
 pub use clean::{Cleaner, clean, hidden, invisible, visible};
 pub use fence::{fence, inert_ci};
-pub use marker::{hex, is_marked, marker, remembered, remembering, unhex};
+pub use marker::{hex, hidden_json, hidden_line, is_marked, marker, remembered, remembering, unhex};
 pub use names::slug;
 pub use neutral::{Hosts, neutral, neutral_plain};
 pub use person::{is_account, is_mail, is_person};

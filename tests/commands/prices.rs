@@ -25,7 +25,7 @@ async fn trust_45_a_price_is_named_and_somebody_else_says_yes() {
 
         **Price** — no earlier run to go by; the run stops at $0.144.
 
-        **Files** — at most 50, as `pull_request`; never `.github/**`, `.gitlab-ci.yml`, `.gitlab/**`, `.gitea/**`, `.forgejo/**`, `.circleci/**` and 21 more.
+        **Files** — at most 50, as `pull_request`; never `.github/**`, `**/.gitlab-ci.yml`, `.gitlab/**`, `.gitea/**`, `.forgejo/**`, `.circleci/**` and 23 more.
 
         **Plan** on `HEAD`: the parser
 

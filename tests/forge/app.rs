@@ -164,6 +164,8 @@ async fn what_is_said_of_a_commit_is_one_check_or_one_status() {
     assert_eq!(state(&server), std::slice::from_ref(&ended));
     forge.set_check(&check(CheckState::Pending, &[])).await.unwrap();
     assert_eq!(state(&server).len(), 2);
+    forge.set_check(&check(CheckState::Cancelled, &[])).await.unwrap();
+    assert_eq!(state(&server)[1], ("completed".to_owned(), Some("cancelled".to_owned()), 0));
     assert!(server.memory().statuses.is_empty(), "never both");
     // A token that may not make checks: a status, and no second question.
     let token = server.memory().app.as_ref().unwrap().tokens()[0].clone();

@@ -13,6 +13,7 @@ everywhere! {
     access_is_what_the_forge_clearly_says => access;
     errors_name_whose_fault_it_is => errors remote;
     limits_are_honoured_and_writes_are_spaced => limits remote;
+    a_push_has_its_turn_among_the_writes => push_in_turn remote;
     what_a_token_may_do_is_told => rights;
     lists_are_read_to_their_end => pages;
     a_missing_commit_is_fetched => fetched;
@@ -316,6 +317,15 @@ async fn errors(kind: ForgeKind) {
     assert!(!format!("{:?}", server.at()).contains(TOKEN));
 }
 
+async fn push_in_turn(kind: ForgeKind) {
+    let mut story = Story::of(kind).await;
+    let (forge, clock) = adapter(&story.server.at());
+    story.forge = forge;
+    story.write("b.txt", "b\n").propose().await;
+    assert_eq!(story.writes(), 1, "{kind:?}: the push is git's");
+    assert_eq!(clock.slept(), [Duration::from_secs(1)], "{kind:?}: opened a second after the push");
+}
+
 async fn limits(kind: ForgeKind) {
     let server = ForgeServer::start(kind).await;
     let number = server.open("ann", "main", "");
@@ -440,6 +450,17 @@ async fn the_rest(kind: ForgeKind) {
     let status = check(&tip, CheckState::Failure, "no");
     assert_eq!(forge.set_check(&status).await.unwrap(), Said::Status, "no App, no checks");
     forge.set_check(&status).await.unwrap();
+    // What was called off is no failure where the forge has a word for it, and a success nowhere.
+    forge.set_check(&Check { state: CheckState::Cancelled, words: "called off", ..status }).await.unwrap();
+    let last = server.memory().statuses.last().map(|(.., state)| state.clone());
+    match kind {
+        ForgeKind::Gitlab => assert_eq!(last.as_deref(), Some("canceled")),
+        ForgeKind::Github | ForgeKind::Gitea => assert_eq!(last.as_deref(), Some("error"), "{kind:?}"),
+        ForgeKind::Local => {
+            let page = server.bare().join(format!("codeforge/statuses/{tip}.md"));
+            assert!(std::fs::read_to_string(page).unwrap().contains("| codeforge | cancelled | called off |"));
+        }
+    }
     assert!(server.memory().checks.is_empty());
     assert_eq!(forge.tip("topic").await.unwrap().as_ref(), Some(&tip));
     assert_eq!(forge.tip("top").await.unwrap(), None);

@@ -27,7 +27,9 @@ async fn opened_once(kind: ForgeKind) {
         (change.labels.as_slice(), change.reviewers.as_slice()),
         (&["codeforge".to_owned()][..], &["ann".to_owned()][..])
     );
-    assert!(change.body.starts_with("<!-- codeforge:fix/issue-7 -->\nWhat was done."), "{}", change.body);
+    let hidden = "<!-- codeforge:asked {\"label\":[\"codeforge\"],\"reviewer\":[\"ann\"]} -->";
+    let begins = format!("<!-- codeforge:fix/issue-7 -->\n{hidden}\nWhat was done.");
+    assert!(change.body.starts_with(&begins), "{}", change.body);
     assert_eq!(published.number, Some(change.number));
     assert_eq!(story.server.tip(BRANCH), published.commit);
     assert_eq!(story.server.file(BRANCH, "src/a.txt").unwrap(), "one\nTWO\nthree\n");

@@ -4,6 +4,7 @@ use crate::story::*;
 
 everywhere! {
     what_a_person_set_on_a_change_stays => only_added;
+    what_a_person_took_away_does_not_come_back => taken_away;
     everything_lies_below_the_servers_path => below remote;
 }
 
@@ -70,6 +71,60 @@ async fn only_added(kind: ForgeKind) {
         let known = forge.change(number).await.unwrap();
         assert_eq!((known.assignees, known.milestone.as_deref()), (names(&["ann", "bob"]), Some("next")), "{kind:?}");
     }
+}
+
+/// A change of ours from whose labels and people somebody takes some away: later deliveries leave them away. What the
+/// workflow gains arrives, also what it named before, and what could not be set is tried again.
+async fn taken_away(kind: ForgeKind) {
+    let mut story = Story::of(kind).await;
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    {
+        let mut memory = story.server.memory();
+        memory.members.extend(["ann", "bob"].map(|name| (name.into(), "write".into())));
+        memory.milestones = vec![(7, "next".into())];
+    }
+    (story.labels, story.reviewers) = (names(&["one", "two"]), names(&["ann", "bob"]));
+    (story.asked.assignees, story.asked.milestone) = (names(&["bob"]), Some("next".into()));
+    if kind == ForgeKind::Github {
+        story.server.fail(Fault::status("POST", "/labels", 403));
+    }
+    let standing = |story: &Story| {
+        let change = story.server.memory().changes[0].clone();
+        (change.labels, change.reviewers, change.assignees)
+    };
+    story.write("b.txt", "1\n").propose().await;
+    if kind == ForgeKind::Github {
+        assert_eq!(standing(&story).0, names(&[]), "they were refused");
+        story.propose().await;
+    }
+    let all = (names(&["one", "two"]), names(&["ann", "bob"]), names(&["bob"]));
+    assert_eq!(standing(&story), all, "{kind:?}");
+    {
+        let mut memory = story.server.memory();
+        let change = &mut memory.changes[0];
+        (change.labels, change.reviewers, change.assignees) = (names(&["two"]), names(&["ann"]), names(&[]));
+        change.milestone = None;
+    }
+    story.labels.push("three".into());
+    for text in ["2\n", "3\n"] {
+        let told = story.write("b.txt", text).propose().await.told.join("; ");
+        let left = (names(&["two", "three"]), names(&["ann"]), names(&[]));
+        assert_eq!(standing(&story), left, "{kind:?}: {told}");
+        if story.server.is_remote() {
+            assert_eq!(story.server.memory().changes[0].milestone, None, "{kind:?}");
+        }
+        assert!(told.contains("stays away: assignee `bob`, label `one`,") && told.contains("reviewer `bob`"), "{told}");
+    }
+    // Nothing is new: nothing is written.
+    let before = story.writes();
+    story.propose().await;
+    assert_eq!(story.writes(), before, "{kind:?}");
+    // The workflow does without it, and names it again.
+    story.labels.remove(0);
+    story.propose().await;
+    story.labels.insert(0, "one".into());
+    story.propose().await;
+    assert_eq!(standing(&story).0, names(&["two", "three", "one"]), "{kind:?}");
 }
 
 /// A server that answers below `/git` and nowhere else, and says at its end when it was asked beside it.

@@ -118,13 +118,14 @@ pub(super) fn number_of(thread: Thread) -> String {
     }
 }
 
-/// How a commit stands, in a status's word.
+/// How a commit stands, in a status's word. There is none for what was called off: `error` is neither a yes, which a
+/// rule of branches would take, nor a fault of the change, nor a wait for ever.
 pub(super) fn status_word(state: CheckState) -> &'static str {
     match state {
         CheckState::Pending => "pending",
         CheckState::Success => "success",
         CheckState::Failure => "failure",
-        CheckState::Error => "error",
+        CheckState::Error | CheckState::Cancelled => "error",
     }
 }
 

@@ -140,7 +140,11 @@ impl Http {
         if ask.kind == Kind::Read {
             return self.attempts(ask).await;
         }
-        // One after the other, and not faster than a forge likes.
+        self.in_turn(self.attempts(ask)).await
+    }
+
+    /// Writes when the turn has come: one after the other, and not faster than a forge likes.
+    pub(super) async fn in_turn<T>(&self, write: impl Future<Output = T>) -> T {
         let mut written = self.written.lock().await;
         if let Some(last) = *written {
             let wait = last.saturating_add(self.settings.between_writes_ms).saturating_sub(self.clock.now_ms());
@@ -151,7 +155,7 @@ impl Http {
         if let Some(turns) = &self.turns {
             turns.wait(&*self.clock).await;
         }
-        let done = self.attempts(ask).await;
+        let done = write.await;
         let now = self.clock.now_ms();
         *written = Some(now);
         if let Some(turns) = &self.turns {

@@ -146,6 +146,14 @@ impl Lacks {
         }
     }
 
+    /// All of it was set.
+    fn set_on(self, info: &mut ChangeInfo) {
+        info.change.labels.extend(self.labels);
+        info.reviewers.extend(self.reviewers);
+        info.assignees.extend(self.assignees);
+        info.milestone = self.milestone.or(info.milestone.take());
+    }
+
     fn nothing(&self) -> bool {
         self.labels.is_empty() && self.reviewers.is_empty() && self.assignees.is_empty() && self.milestone.is_none()
     }

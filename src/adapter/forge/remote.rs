@@ -188,7 +188,7 @@ impl Remote for GitRemote {
         body.extend(pack);
         let mut failed = 0;
         loop {
-            let sent = self.post(&Service::Receive, &body, &doing).await;
+            let sent = self.http.in_turn(self.post(&Service::Receive, &body, &doing)).await;
             let (error, lost) = match sent {
                 Ok(answer) if answer.status == 200 => match report(&answer.body, name, &doing)? {
                     Ok(()) => return Ok(()),

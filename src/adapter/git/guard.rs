@@ -13,6 +13,10 @@ const LARGEST: usize = 50 * 1024 * 1024;
 /// Refuses a change that touches what it must not.
 pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Result<(), RepositoryError> {
     let set = globs(protected)?;
+    // A link or a file in the place of `FOLDER/**` stands for all that is in the folder.
+    let folders: Vec<String> =
+        protected.iter().map(|pattern| pattern.strip_suffix("/**").unwrap_or(pattern).to_owned()).collect();
+    let places = globs(&folders)?;
     let pointer = |put: trees::Put| -> Result<bool, RepositoryError> {
         match put {
             Some((mode, oid)) if mode != COMMIT && store.has(oid) => Ok(filters::is_pointer(store.read(oid)?.data())),
@@ -27,7 +31,8 @@ pub(super) fn check(store: &Store, deltas: &[Delta], protected: &[String]) -> Re
             return refuse(format!("has `{}` in it, which some systems read as `.git`", shown(part)));
         }
         let read_as: Vec<String> = path.split(|byte| *byte == b'/').map(as_others_read).collect();
-        let hit = set.matches(super::os(path)).into_iter().chain(set.matches(read_as.join("/"))).next();
+        let names = [super::os(path).to_owned(), read_as.join("/").into()];
+        let hit = names.iter().flat_map(|name| [set.matches(name), places.matches(name)]).flatten().min();
         if let Some(hit) = hit {
             let pattern = protected.get(hit).map(String::as_str).unwrap_or_default();
             return refuse(format!(

@@ -6,10 +6,11 @@ use crate::model::event::Event;
 use crate::model::id::RunId;
 use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
 use crate::port::inbox::InboxError;
-use crate::port::queue::{Added, Queue, Renewed, Rest, Room, Voice, Which};
+use crate::port::queue::{Added, Most, Queue, Renewed, Rest, Room, Voice, Which};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::sqlite::SqliteArguments;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -213,6 +214,7 @@ struct Line {
     note: Option<String>,
     attempts: i64,
     approved_by: Option<String>,
+    approved_usd: Option<String>,
     cost_usd: Option<String>,
     url: Option<String>,
     created_ms: i64,
@@ -222,8 +224,8 @@ struct Line {
 }
 
 const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
-                       settings, approval, state, conclusion, note, attempts, approved_by, cost_usd, url, created_ms, \
-                       updated_ms, fence, rounds";
+                       settings, approval, state, conclusion, note, attempts, approved_by, approved_usd, cost_usd, \
+                       url, created_ms, updated_ms, fence, rounds";
 
 impl Line {
     fn job(self) -> Result<Job, String> {
@@ -267,6 +269,7 @@ impl Line {
             attempts: u32::try_from(self.attempts).unwrap_or_default(),
             rounds: u32::try_from(self.rounds).unwrap_or_default(),
             approved_by: self.approved_by,
+            approved_usd: self.approved_usd,
             cost_usd: self.cost_usd,
             url: self.url,
             created_ms: self.created_ms,
@@ -451,30 +454,20 @@ impl Queue for Database {
     async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError> {
         self.writer
             .transaction(async |connection| {
-                let asked: Option<(String,)> =
-                    sqlx::query_as("SELECT settings FROM jobs WHERE id = $1 AND state = 'asked'")
-                        .bind(id.to_owned())
-                        .fetch_optional(&mut *connection)
-                        .await?;
-                let Some((settings,)) = asked else { return Ok(Ok::<_, InboxError>(false)) };
-                let mut settings: BTreeMap<String, String> = serde_json::from_str(&settings).unwrap_or_default();
-                if let Some(most) = max_cost_usd {
-                    // A run never may spend more than was said yes to.
-                    settings.insert("max_cost_usd".to_owned(), most.to_owned());
-                }
-                let group: Group = sqlx::query_as(
-                    "UPDATE jobs SET state = 'waiting', approved_by = $2, approved_usd = $3, settings = $4,
-                                     due_ms = min(due_ms, $5), updated_ms = $5, note = NULL
-                     WHERE id = $1
+                // Its settings stay those that it was asked for with: whoever retries it is named a price by them.
+                let group: Option<Group> = sqlx::query_as(
+                    "UPDATE jobs SET state = 'waiting', approved_by = $2, approved_usd = $3,
+                                     due_ms = min(due_ms, $4), updated_ms = $4, note = NULL
+                     WHERE id = $1 AND state = 'asked'
                      RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
                 )
                 .bind(id.to_owned())
                 .bind(by.to_owned())
                 .bind(max_cost_usd.map(str::to_owned))
-                .bind(text(&settings))
                 .bind(now_ms)
-                .fetch_one(&mut *connection)
+                .fetch_optional(&mut *connection)
                 .await?;
+                let Some(group) = group else { return Ok(Ok::<_, InboxError>(false)) };
                 takes_its_place(connection, &group, now_ms).await?;
                 Ok(Ok(true))
             })
@@ -530,10 +523,16 @@ impl Queue for Database {
 
     async fn shown_otherwise(&self, since_ms: i64, most: u32) -> Result<Vec<(Served, String)>, InboxError> {
         let found: Vec<(String, String, String, String)> = sqlx::query_as(
-            "SELECT j.forge, j.host, j.name, j.id FROM jobs j JOIN notes n ON n.name = 'shown/' || j.id
-             WHERE j.state IN ('done', 'cancelled') AND j.updated_ms >= $1
-                   AND n.value NOT LIKE '% ' || j.state || ' %'
-             ORDER BY j.updated_ms LIMIT $2",
+            // Of each repository its own: one whose forge is away keeps nobody else's from being found.
+            "SELECT forge, host, name, id FROM (
+                SELECT j.forge, j.host, j.name, j.id, j.updated_ms,
+                       row_number() OVER (PARTITION BY j.forge, j.host, j.name ORDER BY j.updated_ms) AS place
+                FROM jobs j LEFT JOIN notes n ON n.name = 'shown/' || j.id
+                WHERE j.state IN ('done', 'cancelled', 'dead') AND j.updated_ms >= $1
+                      AND CASE WHEN n.value IS NULL
+                               THEN j.change IS NOT NULL OR json_extract(j.event, '$.issue') IS NOT NULL
+                               ELSE n.value NOT LIKE '% ' || j.state || ' %' END)
+             WHERE place <= $2 ORDER BY updated_ms",
         )
         .bind(since_ms)
         .bind(i64::from(most))
@@ -560,15 +559,35 @@ impl Queue for Database {
     }
 
     async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError> {
-        let query = sqlx::query(
-            "INSERT INTO notes (name, value, written_ms) VALUES ($1, $2, unixepoch() * 1000)
-             ON CONFLICT (name) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
-        )
-        .bind(name.to_owned())
-        .bind(value.to_owned());
+        let query = keep(name, value);
         self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(())
     }
+
+    async fn count_one(&self, name: &str, what: &str, most: Most, now_ms: i64) -> Result<bool, InboxError> {
+        self.writer
+            .transaction(async |connection| {
+                let kept: Option<(String,)> = sqlx::query_as("SELECT value FROM notes WHERE name = $1")
+                    .bind(name.to_owned())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                // Versions before this kept the instants alone: what they counted is forgotten.
+                let kept = kept.and_then(|(value,)| serde_json::from_str(&value).ok());
+                let mut counted: Vec<(i64, String)> = kept.unwrap_or_default();
+                counted.retain(|(at_ms, _)| now_ms.saturating_sub(*at_ms) < most.within_ms);
+                if counted.iter().any(|(_, known)| known == what) {
+                    return Ok(Ok::<_, InboxError>(true));
+                }
+                if counted.len() >= most.of as usize {
+                    return Ok(Ok(false));
+                }
+                counted.push((now_ms, what.to_owned()));
+                keep(name, &text(&counted)).execute(&mut *connection).await?;
+                Ok(Ok(true))
+            })
+            .await
+    }
+
     async fn old_notes(&self, prefix: &str, after: &str, before_ms: i64, most: u32) -> Result<Vec<String>, InboxError> {
         let found: Vec<(String,)> = sqlx::query_as(
             "SELECT name FROM notes WHERE name >= $1 AND name > $2 AND substr(name, 1, length($1)) = $1
@@ -590,6 +609,16 @@ impl Queue for Database {
         let gone = self.writer.whole(async |connection| query.execute(connection).await).await?;
         Ok(gone.rows_affected() > 0)
     }
+}
+
+/// Writes a note, whatever it said before.
+fn keep(name: &str, value: &str) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(
+        "INSERT INTO notes (name, value, written_ms) VALUES ($1, $2, unixepoch() * 1000)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
+    )
+    .bind(name.to_owned())
+    .bind(value.to_owned())
 }
 
 /// Who goes first, as its column holds it.

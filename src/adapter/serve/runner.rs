@@ -239,6 +239,10 @@ impl Processes {
                 vars.insert(variable.to_owned(), value.clone());
             }
         }
+        // A run never spends more than was said yes to, also where its workflow asks for no yes any more by now.
+        if let (Some(usd), Some(variable)) = (job.approved().and_then(|it| it.max_cost_usd), setting("max_cost_usd")) {
+            vars.insert(variable.to_owned(), usd);
+        }
         let signing = self.signing(order);
         for name in signing.keys() {
             vars.remove(name);

@@ -14,8 +14,10 @@ use crate::model::diagnostic::Severity;
 use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::id::{RunId, short_hash};
-use crate::model::plan::Plan;
+use crate::model::job::Approved;
+use crate::model::plan::{ApprovedPrice, Plan};
 use crate::model::recording::RunOptions;
+use crate::model::usage::NanoUsd;
 use crate::plan;
 use crate::port::repository::Repository;
 use crate::port::store::StoreError;
@@ -174,7 +176,7 @@ pub(super) async fn planned(
         event: event.value(),
         driver: ci.settings.sandbox,
         deliver: ci.settings.delivery,
-        budget_usd: ci.settings.max_cost_usd.into_iter().chain(price).min_by(f64::total_cmp),
+        budget_usd: ci.settings.max_cost_usd.into_iter().chain(price.map(|(usd, _)| usd)).min_by(f64::total_cmp),
         policy: ci.settings.policy.clone(),
         outside: true,
         key: trigger::key(&event, &start.workflow, ci.job.run.as_deref()),
@@ -192,6 +194,7 @@ pub(super) async fn planned(
         }
         running::refused(&start.workflow, &problems)
     })?;
+    plan.price = price.and_then(|(usd, approved)| priced(ci, &plan, usd, approved));
     prefix_branch(&mut plan, &ci.settings.branch_prefix);
     // The same words in the same place, whoever wrote them: ours.
     let stock = plan.inputs.get("task").and_then(|task| task.as_str()) == Some(trigger::REPAIR);
@@ -230,7 +233,7 @@ pub(super) async fn planned(
 ///
 /// # Errors
 /// Nobody did, or for another commit.
-fn approved(ci: &Ci, start: &Start, head: &str) -> Result<Option<f64>, CliError> {
+fn approved<'a>(ci: &'a Ci, start: &Start, head: &str) -> Result<Option<(f64, &'a Approved)>, CliError> {
     let quotes = ci.library.workflows.get(&start.workflow).is_some_and(|workflow| workflow.doc.quote);
     if !quotes || ci.settings.dry_run {
         return Ok(None);
@@ -254,7 +257,30 @@ fn approved(ci: &Ci, start: &Start, head: &str) -> Result<Option<f64>, CliError>
         return Err(refused(why).hint("give its command anew: it is quoted for what is there now"));
     }
     let price = approved.max_cost_usd.as_deref().map(str::parse::<f64>).transpose();
-    price.map_err(|_| refused("was approved for a price that is none".to_owned()))
+    let price = price.map_err(|_| refused("was approved for a price that is none".to_owned()))?;
+    Ok(price.map(|usd| (usd, approved)))
+}
+
+/// The price that somebody said yes to, where nothing else bounds the run more; and what to do for more of it.
+fn priced(ci: &Ci, plan: &Plan, usd: f64, approved: &Approved) -> Option<ApprovedPrice> {
+    let bounds = plan.limits.max_cost_usd.is_some_and(|most| most.total_cmp(&usd).is_eq());
+    let served = ci.job.served.as_ref().filter(|_| bounds)?;
+    let phrase = &ci.settings.phrase;
+    // Whoever gave its command can have it priced anew; what nobody asked for comes again by itself.
+    let event = &ci.job.event;
+    let anew = match event.change.is_some() || event.issue.is_some() {
+        true => format!("`{phrase} retry {}` has it priced anew", served.id),
+        false => "its next run is priced anew".to_owned(),
+    };
+    let named = approved.named_usd.as_deref().and_then(|text| text.parse::<f64>().ok());
+    let more = match named.filter(|named| *named > usd) {
+        Some(named) => {
+            let named = NanoUsd::from_usd(named);
+            format!("For more: {anew}, and up to {named} could be approved (`{phrase} approve max=USD`)")
+        }
+        None => format!("It is all that was named. For more: raise `budget.max_cost_usd` in the workflow; {anew} then"),
+    };
+    Some(ApprovedPrice { by: approved.by.clone(), more })
 }
 
 /// Our branches begin with the operator's prefix.

@@ -41,8 +41,8 @@ pub enum How {
 
 /// What a push came to.
 pub(super) enum Pushed {
-    /// The branch holds the commit; the commit was there already, or not.
-    At { commit: String, fresh: bool },
+    /// The branch holds the commit; the commit was there already, or not; and the open change of the branch.
+    At { commit: String, fresh: bool, open: Option<ChangeInfo> },
     /// A change of the branch was closed by somebody.
     LeftClosed(ChangeInfo),
 }
@@ -114,8 +114,8 @@ impl Work<'_> {
     /// Pushes our own branch.
     pub(super) async fn push_ours(&mut self, branch: &str) -> Result<Pushed, PublishError> {
         let changes = self.forge.changes_of_branch(branch).await?;
-        let open = changes.iter().any(|info| info.state == ChangeState::Open);
-        if let (false, Some(latest)) = (open, changes.first())
+        let open = changes.iter().find(|info| info.state == ChangeState::Open).cloned();
+        if let (None, Some(latest)) = (&open, changes.first())
             && latest.state == ChangeState::Closed
         {
             return Ok(Pushed::LeftClosed(latest.clone()));
@@ -123,17 +123,17 @@ impl Work<'_> {
         self.check_change().await?;
         if let Some(change) = self.for_the_forge().await? {
             let (commit, fresh) = self.by_forge(branch, &change).await?;
-            return Ok(Pushed::At { commit, fresh });
+            return Ok(Pushed::At { commit, fresh, open });
         }
         let commit = self.commit().await?;
         let tip = self.tip(branch).await?;
         match &tip {
-            Some(tip) if *tip == commit => return Ok(Pushed::At { commit, fresh: false }),
+            Some(tip) if *tip == commit => return Ok(Pushed::At { commit, fresh: false, open }),
             Some(tip) => self.only_ours(branch, tip).await?,
             None => {}
         }
         self.send(branch, tip.as_deref(), &commit).await?;
-        Ok(Pushed::At { commit, fresh: true })
+        Ok(Pushed::At { commit, fresh: true, open })
     }
 
     /// Pushes on top of a branch that is somebody else's and that is at `pinned`.

@@ -455,6 +455,7 @@ mod tests {
             attempts: 0,
             rounds: 0,
             approved_by: None,
+            approved_usd: None,
             cost_usd: None,
             url: None,
             created_ms: 0,

@@ -6,6 +6,7 @@ use super::{Facts, cost_line, count, coverage_line};
 use crate::model::account::{Account, Ending};
 use crate::model::finding::{Finding, Standing};
 use crate::model::usage::NanoUsd;
+use crate::text;
 use serde::{Deserialize, Serialize};
 
 /// What a comment remembers begins with this.
@@ -95,20 +96,9 @@ pub fn remember(account: &Account, findings: &[Finding], facts: &Facts) -> Strin
             .collect(),
     };
     loop {
-        let text = serde_json::to_string(&memory).unwrap_or_default();
-        // Nothing in it may end the comment or look like anything. (Of two hyphens one is enough.)
-        let mut safe = String::with_capacity(text.len());
-        for c in text.chars() {
-            match c {
-                c if "<>&@`#".contains(c) || c.is_control() => {
-                    safe.push_str(&format!("\\u{:04x}", u32::from(c)));
-                }
-                '-' if safe.ends_with('-') => safe.push_str("\\u002d"),
-                other => safe.push(other),
-            }
-        }
-        if safe.len() <= MEMORY_CAP || memory.findings.pop().is_none() {
-            return format!("{MEMORY}{safe} -->");
+        let line = text::hidden_line("memory", &serde_json::to_string(&memory).unwrap_or_default());
+        if line.len() <= MEMORY_CAP || memory.findings.pop().is_none() {
+            return line;
         }
     }
 }

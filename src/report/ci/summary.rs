@@ -88,8 +88,8 @@ pub(super) fn advice(account: &Account) -> String {
     let run = code(&format!("codeforge runs show {}", account.run), 80);
     match account.ending {
         Some(Ending::Limit) => format!(
-            "**Next:** raise the limit that is named above in the workflow, the policy or `config.yml`, or give a smaller \
-             task. {run} shows what was done until then."
+            "**Next:** raise the limit that is named above in the workflow, the policy or `config.yml` (a price that was \
+             approved: approve more), or give a smaller task. {run} shows what was done until then."
         ),
         Some(Ending::Denied) => {
             "**Next:** the table of denials names the rule and its file; `codeforge policies suggest` \

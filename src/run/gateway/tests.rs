@@ -101,6 +101,7 @@ impl Trial {
             },
             max_parallel: 4,
             protected_paths: vec![],
+            price: None,
             key: String::new(),
         };
         let started = Input::Started {

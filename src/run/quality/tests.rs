@@ -126,6 +126,7 @@ fn plan(step: PlanStep) -> Plan {
         },
         max_parallel: 4,
         protected_paths: vec![],
+        price: None,
         key: String::new(),
     }
 }

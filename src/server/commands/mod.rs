@@ -20,7 +20,7 @@ use crate::model::id::short_hash;
 use crate::model::job::{Job, NewJob, Served};
 use crate::port::forge::{Forge, ForgeError, Sticky, Thread};
 use crate::port::inbox::InboxError;
-use crate::port::queue::{Queue, Which};
+use crate::port::queue::{Most, Queue, Which};
 use crate::port::store::{Store, StoreError};
 use crate::report::ci::answers;
 use crate::trigger::{self, Arguments, Builtin, Decision, Facts, Meant, Start};
@@ -114,6 +114,13 @@ struct Given<'a> {
     fork: bool,
 }
 
+impl Given<'_> {
+    /// What tells it from other commands of the repository: its comment, and what it says.
+    fn name(&self) -> String {
+        format!("{}/{}", self.comment, short_hash(format!("{:?}", self.command).as_bytes(), 16))
+    }
+}
+
 /// The thread that an event is about.
 pub fn thread(event: &Event) -> Option<Thread> {
     match (&event.change, &event.issue) {
@@ -165,7 +172,7 @@ impl Desk<'_> {
                 answered.notes.push(reply.note);
             }
             let Some(body) = reply.body else { continue };
-            if !self.may_answer(actor).await? {
+            if !self.may_answer(&given).await? {
                 answered.notes.push(format!("`{actor}` had as many answers as one person gets in an hour"));
                 continue;
             }
@@ -269,7 +276,7 @@ impl Desk<'_> {
         let given = Given { event, actor, command, comment: comment.id, fork: is_fork(event) };
         let reply = self.refused(&given, why).await;
         let Some(body) = reply.body else { return Ok(()) };
-        if self.may_answer(actor).await? {
+        if self.may_answer(&given).await? {
             let key = format!("command/{}", command.name);
             self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
         }
@@ -311,8 +318,7 @@ impl Desk<'_> {
     /// The note of the jobs that a command was found to be about.
     fn about(&self, given: &Given<'_>) -> String {
         let Served { host, name, .. } = self.repository;
-        let command = short_hash(format!("{:?}", given.command).as_bytes(), 16);
-        format!("about/{host}/{name}/{}/{command}", given.comment)
+        format!("about/{host}/{name}/{}", given.name())
     }
 
     /// Of these jobs those that a command was found to be about before. Whoever is killed between what a command does
@@ -341,20 +347,13 @@ impl Desk<'_> {
         on.and_then(|on| on.command.as_ref()).map_or(Access::Write, |command| command.access.wanted())
     }
 
-    /// Counts an answer to somebody; false: they had as many as one person gets in an hour.
-    async fn may_answer(&self, actor: &str) -> Result<bool, DeskError> {
+    /// Counts the answer to a command; false: who gave it had as many as one person gets in an hour.
+    async fn may_answer(&self, given: &Given<'_>) -> Result<bool, DeskError> {
         let most = self.library.config.comments.as_ref().and_then(|comments| comments.answers_per_hour);
-        let most = most.unwrap_or(ANSWERS_PER_HOUR) as usize;
-        let name = format!("answers/{}/{}/{}", self.repository.host, self.repository.name, actor.to_lowercase());
-        let kept = self.queue.note(&name).await?.unwrap_or_default();
-        let mut times: Vec<i64> = serde_json::from_str(&kept).unwrap_or_default();
-        times.retain(|at| self.now_ms - at < HOUR_MS);
-        if times.len() >= most {
-            return Ok(false);
-        }
-        times.push(self.now_ms);
-        self.queue.keep_note(&name, &serde_json::to_string(&times).unwrap_or_default()).await?;
-        Ok(true)
+        let most = Most { of: most.unwrap_or(ANSWERS_PER_HOUR), within_ms: HOUR_MS };
+        let Served { host, name, .. } = self.repository;
+        let name = format!("answers/{host}/{name}/{}", given.actor.to_lowercase());
+        Ok(self.queue.count_one(&name, &given.name(), most, self.now_ms).await?)
     }
 }
 

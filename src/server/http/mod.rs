@@ -266,7 +266,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         server.metrics.set("codeforge_deliveries_oldest_seconds", "How long the oldest of them waits.", &[], age);
     }
     if let Ok(Ok(counts)) = tokio::time::timeout(DATABASE, server.queue.counts()).await {
-        for (state, count) in counts {
+        for state in JobState::ALL {
+            // Of what there is none nobody counts.
+            let count = counts.iter().find(|(it, _)| *it == state).map_or(0, |(_, count)| *count);
             let label = serde_json::to_value(state).unwrap_or_default();
             let labels = [("state", label.as_str().unwrap_or_default())];
             server.metrics.set("codeforge_jobs", "Jobs, by where they stand.", &labels, count as f64);

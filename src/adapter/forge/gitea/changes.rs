@@ -111,13 +111,13 @@ impl Changes for Gitea {
                 Err(error) => Err(error),
             }
         };
-        let (info, made) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
+        let (mut info, made) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
         let mut lacks = Lacks::of(new, &info);
         if made {
             // It began with all that there is; whoever is asked for a review is asked by a request of its own.
             lacks = Lacks { labels: Vec::new(), assignees: Vec::new(), milestone: None, ..lacks };
         }
-        told.extend(self.add(&info, lacks, milestone).await);
+        told.extend(self.add(&mut info, lacks, milestone).await);
         Ok((info, told))
     }
 
@@ -152,30 +152,37 @@ impl Gitea {
 
     /// Gives a pull request what it lacks; what could not be set is told. Gitea takes a whole list of assignees: those who
     /// are there stay in it.
-    async fn add(&self, info: &ChangeInfo, lacks: Lacks, milestone: Option<u64>) -> Vec<String> {
+    async fn add(&self, info: &mut ChangeInfo, lacks: Lacks, milestone: Option<u64>) -> Vec<String> {
         let (mut told, number) = (Vec::new(), info.change.number);
-        if let Err(error) = self.label(Thread::Change(number), &lacks.labels, &[]).await {
-            told.push(format!("the labels were not set: {error}"));
+        match self.label(Thread::Change(number), &lacks.labels, &[]).await {
+            Ok(()) => info.change.labels.extend(lacks.labels),
+            Err(error) => told.push(format!("the labels were not set: {error}")),
         }
         let mut body = Map::new();
         if !lacks.assignees.is_empty() {
             let all: Vec<&String> = info.assignees.iter().chain(&lacks.assignees).collect();
             body.insert("assignees".into(), json!(all));
         }
-        if let (Some(_), Some(id)) = (&lacks.milestone, milestone) {
+        let title = lacks.milestone.filter(|_| milestone.is_some());
+        if let (Some(_), Some(id)) = (&title, milestone) {
             body.insert("milestone".into(), id.into());
         }
-        if !body.is_empty()
-            && let Err(error) = self.edit(number, Value::Object(body), "assigning the pull request").await
-        {
-            told.push(format!("assignees and milestone were not set: {error}"));
+        if !body.is_empty() {
+            match self.edit(number, Value::Object(body), "assigning the pull request").await {
+                Ok(()) => {
+                    info.assignees.extend(lacks.assignees);
+                    info.milestone = title.or(info.milestone.take());
+                }
+                Err(error) => told.push(format!("assignees and milestone were not set: {error}")),
+            }
         }
         if !lacks.reviewers.is_empty() {
             let (number, doing) = (number.to_string(), "asking for a review");
             let parts = ["pulls", &number, "requested_reviewers"];
             let body = json!({ "reviewers": lacks.reviewers });
-            if let Err(error) = self.at.write(Method::POST, &parts, body, doing, WRITE_CODE, Kind::Again).await {
-                told.push(format!("nobody was asked for a review: {}", error.into_inner()));
+            match self.at.write(Method::POST, &parts, body, doing, WRITE_CODE, Kind::Again).await {
+                Ok(_) => info.reviewers.extend(lacks.reviewers),
+                Err(error) => told.push(format!("nobody was asked for a review: {}", error.into_inner())),
             }
         }
         told

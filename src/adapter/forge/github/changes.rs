@@ -98,12 +98,13 @@ impl Changes for Github {
                 Err(error) => Err(error),
             }
         };
-        let (info, _) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
+        let (mut info, _) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
         let mut told = Vec::new();
         if new.draft && !draft.load(order) {
             told.push("the repository has no draft pull requests: it is open for review".to_owned());
         }
-        told.extend(self.add(info.change.number, Lacks::of(new, &info)).await);
+        let lacks = Lacks::of(new, &info);
+        told.extend(self.add(&mut info, lacks).await);
         Ok((info, told))
     }
 
@@ -156,23 +157,26 @@ impl Github {
 
     /// Gives a pull request what it lacks; what could not be set is told. GitHub has a request that only adds for
     /// everything but the milestone, of which there is one.
-    async fn add(&self, number: u64, lacks: Lacks) -> Vec<String> {
-        let mut told = Vec::new();
-        if let Err(error) = self.label(Thread::Change(number), &lacks.labels, &[]).await {
-            told.push(format!("the labels were not set: {error}"));
+    async fn add(&self, info: &mut ChangeInfo, lacks: Lacks) -> Vec<String> {
+        let (mut told, number) = (Vec::new(), info.change.number);
+        match self.label(Thread::Change(number), &lacks.labels, &[]).await {
+            Ok(()) => info.change.labels.extend(lacks.labels),
+            Err(error) => told.push(format!("the labels were not set: {error}")),
         }
         let number = number.to_string();
         if !lacks.assignees.is_empty() {
             let body = json!({ "assignees": lacks.assignees });
             let parts = ["issues", number.as_str(), "assignees"];
-            if let Err(error) = self.post(&parts, body, "assigning the pull request").await {
-                told.push(format!("nobody was assigned: {error}"));
+            match self.post(&parts, body, "assigning the pull request").await {
+                Ok(()) => info.assignees.extend(lacks.assignees),
+                Err(error) => told.push(format!("nobody was assigned: {error}")),
             }
         }
-        if let Some(title) = &lacks.milestone
-            && let Err(error) = self.set_milestone(&number, title).await
-        {
-            told.push(format!("the milestone was not set: {error}"));
+        if let Some(title) = lacks.milestone {
+            match self.set_milestone(&number, &title).await {
+                Ok(()) => info.milestone = Some(title),
+                Err(error) => told.push(format!("the milestone was not set: {error}")),
+            }
         }
         if !lacks.reviewers.is_empty() {
             let (teams, people): (Vec<&String>, Vec<&String>) =
@@ -180,8 +184,9 @@ impl Github {
             let teams: Vec<&str> = teams.iter().filter_map(|name| Some(name.split_once('/')?.1)).collect();
             let body = json!({ "reviewers": people, "team_reviewers": teams });
             let parts = ["pulls", number.as_str(), "requested_reviewers"];
-            if let Err(error) = self.post(&parts, body, "asking for a review").await {
-                told.push(format!("nobody was asked for a review: {error}"));
+            match self.post(&parts, body, "asking for a review").await {
+                Ok(()) => info.reviewers.extend(lacks.reviewers),
+                Err(error) => told.push(format!("nobody was asked for a review: {error}")),
             }
         }
         told

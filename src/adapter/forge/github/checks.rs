@@ -134,6 +134,8 @@ fn said(check: &Check<'_>, annotations: &[Annotation], last: bool) -> Value {
             CheckState::Failure => Some("failure"),
             // Ours to mend, not the change's author's.
             CheckState::Error => Some("action_required"),
+            // Not `neutral` or `skipped`: a rule of branches takes those for a yes.
+            CheckState::Cancelled => Some("cancelled"),
             CheckState::Pending => None,
         };
         match conclusion.filter(|_| last) {

@@ -116,16 +116,23 @@ impl Changes for Gitlab {
             };
             Ok(self.info(read::<Merge>(doing, &answer.body).map_err(Failed::Lost)?, project))
         };
-        let (info, made) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
+        let (mut info, made) = self.at.http.once_only(|| open_of(self, &new.head), make).await?;
         let mut lacks = Lacks::of(new, &info);
         if made {
             // It began with everybody who has an account.
             lacks = Lacks { labels: lacks.labels, reviewers: Vec::new(), assignees: Vec::new(), milestone: None };
         }
-        if !lacks.nothing()
-            && let Err(error) = self.add(info.change.number, &lacks, (&reviewers, &assignees), milestone).await
-        {
-            told.push(format!("labels, reviewers, assignees and milestone were not all set: {error}"));
+        if !lacks.nothing() {
+            // Whoever has no account is nowhere.
+            lacks.reviewers.retain(|name| reviewers.iter().any(|(known, _)| known == name));
+            lacks.assignees.retain(|name| assignees.iter().any(|(known, _)| known == name));
+            lacks.milestone = lacks.milestone.filter(|_| milestone.is_some());
+            match self.add(info.change.number, &lacks, (&reviewers, &assignees), milestone).await {
+                Ok(()) => lacks.set_on(&mut info),
+                Err(error) => {
+                    told.push(format!("labels, reviewers, assignees and milestone were not all set: {error}"));
+                }
+            }
         }
         Ok((info, told))
     }

@@ -105,6 +105,7 @@ impl Code for Gitlab {
             CheckState::Pending => "pending",
             CheckState::Success => "success",
             CheckState::Failure | CheckState::Error => "failed",
+            CheckState::Cancelled => "canceled",
         };
         let words: String = check.words.chars().take(255).collect();
         let mut body = json!({ "state": state, "name": check.name, "description": words });

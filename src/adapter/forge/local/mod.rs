@@ -9,7 +9,7 @@ use super::lines::{patches, sorted};
 use super::marks::Marks;
 use super::{Lacks, before, missing, same_text, time_ms, time_text};
 use crate::model::event::{Change, Side};
-use crate::model::forge::{Access, ForgeKind, Right, TokenRights};
+use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
     Capabilities, ChangeInfo, ChangeState, ChangedFile, Changes, Check, Code, CommentInfo, Comments, CommitInfo, Forge,
@@ -261,7 +261,7 @@ impl Changes for Local {
                 return Err(ForgeError::NotFound { doing: "opening a change".into(), hint });
             }
         }
-        let found = {
+        let mut found = {
             let _lock = self.locked()?;
             let infos = self.infos()?;
             let open = infos.iter().find(|it| it.state == ChangeState::Open && it.change.head.branch == new.head);
@@ -297,16 +297,18 @@ impl Changes for Local {
         let lacks = Lacks::of(new, &found);
         if !lacks.nothing() {
             self.edit(found.change.number, |page| {
-                let lists = [("Labels", lacks.labels), ("Reviewers", lacks.reviewers), ("Assignees", lacks.assignees)];
+                let lists =
+                    [("Labels", &lacks.labels), ("Reviewers", &lacks.reviewers), ("Assignees", &lacks.assignees)];
                 for (name, more) in lists {
                     let mut list = page.list(name);
-                    list.extend(more);
+                    list.extend(more.iter().cloned());
                     page.set(name, &list.join(", "));
                 }
-                if let Some(title) = lacks.milestone {
-                    page.set("Milestone", &title);
+                if let Some(title) = &lacks.milestone {
+                    page.set("Milestone", title);
                 }
             })?;
+            lacks.set_on(&mut found);
         }
         Ok((found, Vec::new()))
     }
@@ -528,7 +530,10 @@ impl Code for Local {
         let before = fs::read_to_string(&path).unwrap_or_else(|_| format!("# {}\n", check.commit));
         let cell = |text: &str| text::clean(text).replace(['\n', '\r'], " ").replace('|', "\\|");
         let name = format!("| {} |", cell(check.name));
-        let state = status_word(check.state);
+        let state = match check.state {
+            CheckState::Cancelled => "cancelled",
+            state => status_word(state),
+        };
         let mut lines: Vec<String> =
             before.lines().filter(|line| !line.starts_with(&name)).map(str::to_owned).collect();
         if !lines.iter().any(|line| line.starts_with("| name |")) {
