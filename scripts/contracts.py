@@ -42,6 +42,9 @@ POST /app/installations/{installation_id}/access_tokens
 GET /repos/{owner}/{repo}/commits
 POST /repos/{owner}/{repo}/issues/{issue_number}/assignees
 DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}
+GET /repos/{owner}/{repo}/issues
+POST /repos/{owner}/{repo}/issues
+GET /repos/{owner}/{repo}/issues/{issue_number}
 """
 
 GITLAB = """
@@ -73,6 +76,8 @@ GET /api/v4/projects/{id}/repository/commits
 GET /api/v4/projects/{id}/protected_branches
 DELETE /api/v4/projects/{id}/merge_requests/{noteable_id}/notes/{note_id}
 DELETE /api/v4/projects/{id}/issues/{noteable_id}/notes/{note_id}
+POST /api/v4/projects/{id}/issues
+GET /api/v4/projects/{id}/issues/{issue_iid}
 """
 
 GITEA = """
@@ -106,13 +111,17 @@ GET /repos/{owner}/{repo}/raw/{filepath}
 POST /repos/{owner}/{repo}/statuses/{sha}
 GET /repos/{owner}/{repo}/branch_protections
 DELETE /repos/{owner}/{repo}/issues/comments/{id}
+GET /repos/{owner}/{repo}/issues
+POST /repos/{owner}/{repo}/issues
+PATCH /repos/{owner}/{repo}/issues/{index}
+GET /repos/{owner}/{repo}/issues/{index}/timeline
 """
 
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.
 ASKED = {
-    "check_name", "created_after", "direction", "files", "filter", "head", "limit", "name", "order_by", "page", "per_page",
-    "ref", "ref_name", "sha", "since", "sort", "source_branch", "stat", "state", "title", "updated_after", "username",
-    "verification",
+    "author_username", "check_name", "created_after", "created_by", "creator", "direction", "files", "filter", "head",
+    "limit", "name", "order_by", "page", "per_page", "ref", "ref_name", "sha", "since", "sort", "source_branch", "stat",
+    "state", "title", "type", "updated_after", "username", "verification",
 }
 
 KEPT = {"type", "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "required", "nullable"}

@@ -1,5 +1,5 @@
 //! A process that delivers is killed with -9 after every single write that it makes, and started again: there is one
-//! branch, one change, one comment, one status, as if nothing had happened.
+//! branch, one change, one comment, one status, or one issue, as if nothing had happened.
 //!
 //! The process is this very test, started once more; the fake forge does a write and answers nothing any more, and so
 //! nobody knows whether it was done.
@@ -8,7 +8,7 @@
 
 mod common;
 
-use codeforge::engine::publish::{How, Publication, Signing, publish};
+use codeforge::engine::publish::{How, Keeping, Publication, Signing, publish};
 use codeforge::model::delivery::Delivery;
 use codeforge::model::event::{Event, EventKind};
 use codeforge::model::forge::{CheckState, ForgeKind};
@@ -28,12 +28,22 @@ const ORDER: &str = "CODEFORGE_TEST_ORDER";
 /// The test that is the process.
 const PROCESS: &str = "the_process_that_delivers";
 
-/// What the process delivers: the tree of a run's end in the desk's clone.
-fn order(desk: &Desk, signed: bool) -> String {
+/// What the process delivers.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// The tree of a run's end in the desk's clone, as a change; by the forge's own commits.
+    Change { signed: bool },
+    /// The issue, with so many findings.
+    Issue(usize),
+}
+
+fn order(desk: &Desk, what: What) -> String {
     let at = desk.server.at();
     let tree = desk.workspace.snapshot().unwrap();
     json!({
-        "root": desk.repo.path(), "api": at.api, "git_url": at.git_url, "kind": at.kind, "signed": signed,
+        "root": desk.repo.path(), "api": at.api, "git_url": at.git_url, "kind": at.kind,
+        "signed": matches!(what, What::Change { signed: true }),
+        "findings": if let What::Issue(findings) = what { Some(findings) } else { None },
         "commit": desk.base.commit, "base": desk.base.tree, "tree": tree, "time_s": desk.time_s,
     })
     .to_string()
@@ -63,8 +73,9 @@ async fn the_process_that_delivers() {
     let repository = codeforge::adapter::git::open_with(Path::new(&text("root")), codeforge::adapter::git::Force::Copy);
     let repository = repository.unwrap();
     let base = Base { commit: Some(text("commit")), tree: TreeId(text("base")), ..repository.base().unwrap() };
+    let findings = order["findings"].as_u64().and_then(|findings| usize::try_from(findings).ok());
     let delivery = Delivery {
-        kind: DeliverKind::PullRequest,
+        kind: if findings.is_some() { DeliverKind::Issue } else { DeliverKind::PullRequest },
         base: base.tree.clone(),
         tree: TreeId(text("tree")),
         branch: Some(BRANCH.into()),
@@ -78,14 +89,17 @@ async fn the_process_that_delivers() {
     let asked = ForgeSpec { assignees: vec!["ann".into()], ..ForgeSpec::default() };
     let how = if order["signed"] == true { How::Forge } else { How::Not };
     let forge = adapter(&at);
+    let text = format!("{} findings.", findings.unwrap_or_default());
+    let keeping = |open| Keeping { open, was_clean: false, commit: "c", last_word: "Nothing is left." };
     let publication = Publication {
         delivery: &delivery,
         base: &base,
         event: &event,
         findings: &[],
-        body: "What was done.",
+        body: if findings.is_some() { &text } else { "What was done." },
         comment: Some("It is done."),
         memory: None,
+        issue: findings.map(keeping),
         key: KEY,
         draft: true,
         passed: false,
@@ -100,14 +114,14 @@ async fn the_process_that_delivers() {
         hosts: &[],
     };
     let published = publish(&*forge, Arc::clone(&repository), &publication).await.unwrap();
-    let commit = published.commit.unwrap();
+    let Some(commit) = published.commit.filter(|_| findings.is_none()) else { return };
     forge.set_check(&check(&commit, CheckState::Success, "done")).await.unwrap();
 }
 
 /// What there is in the end.
 fn standing(desk: &Desk) -> Value {
     let branches = desk.bare(&["for-each-ref", "--format=%(refname)", "refs/heads/codeforge/"]);
-    let commits = desk.bare(&["rev-list", "--count", &format!("main..{BRANCH}")]);
+    let commits = desk.server.git(&["rev-list", "--count", &format!("main..{BRANCH}")]);
     let memory = desk.server.memory();
     let statuses: std::collections::BTreeSet<_> = memory.statuses.iter().collect();
     let changes: Vec<Value> = memory
@@ -118,9 +132,14 @@ fn standing(desk: &Desk) -> Value {
             json!([it.head, it.state, it.draft, once(&it.labels), once(&it.reviewers), it.assignees])
         })
         .collect();
+    let issues: Vec<Value> = memory
+        .issues
+        .iter()
+        .map(|it| json!([it.state, it.body.lines().last(), it.labels, it.assignees, it.closed_by]))
+        .collect();
     let comments: Vec<&str> = memory.comments.iter().map(|it| it.thread.split(' ').next().unwrap()).collect();
     json!({
-        "branches": branches, "commits": commits, "changes": changes, "comments": comments,
+        "branches": branches, "commits": commits, "changes": changes, "comments": comments, "issues": issues,
         "statuses": statuses.iter().map(|(_, name, state)| format!("{name} {state}")).collect::<Vec<_>>(),
     })
 }
@@ -134,29 +153,69 @@ async fn desk(kind: ForgeKind) -> Desk {
     desk
 }
 
+/// A desk where these were delivered before.
+async fn after(kind: ForgeKind, before: &[What]) -> Desk {
+    let desk = desk(kind).await;
+    for what in before {
+        delivers(&desk, *what);
+    }
+    desk
+}
+
+fn delivers(desk: &Desk, what: What) {
+    let output = start(&order(desk, what)).wait_with_output().unwrap();
+    assert!(output.status.success(), "{what:?}: {}", common::spoken(&output));
+}
+
 async fn killed_after_every_write(kind: ForgeKind, signed: bool) {
-    // Once undisturbed: how many writes there are, and what there is then.
-    let whole = desk(kind).await;
-    let output = start(&order(&whole, signed)).wait_with_output().unwrap();
-    assert!(output.status.success(), "{kind:?}: {}", common::spoken(&output));
-    let writes = whole.server.memory().written;
-    let wanted = standing(&whole);
+    let (wanted, writes) = killed(kind, &[], What::Change { signed }).await;
     assert!(writes >= 4, "{kind:?}: a branch, a change, a comment, a status");
     let ones = |name: &str| wanted[name].as_array().unwrap().len();
     assert_eq!((ones("changes"), ones("comments"), ones("statuses"), &wanted["commits"]), (1, 1, 1, &json!("1")));
+}
+
+/// What there is when it is delivered, and how many writes that took: the same wherever it was cut off.
+async fn killed(kind: ForgeKind, before: &[What], what: What) -> (Value, usize) {
+    // Once undisturbed: how many writes there are, and what there is then.
+    let whole = after(kind, before).await;
+    let written = whole.server.memory().written;
+    delivers(&whole, what);
+    let writes = whole.server.memory().written - written;
+    let wanted = standing(&whole);
     for last in 1..=writes {
-        let desk = desk(kind).await;
-        desk.server.memory().stop_at = Some(last);
-        let mut child = start(&order(&desk, signed));
+        let desk = after(kind, before).await;
+        let written = desk.server.memory().written;
+        desk.server.memory().stop_at = Some(written + last);
+        let mut child = start(&order(&desk, what));
         common::eventually("the write is done and not answered", || desk.server.memory().stopped.then_some(())).await;
         child.kill().unwrap();
         child.wait().unwrap();
         let mut memory = desk.server.memory();
         (memory.stop_at, memory.stopped) = (None, false);
         drop(memory);
-        let output = start(&order(&desk, signed)).wait_with_output().unwrap();
-        assert!(output.status.success(), "{kind:?}, after write {last}: {}", common::spoken(&output));
-        assert_eq!(standing(&desk), wanted, "{kind:?}, killed after write {last} of {writes}");
+        delivers(&desk, what);
+        assert_eq!(standing(&desk), wanted, "{kind:?}, {what:?}, killed after write {last} of {writes}");
+    }
+    (wanted, writes)
+}
+
+/// Opened, brought up to date, closed with a last word, opened again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issue_is_one_wherever_it_is_cut_off() {
+    use What::Issue;
+    for kind in [ForgeKind::Github, ForgeKind::Gitlab, ForgeKind::Gitea] {
+        for (before, what, state, said) in [
+            (&[][..], Issue(2), "open", 0),
+            (&[Issue(2)], Issue(1), "open", 0),
+            (&[Issue(2)], Issue(0), "closed", 1),
+            (&[Issue(2), Issue(0)], Issue(3), "open", 1),
+        ] {
+            let (wanted, writes) = killed(kind, before, what).await;
+            let issues = wanted["issues"].as_array().unwrap();
+            assert!(writes >= 1 && issues.len() == 1 && issues[0][0] == state, "{kind:?} {what:?}: {wanted:#}");
+            assert_eq!((&issues[0][2], &issues[0][3]), (&json!(["bot"]), &json!(["ann"])), "{kind:?}: {wanted:#}");
+            assert_eq!(wanted["comments"].as_array().unwrap().len(), said, "{kind:?} {what:?}: {wanted:#}");
+        }
     }
 }
 

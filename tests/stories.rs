@@ -98,21 +98,88 @@ async fn a_workflow_that_cannot_run_says_where() {
 }
 
 /// The shipped night's review, as a repository takes it over, at two at night in a zone where it is just past two.
-fn nightly(zone: &str) -> common::town::Plan {
+fn nightly(kind: ForgeKind, zone: &str) -> common::town::Plan {
     let shipped = include_str!("../workflows/nightly-review.yml");
     let ours = format!("cron: \"0 2 * * *\", timezone: {zone}");
     let text = shipped.replace("cron: \"H 2 * * *\"", &ours);
     assert_ne!(text, shipped);
-    Town::of(ForgeKind::Github).file(".codeforge/workflows/nightly-review.yml", &text)
+    Town::of(kind).file(".codeforge/workflows/nightly-review.yml", &text)
+}
+
+/// A reviewer that finds these, by line of `src/a.txt`.
+fn finds(found: &[(u64, &str)]) -> Rule {
+    let finding =
+        |(line, what): &(u64, &str)| json!({ "severity": "high", "file": "src/a.txt", "line": line, "what": what });
+    let findings: Vec<Value> = found.iter().map(finding).collect();
+    let output = json!({ "approved": findings.is_empty(), "summary": "Looked.", "findings": findings });
+    Rule::when().system("You are the reviewer").reply(finish(output))
+}
+
+/// At two at night the repository is reviewed, and what is found stands in one issue; the next night two are gone; then it
+/// is clean, and closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_nights_find_stands_in_one_issue() {
+    for kind in KINDS {
+        let zone = where_it_is_two();
+        let all = [(1, "one is wrong"), (2, "two is wrong"), (3, "three is wrong")];
+        let town = nightly(kind, &zone).model(vec![finds(&all)]).start().await;
+        town.a_night_passes().await;
+        let first = town.kept_issue();
+        assert_eq!(first.title, "What the nightly review found");
+        said(
+            &first.body,
+            &[
+                "**3 findings: 3 new**",
+                "one is wrong *(new)*",
+                "three is wrong *(new)*",
+                "this time",
+                "codeforge replay",
+            ],
+        );
+        assert!(first.body.contains(&format!("at `{}`", &town.forge.tip("main").unwrap()[..7])), "{}", first.body);
+
+        // Ann mends two of them; the reviewer is told of all three, and finds the one that is left.
+        town.person("ann").pushes("main", &[("src/a.txt", "ONE\nTWO\nthree\n")]).await;
+        town.model
+            .add(finds(&all[2..]).matches("what was found before", |asked| asked.user().contains("two is wrong")));
+        town.a_night_passes().await;
+        let second = town.kept_issue();
+        said(
+            &second.body,
+            &[
+                "**1 finding: 1 still there; 2 gone**",
+                "three is wrong *(still there)*",
+                "one is wrong *(resolved in",
+                "since this issue is kept",
+            ],
+        );
+
+        town.person("ann").pushes("main", &[("src/a.txt", "ONE\nTWO\nTHREE\n")]).await;
+        town.model.add(finds(&[]));
+        town.a_night_passes().await;
+        let third = town.kept_issue();
+        assert_eq!((third.number, third.state), (first.number, "closed"), "{kind:?}: {}", town.log());
+        let words = town.comments_of_ours(third.number);
+        assert_eq!(words.len(), 1, "{kind:?}: {words:#?}");
+        said(&words[0].body, &["**Nothing is left**", "three is wrong *(resolved in"]);
+        assert_eq!(town.work().await, vec!["nightly-review: done success"; 3], "{kind:?}");
+        town.model.finished();
+    }
+}
+
+fn said(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in\n{text}");
+    }
 }
 
 /// Each night what came in since the last one is reviewed; what was found is said once.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_two_at_night_what_came_in_is_reviewed_once() {
     let zone = where_it_is_two();
-    let town = nightly(&zone).model(vec![reviewer(Some("two is wrong"))]).start().await;
+    let town = nightly(ForgeKind::Github, &zone).model(vec![reviewer(Some("two is wrong"))]).start().await;
     town.a_night_passes().await;
-    assert!(town.report("nightly-review").await.contains("two is wrong"), "{}", town.log());
+    said(&town.kept_issue().body, &["two is wrong *(new)*"]);
     assert_eq!(on_the_clock(&town.due().await[0], &zone), "02:00:00");
 
     town.a_night_passes().await;
@@ -120,13 +187,24 @@ async fn at_two_at_night_what_came_in_is_reviewed_once() {
     let why = format!("nothing came in since {}, which was looked at last", &town.forge.tip("main").unwrap()[..10]);
     assert_eq!(town.jobs().await[1].note, why);
 
+    // What stands in a file that nobody touched still stands, though the reviewer is silent about it.
     town.person("ann").pushes("main", &[("src/b.txt", "new\n")]).await;
     let only_that =
-        |asked: &common::model_server::Asked| asked.user().contains("+new") && !asked.user().contains("src/a.txt");
+        |asked: &common::model_server::Asked| asked.user().contains("+new") && !asked.user().contains("+one");
     town.model.add(reviewer(None).matches("the new file and no other", only_that));
     town.a_night_passes().await;
     assert_eq!(town.work().await[2], "nightly-review: done success");
-    assert!(!town.report("nightly-review").await.contains("two is wrong"));
+    said(&town.kept_issue().body, &["**1 finding: 1 still there**", "two is wrong *(still there)*"]);
+
+    // Who closes it has the last word, and is told so.
+    let number = town.kept_issue().number.to_string();
+    town.forge.memory().issue(&number).unwrap().set_open(false, "ann");
+    town.person("ann").pushes("main", &[("src/c.txt", "newer\n")]).await;
+    town.model.add(reviewer(Some("two is wrong")));
+    let before = town.kept_issue();
+    town.a_night_passes().await;
+    assert_eq!(town.kept_issue(), before);
+    assert!(town.log_of("nightly-review").await.contains("was closed by `ann`, and stays closed"));
     town.model.finished();
 }
 

@@ -9,13 +9,14 @@ use crate::model::chat::ModelFault;
 use crate::model::diagnostic::Severity;
 use crate::model::exec::DriverKind;
 use crate::model::forge::Right;
+use crate::model::plan::DeliverKind;
 use crate::port::checkout::{Checkout, Depth, Fetch, Want};
 use crate::port::forge::{Credential, ForgeAt, RuleAbout};
 use crate::port::repository::Repository;
 use crate::text;
 use crate::trigger::firing;
 use crate::workflow::schema::document::Document;
-use crate::workflow::schema::{At, Library};
+use crate::workflow::schema::{At, DeliverChoice, Library};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -130,7 +131,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
     configuration(&library, &root, cx, &mut report);
     sandboxes(&library, cx, &mut report).await;
     asked(&library, args.offline, cx, &mut report).await?;
-    token(at.as_ref(), origin.as_deref(), &root, args.offline, cx, &mut report).await;
+    token(at.as_ref(), (origin.as_deref(), &library), &root, args.offline, cx, &mut report).await;
     pushes(at.as_ref(), args.offline, cx, &mut report).await;
     event(cx, &mut report);
     clock(&library, at.as_ref(), args.offline, cx, &mut report).await;
@@ -359,10 +360,19 @@ async fn asked(library: &Library, offline: bool, cx: &Context<'_>, report: &mut 
     Ok(())
 }
 
+/// Whether a workflow of the repository's own keeps an issue: only then it matters whether there are any.
+fn keeps_issues(library: &Library) -> bool {
+    library.workflows.values().filter(|it| !it.builtin).any(|workflow| match &workflow.doc.deliver {
+        Some(DeliverChoice::Kind(kind)) => *kind == DeliverKind::Issue,
+        Some(DeliverChoice::Detailed(doc)) => doc.kind == Some(DeliverKind::Issue),
+        None => false,
+    })
+}
+
 /// What the forge's token may do.
 async fn token(
     at: Option<&ForgeAt>,
-    origin: Option<&str>,
+    (origin, library): (Option<&str>, &Library),
     root: &Path,
     offline: bool,
     cx: &Context<'_>,
@@ -410,6 +420,8 @@ async fn token(
         ("comment", &rights.comment, "deliveries `comment` and `review` would fail"),
         ("ask what people may do", &rights.ask_access, "nobody could start anything with a comment"),
     ];
+    let keeps = keeps_issues(library).then_some(("keep an issue", &rights.issues, "delivery `issue` would fail"));
+    let all: Vec<_> = all.into_iter().chain(keeps).collect();
     let can: Vec<&str> = all.iter().filter(|(_, right, _)| **right == Right::Yes).map(|(what, ..)| *what).collect();
     let unknown: Vec<&str> =
         all.iter().filter(|(_, right, _)| **right == Right::Unknown).map(|(what, ..)| *what).collect();

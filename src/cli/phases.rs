@@ -126,11 +126,6 @@ pub(super) struct Ready {
     pub told: Vec<String>,
 }
 
-/// Whether a form of delivery is words.
-pub(super) fn speaks(kind: DeliverKind) -> bool {
-    matches!(kind, DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report)
-}
-
 /// Checks everything that can be checked before anything is written.
 ///
 /// # Errors
@@ -149,7 +144,7 @@ pub(super) async fn ready(order: &Order<'_>, engine: &Engine) -> Result<Ready, C
     let Some(patch) = &taken.patch else {
         // Words are published whether or not a file changed; of a run that failed there are none.
         let mut delivery = None;
-        if speaks(plan.deliver.kind) && part.ending == Ending::Done {
+        if plan.deliver.kind.speaks() && part.ending == Ending::Done {
             let delivering = Delivering { plan, base: &base, taken, words };
             delivery = Some(delivering.compose(&committed, &committed).map_err(CliError::usage)?);
         }
@@ -222,6 +217,7 @@ pub(super) async fn deliver(order: &Order<'_>, engine: &Engine, cx: &Context<'_>
             .await?;
             Ok(Done { delivered, told: ready.told })
         }
+        DeliverKind::Issue => Err(CliError::usage(publish::KEPT_BY_CI)),
         DeliverKind::PushToBranch
         | DeliverKind::PullRequest
         | DeliverKind::Comment
@@ -265,6 +261,7 @@ async fn to_forge(
         memory: None,
         key: &format!("{}/{run_key}", plan.workflow),
         draft: plan.deliver.draft,
+        issue: None,
         passed: order.passed(),
         asked: &plan.deliver.forge,
         signing: &outgoing.signing,

@@ -91,6 +91,7 @@ pub(super) fn deliver_kind(text: &str) -> Result<DeliverKind, String> {
         "comment" => Ok(DeliverKind::Comment),
         "review" => Ok(DeliverKind::Review),
         "report" => Ok(DeliverKind::Report),
+        "issue" => Err(crate::engine::publish::KEPT_BY_CI.to_owned()),
         other => Err(format!(
             "`{other}` is not a delivery; choose none, patch, commit-local, branch, pull_request, push-to-branch, \
              comment, review or report"

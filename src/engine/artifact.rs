@@ -105,11 +105,8 @@ impl Engine {
 
 /// Whether a form of delivery carries a change.
 pub(super) fn carries(kind: DeliverKind) -> bool {
-    use DeliverKind::{Branch, Comment, CommitLocal, None, Patch, PullRequest, PushToBranch, Report, Review};
-    match kind {
-        Patch | CommitLocal | Branch | PushToBranch | PullRequest => true,
-        None | Comment | Review | Report => false,
-    }
+    use DeliverKind::{Branch, CommitLocal, Patch, PullRequest, PushToBranch};
+    matches!(kind, Patch | CommitLocal | Branch | PushToBranch | PullRequest)
 }
 
 /// The tree that a run delivered, or was about to.

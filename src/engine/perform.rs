@@ -380,6 +380,7 @@ impl Session {
         match &self.engine.outlet {
             Outlet::Mute => Ok(None),
             _ if kind == DeliverKind::Report => Ok(Some(Out::Report)),
+            _ if kind == DeliverKind::Issue => Err(Trouble::user(super::publish::KEPT_BY_CI)),
             Outlet::Forge(outgoing) if at_forge || (kind == DeliverKind::Branch && outgoing.push_branches) => {
                 Ok(Some(Out::Forge(Arc::clone(outgoing))))
             }
@@ -435,6 +436,7 @@ impl Session {
                     body: &body,
                     comment: comment.as_deref(),
                     memory: None,
+                    issue: None,
                     key: &key,
                     draft: spec.draft,
                     passed: crate::deliver::all_passed(&self.plan, &gates),

@@ -6,6 +6,7 @@
 
 mod asked;
 mod checks;
+mod issue;
 mod put;
 mod review;
 mod words;
@@ -26,6 +27,7 @@ use asked::Asked;
 use put::Pushed;
 use std::sync::Arc;
 
+pub use issue::Keeping;
 pub use put::{How, Signing};
 pub use words::{KEY_TRAILER, branch_name_fault, of_key};
 
@@ -34,6 +36,10 @@ pub const NO_FORGE: &str = "this delivery is made by a forge, and none is known:
     on GitHub or GitLab (on another host, say which in CODEFORGE_FORGE=github|gitlab), and a token is needed in \
     CODEFORGE_FORGE_TOKEN (or GITHUB_TOKEN, GITLAB_TOKEN for their own hosts). Without one, take the change with \
     `--deliver branch` or `--deliver patch`";
+
+/// What is missing where an issue is to be kept by one person's run.
+pub const KEPT_BY_CI: &str = "an issue is kept by what runs for everybody, in CI or under `codeforge serve`: by hand deliver \
+    `report`, which holds the same";
 
 /// What is to be published, and what about it was decided beforehand.
 pub struct Publication<'a> {
@@ -51,6 +57,8 @@ pub struct Publication<'a> {
     pub comment: Option<&'a str>,
     /// What the comment remembers: one hidden line of ours, laid beside the words and never found in them.
     pub memory: Option<&'a str>,
+    /// What is to be known of the issue, for `issue`.
+    pub issue: Option<Keeping<'a>>,
     /// What it is found again by: from the trigger, the same on every attempt.
     pub key: &'a str,
     /// Whether a change begins as a draft.
@@ -120,6 +128,7 @@ pub async fn publish(
         DeliverKind::PushToBranch => work.push_to_branch().await,
         DeliverKind::Comment => work.comment().await,
         DeliverKind::Review => work.review().await,
+        DeliverKind::Issue => work.issue().await,
         DeliverKind::None | DeliverKind::Patch | DeliverKind::CommitLocal | DeliverKind::Report => {
             Err(PublishError::Misuse("a delivery of this form does not need a forge".to_owned()))
         }
@@ -433,12 +442,17 @@ impl Work<'_> {
     }
 
     async fn stick(&self, thread: Thread, body: &str) -> Result<Option<String>, PublishError> {
-        let most = self.forge.capabilities().comment_chars;
-        let memory = self.publication.memory;
-        let room = most.saturating_sub(800 + memory.map_or(0, |memory| memory.chars().count()));
-        let body = bounded(&self.markdown(body), room);
-        let stuck = self.forge.stick(&Sticky { thread, key: self.publication.key, body: &body, memory }).await?;
+        let body = self.fitting(body);
+        let Publication { key, memory, .. } = *self.publication;
+        let stuck = self.forge.stick(&Sticky { thread, key, body: &body, memory }).await?;
         Ok(stuck.comment.url)
+    }
+
+    /// Our text as it can stand below a mark and a memory.
+    fn fitting(&self, body: &str) -> String {
+        let most = self.forge.capabilities().comment_chars;
+        let room = most.saturating_sub(800 + self.publication.memory.map_or(0, |memory| memory.chars().count()));
+        bounded(&self.markdown(body), room)
     }
 
     async fn comment(&self) -> Result<Published, PublishError> {

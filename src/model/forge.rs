@@ -111,6 +111,8 @@ pub struct TokenRights {
     pub open_changes: Right,
     /// Comment on changes.
     pub comment: Right,
+    /// Open and close issues.
+    pub issues: Right,
     /// Ask what accounts may do: commands in comments hang on it.
     pub ask_access: Right,
 }
@@ -119,7 +121,7 @@ impl TokenRights {
     /// None of them; `needs`: what to grant.
     pub fn none(account: Option<String>, needs: &str) -> Self {
         let no = || Right::No(needs.to_owned());
-        Self { account, read: no(), push: no(), open_changes: no(), comment: no(), ask_access: no() }
+        Self { account, read: no(), push: no(), open_changes: no(), comment: no(), issues: no(), ask_access: no() }
     }
 }
 

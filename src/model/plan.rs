@@ -312,12 +312,19 @@ pub enum DeliverKind {
     Review,
     /// A report file.
     Report,
+    /// An issue that stays current: one for each workflow and repository.
+    Issue,
 }
 
 impl DeliverKind {
     /// Whether a forge makes it. (`branch` can be pushed to one, too, and is a branch without.)
     pub fn is_of_a_forge(self) -> bool {
-        matches!(self, Self::PushToBranch | Self::PullRequest | Self::Comment | Self::Review)
+        matches!(self, Self::PushToBranch | Self::PullRequest | Self::Comment | Self::Review | Self::Issue)
+    }
+
+    /// Whether it is words, which are published whether or not a file changed.
+    pub fn speaks(self) -> bool {
+        matches!(self, Self::Comment | Self::Review | Self::Report | Self::Issue)
     }
 }
 
@@ -354,7 +361,7 @@ pub struct DeliverSpec {
     /// Whether a pull or merge request begins as a draft.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub draft: bool,
-    /// Labels of the pull or merge request.
+    /// Labels of the pull or merge request, or of the issue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// Who is asked to review it.
@@ -375,7 +382,7 @@ pub struct DeliverSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ForgeSpec {
-    /// Who the pull or merge request is given to.
+    /// Who the pull or merge request, or the issue, is given to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub assignees: Vec<String>,
     /// The title of its milestone.
@@ -384,6 +391,9 @@ pub struct ForgeSpec {
     /// Whether the repository's code owners are asked for a review.
     #[serde(skip_serializing_if = "is_false")]
     pub codeowners: bool,
+    /// Whether an issue stays open though nothing is left in it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub keep_open: bool,
     /// Whether a change whose required gates all passed is no draft.
     #[serde(skip_serializing_if = "is_false")]
     pub ready_when_passed: bool,

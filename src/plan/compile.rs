@@ -463,7 +463,12 @@ impl Compiler<'_> {
         let by_agents =
             steps.values().any(|step| step.writes && matches!(&step.kind, StepKind::Agent(spec) if !spec.is_plain()));
         let usual = if writes { DeliverKind::Patch } else { DeliverKind::None };
-        let written = if self.request.outside { own.kind } else { own.otherwise.or(own.kind) };
+        let written = match (self.request.outside, own.kind) {
+            (true, kind) => kind,
+            // The issue is kept by what runs for everybody; one person's run is a page.
+            (false, Some(DeliverKind::Issue)) => own.otherwise.or(Some(DeliverKind::Report)),
+            (false, kind) => own.otherwise.or(kind),
+        };
         let kind = self.request.deliver.or(written).unwrap_or(usual);
         let config_draft = self.library.config.delivery.as_ref().and_then(|delivery| delivery.draft);
         let forge = self.forge(&own);
@@ -494,6 +499,7 @@ impl Compiler<'_> {
         ForgeSpec {
             assignees: accounts(own.assignees.as_slice()).collect(),
             milestone: own.milestone.as_ref().map(|title| title.0.clone()),
+            keep_open: own.close_when_clean == Some(false),
             codeowners: accounts(own.reviewers.as_slice()).any(|name| name == CODEOWNERS),
             ready_when_passed: config.ready == Some(ReadyDoc::GatesPassed) && own.draft.is_none(),
             most_per_hour: config.changes_per_hour,

@@ -88,23 +88,23 @@ pub fn scope(changes: &ChangeSet, room: usize) -> Scope {
 impl Scope {
     /// Whether a file was shown at all. For [`crate::model::finding::Standing`]: what was not looked at is not resolved.
     pub fn looked_at(&self, path: &str) -> bool {
-        let of = |it: &&Covered| it.path == path || it.from.as_deref() == Some(path);
-        self.coverage.iter().find(of).is_some_and(|it| it.shown == Shown::Reviewed)
+        self.covered(path).is_some_and(|it| it.shown == Shown::Reviewed)
+    }
+
+    /// Whether a file is among what changed, shown or not.
+    pub fn names(&self, path: &str) -> bool {
+        self.covered(path).is_some()
+    }
+
+    fn covered(&self, path: &str) -> Option<&Covered> {
+        self.coverage.iter().find(|it| it.path == path || it.from.as_deref() == Some(path))
     }
 
     /// Puts it into an event as templates see it: `event.change.files` (a list of paths), `.coverage` and `.diff` (text),
     /// `.since` (the commit that was looked at last, from which the difference starts; null: it is the whole change) and `.earlier` (text: what was found before; null where
     /// nothing was).
     pub fn lay_on(&self, event: &mut Value, since: Option<&str>, earlier: &[Finding]) {
-        if !event.is_object() {
-            *event = json!({});
-        }
-        let Some(fields) = event.as_object_mut() else { return };
-        let change = fields.entry("change").or_insert_with(|| json!({}));
-        if !change.is_object() {
-            *change = json!({});
-        }
-        let Some(change) = change.as_object_mut() else { return };
+        let Some(change) = change_of(event) else { return };
         let files: Vec<&str> = self.coverage.iter().map(|it| it.path.as_str()).collect();
         change.insert("files".into(), json!(files));
         change.insert("coverage".into(), json!(self.table()));
@@ -125,6 +125,28 @@ impl Scope {
         }
         rows.join("\n")
     }
+}
+
+/// Puts what was found before into an event that is about no change: `event.change.earlier`. What else a change has is
+/// null, and says that there is none.
+pub fn lay_earlier(event: &mut Value, earlier: &[Finding]) {
+    let Some(change) = change_of(event) else { return };
+    for name in ["files", "coverage", "diff", "since"] {
+        change.entry(name).or_insert(Value::Null);
+    }
+    change.insert("earlier".into(), json!(told(earlier)));
+}
+
+/// An event's change, made where there is none.
+fn change_of(event: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    if !event.is_object() {
+        *event = json!({});
+    }
+    let change = event.as_object_mut()?.entry("change").or_insert_with(|| json!({}));
+    if !change.is_object() {
+        *change = json!({});
+    }
+    change.as_object_mut()
 }
 
 /// Earlier findings as lines; `None` where there are none.

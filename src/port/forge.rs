@@ -119,7 +119,7 @@ pub struct Capabilities {
     pub access: bool,
     /// Rules of branches can be asked for.
     pub rules: bool,
-    /// Issues have threads of comments.
+    /// There are issues, with threads of comments, and [`Issues`] keeps some.
     pub issues: bool,
     /// The largest comment, in characters.
     pub comment_chars: usize,
@@ -263,6 +263,75 @@ pub struct Stuck {
     pub created: bool,
     /// It was there, with another text.
     pub updated: bool,
+}
+
+/// An issue of ours that there is one of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueInfo {
+    /// Its number.
+    pub number: u64,
+    /// Its title.
+    pub title: String,
+    /// Its text, with our mark.
+    pub body: String,
+    /// Who opened it.
+    pub author: Option<String>,
+    /// Its address for people.
+    pub url: Option<String>,
+    /// Whether it is open.
+    pub open: bool,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Whom it is assigned to.
+    pub assignees: Vec<String>,
+    /// What it remembers, where that is ours.
+    pub memory: Option<String>,
+}
+
+/// The text of an issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IssueText<'a> {
+    /// Under the mark of a key: it is found again.
+    Kept {
+        /// Its key: one issue for each.
+        key: &'a str,
+        /// What is said.
+        body: &'a str,
+        /// What it remembers: one hidden line, that stands between the mark and what is said.
+        memory: Option<&'a str>,
+    },
+    /// Without a mark: it is nobody's any more.
+    Plain(&'a str),
+}
+
+/// An issue to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewIssue<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// Its title.
+    pub title: &'a str,
+    /// What is said, without the mark.
+    pub body: &'a str,
+    /// As in [`IssueText`].
+    pub memory: Option<&'a str>,
+    /// Labels.
+    pub labels: &'a [String],
+    /// Whom it is assigned to.
+    pub assignees: &'a [String],
+}
+
+/// What is to become of an issue. What it has already is not written again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueEdit<'a> {
+    /// Its text.
+    pub text: IssueText<'a>,
+    /// Whether it is open.
+    pub open: bool,
+    /// Labels to add.
+    pub labels: &'a [String],
+    /// Whom to assign it to, beside those who are.
+    pub assignees: &'a [String],
 }
 
 /// Which side of a difference a line is on.
@@ -556,6 +625,36 @@ pub trait Comments {
     async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError>;
 }
 
+/// Issues that stay current: one for each key. Where [`Capabilities::issues`] is no, nothing here can be done.
+#[async_trait]
+pub trait Issues {
+    /// The issues of a key that are ours by account and mark, open or closed, the first one that was made first. There is
+    /// one, or none; several where two were made in the same moment.
+    ///
+    /// # Errors
+    /// [`ForgeError`]; also where nobody could know ours again.
+    async fn kept_issues(&self, key: &str) -> Result<Vec<IssueInfo>, ForgeError>;
+
+    /// Opens the issue of a key, or finds the first of those that are there. What could not be set is told beside it.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn open_issue(&self, new: &NewIssue<'_>) -> Result<(IssueInfo, Vec<String>), ForgeError>;
+
+    /// Text and state in one request, where one of them is another now; then labels and assignees that are lacking. What
+    /// of these could not be set is told. `true`: something was written.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn edit_issue(&self, issue: &IssueInfo, edit: &IssueEdit<'_>) -> Result<(bool, Vec<String>), ForgeError>;
+
+    /// Who closed an issue last; `None`: the forge does not say.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn closed_by(&self, number: u64) -> Result<Option<String>, ForgeError>;
+}
+
 /// Reviews.
 #[async_trait]
 pub trait Reviews {
@@ -704,7 +803,7 @@ pub struct Place {
 }
 
 /// A forge.
-pub trait Forge: Rights + Changes + Comments + Reviews + Code + Send + Sync {
+pub trait Forge: Rights + Changes + Comments + Issues + Reviews + Code + Send + Sync {
     /// The repository itself.
     fn remote(&self) -> &dyn Remote;
 

@@ -57,8 +57,7 @@ impl State {
         self.main_tree = Some(tree.clone());
         let deliver = &self.plan.deliver;
         // Words are published whether or not a file changed.
-        let speaks = matches!(deliver.kind, DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report);
-        if deliver.kind == DeliverKind::None || (tree == self.base.tree && !speaks) {
+        if deliver.kind == DeliverKind::None || (tree == self.base.tree && !deliver.kind.speaks()) {
             let changed = tree != self.base.tree;
             return self.delivered(Delivered {
                 kind: deliver.kind,

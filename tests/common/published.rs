@@ -162,6 +162,7 @@ impl Desk {
             body: "What was done.",
             comment: None,
             memory: None,
+            issue: None,
             key: KEY,
             draft: true,
             passed: self.passed,

@@ -13,7 +13,7 @@ mod people;
 pub use people::Person;
 
 use super::forge_server::hooks::{HOOK_SECRET, Hooks, Seen, What};
-use super::forge_server::{BOT, FakeApp, FakeChange, FakeComment, ForgeServer, TOKEN};
+use super::forge_server::{BOT, FakeApp, FakeChange, FakeComment, FakeIssue, ForgeServer, TOKEN};
 use super::{ModelServer, Script, codeforge, ok};
 use codeforge::model::forge::ForgeKind;
 use serde_json::Value;
@@ -462,6 +462,20 @@ impl Town {
     pub async fn report(&self, workflow: &str) -> String {
         let job = self.jobs().await.into_iter().rfind(|job| job.workflow == workflow).expect("such a job");
         std::fs::read_to_string(self.state().join("jobs").join(job.id).join("report/report.md")).unwrap_or_default()
+    }
+
+    /// The log that a workflow's newest job left.
+    pub async fn log_of(&self, workflow: &str) -> String {
+        let job = self.jobs().await.into_iter().rfind(|job| job.workflow == workflow).expect("such a job");
+        std::fs::read_to_string(self.state().join("jobs").join(job.id).join("log")).unwrap_or_default()
+    }
+
+    /// The one issue that our account opened.
+    pub fn kept_issue(&self) -> FakeIssue {
+        let memory = self.forge.memory();
+        let ours: Vec<&FakeIssue> = memory.issues.iter().filter(|issue| issue.author == BOT).collect();
+        assert_eq!(ours.len(), 1, "{ours:#?}\n{}", self.log());
+        ours[0].clone()
     }
 
     /// What was decided about each delivery.

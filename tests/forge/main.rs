@@ -11,6 +11,7 @@ mod suite;
 mod app;
 mod compliance;
 mod hostile;
+mod issues;
 mod laptop;
 mod publish;
 mod rules;

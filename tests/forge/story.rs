@@ -1,6 +1,6 @@
 //! A forge, a clone of its repository, and the end of a run in it.
 
-pub use crate::common::forge_server::{BOT, Fault, ForgeServer, TOKEN};
+pub use crate::common::forge_server::{BOT, FakeIssue, Fault, ForgeServer, TOKEN};
 pub use crate::common::published::{BRANCH, Desk as Story, KEY, NOW_MS, check, clocked as adapter};
 pub use crate::common::{TestRepo, spoken};
 pub use codeforge::adapter::fake::FakeClock;

@@ -1,13 +1,18 @@
 //! What GitHub and Gitea say and want in the same words.
 
-use super::http::{Failed, Http};
+use super::connection::Connection;
+use super::http::{Failed, Http, Kind, read};
+use super::issues::{Wanted, refused};
 use crate::model::event::Side;
 use crate::model::forge::CheckState;
-use crate::port::forge::{Check, CommitInfo, ForgeError, Remark, Thread};
+use crate::port::forge::{Check, CommitInfo, ForgeError, IssueInfo, NewIssue, Remark, Thread};
+use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 #[derive(Deserialize)]
@@ -173,4 +178,107 @@ where
     http.once_only(look, make_left).await?;
     let kept = left.into_inner().1.unwrap_or_default();
     Ok((remarks.len() - kept, kept))
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// An issue.
+#[derive(Deserialize)]
+pub(super) struct IssueWire {
+    number: u64,
+    title: String,
+    body: Option<String>,
+    user: Option<User>,
+    html_url: Option<String>,
+    state: String,
+    labels: Option<Vec<Named>>,
+    assignees: Option<Vec<User>>,
+    pub(super) closed_by: Option<User>,
+    /// It is a pull request.
+    pub(super) pull_request: Option<IgnoredAny>,
+}
+
+impl From<IssueWire> for IssueInfo {
+    fn from(wire: IssueWire) -> Self {
+        Self {
+            number: wire.number,
+            title: wire.title,
+            body: wire.body.unwrap_or_default(),
+            author: wire.user.map(|user| user.login),
+            url: wire.html_url,
+            open: wire.state == "open",
+            labels: wire.labels.unwrap_or_default().into_iter().map(|label| label.name).collect(),
+            assignees: wire.assignees.unwrap_or_default().into_iter().map(|user| user.login).collect(),
+            memory: None,
+        }
+    }
+}
+
+/// Opens an issue, or finds the one that `look` finds. `text`: its whole text; `labels`: as the forge takes them. Somebody
+/// who cannot be assigned would keep the whole issue from being made: then it is made without, and that is told.
+pub(super) async fn open_issue<L, LF>(
+    at: &Connection,
+    new: &NewIssue<'_>,
+    (text, labels): (String, Value),
+    needs: &str,
+    look: L,
+) -> Result<(IssueInfo, Vec<String>), ForgeError>
+where
+    L: Fn() -> LF,
+    LF: Future<Output = Result<Option<IssueInfo>, ForgeError>>,
+{
+    let doing = "opening an issue";
+    let assigned = AtomicBool::new(!new.assignees.is_empty());
+    let make = || async {
+        let assigns = assigned.load(Ordering::Relaxed);
+        let assignees = if assigns { new.assignees } else { &[] };
+        let whole = json!({ "title": new.title, "body": text, "labels": labels, "assignees": assignees });
+        match at.write(Method::POST, &["issues"], whole, doing, needs, Kind::Once).await {
+            Ok(answer) => Ok(IssueInfo::from(read::<IssueWire>(doing, &answer.body).map_err(Failed::Lost)?)),
+            Err(Failed::Sure(error @ ForgeError::Contract { .. })) if assigns => {
+                assigned.store(false, Ordering::Relaxed);
+                Err(Failed::Lost(error))
+            }
+            Err(error) => Err(error),
+        }
+    };
+    let (info, _) = at.http.once_only(look, make).await.map_err(refused)?;
+    let mut told = Vec::new();
+    if !new.assignees.is_empty() && !assigned.load(Ordering::Relaxed) {
+        told.push("nobody was assigned: somebody who is named cannot be".to_owned());
+    }
+    Ok((info, told))
+}
+
+/// Gives an issue another text and another state, where it lacks them.
+pub(super) async fn edit_issue(at: &Connection, number: u64, wanted: &Wanted, needs: &str) -> Result<(), ForgeError> {
+    if !wanted.writes() {
+        return Ok(());
+    }
+    let mut body = Map::new();
+    body.extend(wanted.body.as_ref().map(|text| ("body".to_owned(), json!(text))));
+    body.extend(wanted.open.map(|open| ("state".to_owned(), json!(if open { "open" } else { "closed" }))));
+    let (parts, doing) = (["issues", &number.to_string()], "bringing the issue up to date");
+    let done = at.write(Method::PATCH, &parts, Value::Object(body), doing, needs, Kind::Again).await;
+    done.map(|_| ()).map_err(|error| refused(error.into_inner()))
+}
+
+/// Sets the assignees of an issue; what could not be set is told.
+pub(super) async fn assign_issue(
+    at: &Connection,
+    how: (Method, &[&str]),
+    names: &[&String],
+    needs: &str,
+) -> Vec<String> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let body = json!({ "assignees": names });
+    match at.write(how.0, how.1, body, "assigning the issue", needs, Kind::Again).await {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![format!("nobody was assigned: {}", error.into_inner())],
+    }
 }

@@ -3,7 +3,9 @@
 use super::http::{Failed, Http};
 use super::lines::suggestion;
 use super::same_text;
-use crate::port::forge::{CommentInfo, ForgeAt, ForgeError, LineSide, Remark, Sticky, Stuck, Thread};
+use crate::port::forge::{
+    CommentInfo, ForgeAt, ForgeError, IssueInfo, IssueText, LineSide, Remark, Sticky, Stuck, Thread,
+};
 use crate::text;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -28,16 +30,57 @@ impl Marks {
         }
     }
 
+    /// Where issues stand: which number one will have nobody knows before it is made.
+    fn issues(&self) -> String {
+        format!("{} issues", self.repository)
+    }
+
     /// A text under its mark.
     pub(super) fn under(&self, thread: Thread, key: &str, body: &str) -> String {
-        format!("{}\n{body}", text::marker(key, &self.place(thread), self.secret.as_deref()))
+        self.marked(&self.place(thread), key, body, None)
+    }
+
+    fn marked(&self, place: &str, key: &str, body: &str, memory: Option<&str>) -> String {
+        let secret = self.secret.as_deref();
+        let mark = text::marker(key, place, secret);
+        match memory {
+            None => format!("{mark}\n{body}"),
+            Some(memory) => format!("{mark}\n{}\n\n{body}", text::remembering(memory, key, place, secret)),
+        }
     }
 
     /// A comment that there is one of.
     pub(super) fn sticky(&self, sticky: &Sticky<'_>) -> String {
-        let Some(memory) = sticky.memory else { return self.under(sticky.thread, sticky.key, sticky.body) };
-        let memory = text::remembering(memory, sticky.key, &self.place(sticky.thread), self.secret.as_deref());
-        self.under(sticky.thread, sticky.key, &format!("{memory}\n\n{}", sticky.body))
+        self.marked(&self.place(sticky.thread), sticky.key, sticky.body, sticky.memory)
+    }
+
+    /// An issue's text.
+    pub(super) fn issue(&self, text: IssueText<'_>) -> String {
+        match text {
+            IssueText::Kept { key, body, memory } => self.marked(&self.issues(), key, body, memory),
+            IssueText::Plain(body) => body.to_owned(),
+        }
+    }
+
+    /// The issues of a key among some, the first that was made first, with what they remember.
+    pub(super) fn kept(
+        &self,
+        own: Option<&str>,
+        key: &str,
+        issues: impl IntoIterator<Item = IssueInfo>,
+    ) -> Result<Vec<IssueInfo>, ForgeError> {
+        self.can_know(own)?;
+        let place = self.issues();
+        let mut ours: Vec<IssueInfo> = issues
+            .into_iter()
+            .filter(|it| self.is_at((own, it.author.as_deref()), &place, key, &it.body))
+            .map(|it| {
+                let memory = text::remembered(&it.body, key, &place, self.secret.as_deref()).map(str::to_owned);
+                IssueInfo { memory, ..it }
+            })
+            .collect();
+        ours.sort_by_key(|it| it.number);
+        Ok(ours)
     }
 
     /// What comments of ours remember, by key.
@@ -70,12 +113,16 @@ impl Marks {
 
     /// Whether a text is ours: by our mark and our account; where the forge does not say who we are, by our signature.
     pub(super) fn is(&self, by: (Option<&str>, Option<&str>), thread: Thread, key: &str, body: &str) -> bool {
+        self.is_at(by, &self.place(thread), key, body)
+    }
+
+    fn is_at(&self, by: (Option<&str>, Option<&str>), place: &str, key: &str, body: &str) -> bool {
         let ours = match by {
             (Some(own), Some(author)) => own.eq_ignore_ascii_case(author),
             (Some(_), None) => false,
             (None, _) => self.secret.is_some(),
         };
-        ours && text::is_marked(body, key, &self.place(thread), self.secret.as_deref())
+        ours && text::is_marked(body, key, place, self.secret.as_deref())
     }
 
     /// What is to be found again must be known again: without that, every run would make another one.

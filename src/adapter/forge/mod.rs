@@ -11,6 +11,7 @@ mod gitea;
 mod github;
 mod gitlab;
 mod http;
+mod issues;
 mod lent;
 mod lines;
 mod local;

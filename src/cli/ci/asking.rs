@@ -124,6 +124,7 @@ pub(super) async fn able(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
     let lacks = match plan.deliver.kind {
         DeliverKind::PullRequest => !can.changes,
         DeliverKind::Comment | DeliverKind::Review => !can.comments,
+        DeliverKind::Issue => !can.issues,
         // Of one that writes nothing else even that is to be asked.
         DeliverKind::Branch | DeliverKind::PushToBranch if !can.changes => {
             matches!(forge.token_rights().await?.push, Right::No(_))
@@ -135,8 +136,8 @@ pub(super) async fn able(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
 
 fn of_a_job(plan: &Plan) -> CliError {
     let error = CliError::usage(format!(
-        "`{}` was not started: the only token here is a job's own (CI_JOB_TOKEN), which writes no merge requests, branches \
-         or comments",
+        "`{}` was not started: the only token here is a job's own (CI_JOB_TOKEN), which writes no merge requests, branches, \
+         comments or issues",
         plan.workflow
     ));
     remote::OF_A_JOB.into_iter().fold(error, CliError::hint)
@@ -144,8 +145,7 @@ fn of_a_job(plan: &Plan) -> CliError {
 
 /// What is handed over through a forge is not begun where there is none to speak to.
 fn reachable(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Result<(), CliError> {
-    use DeliverKind::{Comment, PullRequest, PushToBranch, Review};
-    if ci.forge.is_some() || !matches!(plan.deliver.kind, PullRequest | PushToBranch | Comment | Review) {
+    if ci.forge.is_some() || !plan.deliver.kind.is_of_a_forge() {
         return Ok(());
     }
     if ci.job.home == Home::Gitlab && cx.world.env("CI_JOB_TOKEN").is_some_and(|token| !token.is_empty()) {
@@ -156,7 +156,22 @@ fn reachable(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Result<(), CliError> {
         plan.workflow
     ))
     .hint("give the job a token in CODEFORGE_FORGE_TOKEN (the action's input `github-token`) with the right to write")
-    .hint("or take the change as a file: CODEFORGE_DELIVERY=patch"))
+    .hint(match plan.deliver.kind {
+        DeliverKind::Issue => "or take its text as a file: CODEFORGE_DELIVERY=report",
+        _ => "or take the change as a file: CODEFORGE_DELIVERY=patch",
+    }))
+}
+
+/// An issue is about the repository, not about a change.
+fn not_of_a_change(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
+    let Some(change) = ci.job.event.change.as_ref().filter(|_| plan.deliver.kind == DeliverKind::Issue) else {
+        return Ok(());
+    };
+    Err(CliError::usage(format!(
+        "`{}` was not started: it keeps an issue about the repository, and this event is about change {}",
+        plan.workflow, change.number
+    ))
+    .hint("deliver `comment` or `review` for changes"))
 }
 
 /// Whether what a run makes could be delivered at all, as far as that can be known before it costs anything: limits of
@@ -173,6 +188,7 @@ pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> 
             remote::signing(cx.world)?;
         }
     }
+    not_of_a_change(ci, plan)?;
     let own = matches!(plan.deliver.kind, DeliverKind::PullRequest | DeliverKind::Branch);
     let Some(forge) = ci.forge.as_ref().filter(|_| own) else { return Ok(()) };
     let refused = |why: String| CliError::new(Ending::Denied, format!("`{}` was not started: {why}", plan.workflow));

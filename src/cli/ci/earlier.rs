@@ -1,9 +1,10 @@
-//! What our own comments on a change remember of it, and what follows for this run: only what came since is looked at,
-//! and what was found before is found again, or gone.
+//! What our own comments on a change, or the issue that is kept, remember, and what follows for this run: only what came
+//! since is looked at, and what was found before is found again, or gone.
 //!
-//! Every job reads it from the forge itself. A comment counts where it is of our account and under our mark; what an
-//! artifact says of earlier runs does not.
+//! Every job reads it from the forge itself. A comment or an issue counts where it is of our account and under our mark;
+//! what an artifact says of earlier runs does not.
 
+use super::settings::Phase;
 use super::trusted::Difference;
 use super::{Ci, say};
 use crate::cli::Context;
@@ -51,6 +52,34 @@ pub(super) struct Seen {
 /// Whether a delivery keeps a comment, and with it a memory.
 fn keeps(kind: DeliverKind) -> bool {
     matches!(kind, DeliverKind::Comment | DeliverKind::Review)
+}
+
+/// Asks the forge what the issue that the workflow keeps remembers. Who writes it must know: what stands in it would be
+/// lost. An agent's job may have a token that cannot read it, and goes on without.
+///
+/// # Errors
+/// It cannot be asked.
+async fn recall_issue(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Result<Earlier, CliError> {
+    let Some(forge) = &ci.forge else { return Ok(Earlier::default()) };
+    let issues = match forge.kept_issues(&plan.workflow).await {
+        Ok(issues) => issues,
+        Err(error) if ci.settings.phase == Phase::Agent => {
+            say(cx, &format!("note: what earlier runs found is not known: {error}"));
+            return Ok(Earlier::default());
+        }
+        Err(error) => {
+            let error = CliError::from(error);
+            let why = format!("`{}` cannot know what its issue says: {}", plan.workflow, error.message);
+            return Err(CliError::new(error.ending, why));
+        }
+    };
+    let Some(issue) = issues.into_iter().next() else { return Ok(Earlier { known: true, ..Earlier::default() }) };
+    let Some(memory) = issue.memory.and_then(|line| reports::memory(&format!("\n{line}"))) else {
+        say(cx, &format!("note: issue {} does not remember what was found before: all is new", issue.number));
+        return Ok(Earlier::default());
+    };
+    let reports::Memory { head, spent, findings } = memory;
+    Ok(Earlier { known: true, head, own_spent: spent, spent, findings })
 }
 
 /// Asks the forge what our comments on the job's change remember. Where it cannot be asked that is said, and nothing is
@@ -106,9 +135,12 @@ pub(super) fn nothing_new(plan: &Plan, event: &Event, head: &str) -> Option<Stri
 /// Finds out what a run of the plan is to see.
 ///
 /// # Errors
-/// A commit cannot be had.
+/// A commit cannot be had, or the issue that is kept.
 pub(super) async fn see(ci: &Ci, plan: &Plan, head: &str, cx: &Context<'_>) -> Result<Seen, CliError> {
-    let earlier = recall(ci, plan, cx).await;
+    let earlier = match plan.deliver.kind {
+        DeliverKind::Issue => recall_issue(ci, plan, cx).await?,
+        _ => recall(ci, plan, cx).await,
+    };
     let mut seen = Seen { earlier, ..Seen::default() };
     if !shows_change(plan) {
         return Ok(seen);
@@ -156,8 +188,12 @@ async fn since(ci: &Ci, last: String, head: &str, cx: &Context<'_>) -> Option<St
 impl Seen {
     /// Puts it into the event as templates see it.
     pub fn lay_on(&self, plan: &mut Plan) {
-        if let Some(scope) = &self.scope {
-            scope.lay_on(&mut plan.event, self.since.as_deref(), &self.earlier.findings);
+        match &self.scope {
+            Some(scope) => scope.lay_on(&mut plan.event, self.since.as_deref(), &self.earlier.findings),
+            None if plan.deliver.kind == DeliverKind::Issue && !self.earlier.findings.is_empty() => {
+                scope::lay_earlier(&mut plan.event, &self.earlier.findings);
+            }
+            None => {}
         }
     }
 
@@ -167,13 +203,37 @@ impl Seen {
     }
 
     /// What was found, beside what was found before. A run that did not come to its end resolves nothing.
-    pub fn standing(&self, found: Vec<Finding>, ending: Option<Ending>, kind: DeliverKind) -> Vec<Finding> {
-        if !keeps(kind) {
+    /// `place`: whether the place of a finding is there still.
+    ///
+    /// In a change only what was shown of it was looked at. What an issue tells of is the repository's: one is gone with
+    /// its place, or where its file changed and the reviewer, who was told of it, is silent. A run that was shown no
+    /// difference looked at everything, where it was `told` of what was found before.
+    pub fn standing(
+        &self,
+        found: Vec<Finding>,
+        (ending, told): (Option<Ending>, bool),
+        kind: DeliverKind,
+        place: &dyn Fn(&Finding) -> bool,
+    ) -> Vec<Finding> {
+        let of_issue = kind == DeliverKind::Issue;
+        if !keeps(kind) && !of_issue {
             return found;
         }
-        let looked =
-            |path: &str| ending == Some(Ending::Done) && self.scope.as_ref().is_some_and(|scope| scope.looked_at(path));
+        let looked = |old: &Finding| {
+            ending == Some(Ending::Done)
+                && match &self.scope {
+                    _ if of_issue && !place(old) => true,
+                    Some(scope) if of_issue && told => scope.names(&old.file),
+                    Some(scope) => scope.looked_at(&old.file),
+                    None => of_issue && told,
+                }
+        };
         reports::standing(found, &self.earlier.findings, &looked)
+    }
+
+    /// Whether nothing was open before, as far as that is known.
+    pub fn was_clean(&self) -> bool {
+        self.earlier.known && self.earlier.findings.is_empty()
     }
 
     fn coverage(&self) -> Vec<Covered> {
@@ -182,14 +242,17 @@ impl Seen {
 
     /// What reports tell beside the account.
     pub fn facts(&self, ci: &Ci, plan: &Plan, event: &Event, head: &str, account: &Account) -> reports::Facts {
-        let spent = self.earlier.spent.plus(account.spend.cost);
+        let spent = self.earlier.known.then_some(self.earlier.spent.plus(account.spend.cost));
+        // Of the repository only an issue remembers.
+        let of_issue = event.change.is_none();
         reports::Facts {
             done: reports::planned(account),
             coverage: self.coverage(),
             head: Some(head.to_owned()),
             since: self.since.clone(),
             run_url: ci.job.run_url.clone(),
-            change_spent: self.earlier.known.then_some(spent),
+            change_spent: spent.filter(|_| !of_issue),
+            kept_spent: spent.filter(|_| of_issue),
             change_budget_usd: ci.library.config.budget.as_ref().and_then(|budget| budget.per_change_usd),
             phrase: ci.settings.phrase.clone(),
             commands: commands(ci),

@@ -15,7 +15,7 @@ use crate::model::event::Event;
 use crate::model::finding::Finding;
 use crate::model::id::{RunId, short_hash};
 use crate::model::job::Approved;
-use crate::model::plan::{ApprovedPrice, Plan};
+use crate::model::plan::{ApprovedPrice, DeliverKind, Plan};
 use crate::model::recording::RunOptions;
 use crate::model::usage::NanoUsd;
 use crate::plan;
@@ -468,7 +468,9 @@ async fn one(
         parts.push(engine.part(&outcome.state, extras).await.map_err(running::engine_error)?);
     }
     // Who delivers an artifact asks the forge again what was there before.
-    let found = seen.standing(found, account.ending, wanted);
+    let place = |old: &Finding| still_there(ci, old, head, &seen);
+    let looked = account.ending.filter(|_| wanted != DeliverKind::Issue || reports::reviewed(&account));
+    let found = seen.standing(found, (looked, true), wanted, &place);
     let mut facts = seen.facts(ci, &outcome.state.plan, &event, head, &account);
     facts.whole = Some(whole);
     let order = publish::Order {
@@ -532,6 +534,11 @@ fn findings(ci: &Ci, outcome: &Outcome, head: &str, seen: &Seen) -> Vec<Finding>
 /// An artifact's findings, with the places as they are known here.
 pub(super) fn marked(ci: &Ci, found: &[Finding], head: &str, seen: &Seen) -> Vec<Finding> {
     in_tree(ci, head, seen, |tree| reports::findings::marked(found.to_vec(), tree))
+}
+
+/// Whether the place of an earlier finding is there still.
+pub(super) fn still_there(ci: &Ci, old: &Finding, head: &str, seen: &Seen) -> bool {
+    in_tree(ci, head, seen, |tree| reports::findings::still_there(old, tree))
 }
 
 fn in_tree<T>(ci: &Ci, head: &str, seen: &Seen, made: impl FnOnce(&reports::findings::Tree<'_>) -> T) -> T {

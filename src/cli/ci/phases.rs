@@ -19,6 +19,7 @@ use crate::model::artifact::{Taken, Word};
 use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::Delivered;
 use crate::model::event::Event;
+use crate::model::finding::Finding;
 use crate::model::id::TreeId;
 use crate::model::journal::{GateResult, Verdict};
 use crate::model::plan::{DeliverKind, Plan, StepKind};
@@ -273,16 +274,18 @@ async fn deliver(ci: &Ci, told: &mut Told, cx: &Context<'_>) -> Result<Done, Cli
         // What was there before is asked of the forge here, whatever the agent's job was told.
         let seen = match earlier::see(ci, plan, &head, cx).await {
             Ok(seen) => seen,
+            Err(error) if plan.deliver.kind == DeliverKind::Issue => return Err(error),
             Err(error) => {
                 say(cx, &format!("note: what of earlier findings is resolved cannot be told: {error}"));
                 Seen::default()
             }
         };
-        let found = seen.standing(
-            one_step::marked(ci, &taken.part.findings, &head, &seen),
-            Some(taken.part.ending),
-            plan.deliver.kind,
-        );
+        let found = one_step::marked(ci, &taken.part.findings, &head, &seen);
+        let place = |old: &Finding| one_step::still_there(ci, old, &head, &seen);
+        // Whether the agent's job could know what was found before, only that job can say.
+        let of_issue = plan.deliver.kind == DeliverKind::Issue;
+        let looked = Some(taken.part.ending).filter(|_| !of_issue || reports::reviewed(&taken.part.account));
+        let found = seen.standing(found, (looked, false), plan.deliver.kind, &place);
         let found = redacted(found, &secrets);
         let facts = seen.facts(ci, plan, event, &head, &taken.part.account);
         let mut account = judged(plan, taken, &words, &head);
@@ -420,7 +423,7 @@ async fn to_forge(
     }
     let kind = plan.deliver.kind;
     let Some(delivery) = ready.delivery else { return Ok(both::Done::nothing(kind, Vec::new())) };
-    let changed = delivery.base != delivery.tree || both::speaks(kind);
+    let changed = delivery.base != delivery.tree || kind.speaks();
     let passed = order.passed();
     let sending = publish::Sending { plan, delivery: &delivery, base: &ready.base, known, passed };
     let published = publish::send(ci, &sending, engine, cx).await?;

@@ -10,7 +10,7 @@ use crate::engine::{Engine, publish as outgoing};
 use crate::model::account::{Account, Ending};
 use crate::model::delivery::{Delivery, Published};
 use crate::model::event::Event;
-use crate::model::finding::Finding;
+use crate::model::finding::{Finding, Standing};
 use crate::model::id::TreeId;
 use crate::model::journal::{Base, Row, RowBody, Work};
 use crate::model::plan::{DeliverKind, Plan};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub(super) fn held(kind: DeliverKind) -> DeliverKind {
     match kind {
         DeliverKind::PullRequest | DeliverKind::PushToBranch => DeliverKind::Patch,
-        DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report => DeliverKind::None,
+        kind if kind.speaks() => DeliverKind::None,
         here => here,
     }
 }
@@ -63,12 +63,10 @@ pub(super) async fn publish(
     cx: &Context<'_>,
 ) -> Result<Option<Published>, CliError> {
     let delivered = order.known.account.delivered.as_ref();
-    let words = matches!(order.wanted, DeliverKind::Comment | DeliverKind::Review);
+    let words = speaks_there(order.wanted);
     let pushed = order.wanted == DeliverKind::Branch && ci.forge.is_some();
     let ready = match order.wanted {
-        DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report => {
-            order.known.account.ending == Some(Ending::Done)
-        }
+        kind if kind.speaks() => order.known.account.ending == Some(Ending::Done),
         DeliverKind::PullRequest | DeliverKind::PushToBranch => delivered.is_some_and(|it| it.changed),
         DeliverKind::Branch => pushed && delivered.is_some_and(|it| it.changed),
         _ => false,
@@ -135,6 +133,11 @@ async fn still_ours(ci: &Ci, order: &Order<'_>) -> Result<(), CliError> {
     }
 }
 
+/// Whether a form of delivery is words at the forge.
+fn speaks_there(kind: DeliverKind) -> bool {
+    kind.speaks() && kind.is_of_a_forge()
+}
+
 /// A delivery that is to be sent.
 pub(super) struct Sending<'a> {
     /// The plan, with the form that is wanted.
@@ -164,7 +167,7 @@ pub(super) async fn send(
     let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     let findings = &redacted(known.findings.to_vec(), &secrets)[..];
     let wanted = plan.deliver.kind;
-    let words = matches!(wanted, DeliverKind::Comment | DeliverKind::Review);
+    let words = speaks_there(wanted);
     if wanted == DeliverKind::Report {
         let said = match plan.deliver.body {
             Some(_) => delivery.body.clone(),
@@ -173,6 +176,11 @@ pub(super) async fn send(
         let text = text::redact(&format!("# {}\n\n{said}\n", delivery.title), &secrets);
         let file = ci.reports.write("report.md", &text)?;
         let told = vec![format!("the report is {}", file.display())];
+        return Ok(Published { told, ..Published::default() });
+    }
+    if wanted == DeliverKind::Issue && !reports::reviewed(account) {
+        let told = vec!["the issue was left as it is: no step handed over findings, be it none".to_owned()];
+        told.iter().for_each(|line| say(cx, line));
         return Ok(Published { told, ..Published::default() });
     }
     let Some(forge) = &ci.forge else {
@@ -186,19 +194,30 @@ pub(super) async fn send(
         .hint("or take the change as a file: CODEFORGE_DELIVERY=patch"));
     };
     // What the workflow words itself comes before what we would say.
-    let body = match plan.deliver.body {
-        Some(_) => delivery.body.clone(),
-        None => reports::change_body(account, findings, facts, reports::BODY_CAP),
+    let own = plan.deliver.body.as_ref().map(|_| delivery.body.clone());
+    let body = match (wanted, own) {
+        (DeliverKind::Issue, own) => reports::issue_body(account, findings, facts, own.as_deref(), reports::BODY_CAP),
+        (_, Some(own)) => own,
+        (_, None) => reports::change_body(account, findings, facts, reports::BODY_CAP),
     };
     let body = text::redact(&body, &secrets);
+    let last_word = text::redact(&reports::last_word(account, findings, facts, reports::BODY_CAP), &secrets);
+    let keeping = outgoing::Keeping {
+        open: findings.iter().filter(|it| it.standing != Standing::Resolved).count(),
+        was_clean: known.seen.was_clean(),
+        commit: facts.head.as_deref().unwrap_or_default(),
+        last_word: &last_word,
+    };
     let sticky = || reports::sticky_comment(account, findings, facts, reports::BODY_CAP);
-    let comment = match (words, &plan.deliver.body) {
+    let commented = words && wanted != DeliverKind::Issue;
+    let comment = match (commented, &plan.deliver.body) {
         (true, None) => Some(sticky()),
         (true, Some(_)) => Some(delivery.body.clone()),
         (false, _) => None,
     };
     let comment = comment.map(|comment| text::redact(&comment, &secrets));
-    let memory = (words && known.event.change.is_some()).then(|| known.seen.memory(account, findings, facts));
+    let remembers = words && (known.event.change.is_some() || wanted == DeliverKind::Issue);
+    let memory = remembers.then(|| known.seen.memory(account, findings, facts));
     // Words about a change are known again whatever was pushed meanwhile; a branch belongs to its trigger.
     let key = if words { plan.workflow.clone() } else { format!("{}/{}", plan.workflow, plan.key) };
     let signing = forge_of::signing(cx.world)?;
@@ -210,6 +229,7 @@ pub(super) async fn send(
         body: &body,
         comment: comment.as_deref(),
         memory: memory.as_deref(),
+        issue: (wanted == DeliverKind::Issue).then_some(keeping),
         key: &key,
         draft: plan.deliver.draft,
         passed: sending.passed,
@@ -223,7 +243,7 @@ pub(super) async fn send(
         secrets: &engine.secrets,
         hosts: &[],
     };
-    let _voice = if words { served::speak(ci, cx).await } else { None };
+    let _voice = if commented { served::speak(ci, cx).await } else { None };
     let published = outgoing::publish(&**forge, Arc::clone(&engine.repository), &publication).await.map_err(failed)?;
     for line in &published.told {
         say(cx, line);

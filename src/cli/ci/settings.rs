@@ -176,7 +176,8 @@ impl Settings {
     }
 }
 
-const DELIVERIES: &str = "none, patch, commit-local, branch, push-to-branch, pull_request, comment, review or report";
+const DELIVERIES: &str =
+    "none, patch, commit-local, branch, push-to-branch, pull_request, comment, review, report or issue";
 
 fn wrong(name: &str, value: &str, right: &str) -> CliError {
     let value: String = value.chars().take(80).collect();

@@ -49,6 +49,11 @@ pub(super) fn text(wanted: &Wanted, intent: &Intent, action: &ActionRef) -> Stri
         true => String::new(),
         false => format!("          {0}: ${{{{ secrets.{0} }}}}\n", intent.provider.secret()),
     };
+    // What runs by a time table may keep an issue: its agents are told of what was found before.
+    let remembers = match wanted.schedule.is_empty() {
+        true => "",
+        false => "      issues: read # what earlier nights found\n",
+    };
     let triggers = triggers(wanted);
     let meeting = meeting(wanted);
     let (checkout, upload, download) =
@@ -78,7 +83,7 @@ jobs:
     environment: codeforge-agent
     permissions:
       contents: read # the code, and who may give commands
-    outputs:
+{remembers}    outputs:
       artifact: ${{{{ steps.codeforge.outputs.artifact }}}}
     steps:
       - name: Check out
@@ -149,7 +154,7 @@ jobs:
     timeout-minutes: 15
     permissions:
       contents: write # pushes codeforge/* branches
-      issues: write # answers commands on issues
+      issues: write # answers commands on issues, keeps the issue of what a night found
       pull-requests: write # opens pull requests, comments on them
     steps:
       - name: Check out

@@ -17,6 +17,7 @@ impl Work<'_> {
             ("branch's name", p.delivery.branch.as_deref().unwrap_or_default()),
             ("comment", p.comment.unwrap_or_default()),
             ("comment's memory", p.memory.unwrap_or_default()),
+            ("issue's last word", p.issue.map(|issue| issue.last_word).unwrap_or_default()),
         ];
         for finding in p.findings {
             said.push(("finding's text", &finding.what));

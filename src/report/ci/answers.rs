@@ -268,9 +268,9 @@ fn files(plan: &Plan) -> String {
     if !plan.steps.values().any(|step| step.writes) || matches!(plan.deliver.kind, DeliverKind::None) {
         return "none: it changes nothing".to_owned();
     }
-    let words = matches!(plan.deliver.kind, DeliverKind::Comment | DeliverKind::Review | DeliverKind::Report);
-    if words {
-        return "none are handed over: it writes a comment".to_owned();
+    if plan.deliver.kind.speaks() {
+        let what = if plan.deliver.kind == DeliverKind::Issue { "an issue" } else { "a comment" };
+        return format!("none are handed over: it writes {what}");
     }
     let most = plan.limits.max_file_changes.map_or_else(|| "any number".to_owned(), |most| format!("at most {most}"));
     let mut text = format!("{most}, as {}", code(&kind(plan.deliver.kind), 40));

@@ -92,12 +92,16 @@ fn not_done(document: &mut Document, account: &Account) {
 fn ending(account: &Account, facts: &Facts) -> String {
     let models: Vec<String> = account.by_model.iter().take(5).map(|(model, _)| code(model, 60)).collect();
     let by = if models.is_empty() { String::new() } else { format!(" Models: {}.", models.join(", ")) };
-    let run = code(&format!("codeforge replay {}", account.run), 60);
     let mut text = format!("---\n{}{by}\n\n", cost_line(account, facts));
     if facts.commands.iter().any(|name| name == "fix") {
         text.push_str(&format!("To go on: comment {} · ", code(&format!("{} fix what to change", facts.phrase), 80)));
     }
-    text.push_str(&format!("To make the run again: {run}"));
+    text + &how_to_repeat(account, facts)
+}
+
+/// `To make the run again: …`, and where its job is.
+pub(super) fn how_to_repeat(account: &Account, facts: &Facts) -> String {
+    let mut text = format!("To make the run again: {}", code(&format!("codeforge replay {}", account.run), 60));
     if let Some(url) = facts.run_url.as_deref().and_then(super::safe_url) {
         text.push_str(&format!(" · [the job]({url})"));
     }

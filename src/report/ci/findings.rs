@@ -56,6 +56,20 @@ pub fn outputs(account: &Account) -> impl Iterator<Item = (&StepId, &Value)> {
     account.steps.iter().filter_map(|step| Some((&step.id, step.output.as_ref()?)))
 }
 
+/// Whether a step handed over findings at all, be it none: only that is a look.
+pub fn reviewed(account: &Account) -> bool {
+    reviews(account).next().is_some()
+}
+
+/// What steps handed over that looked: a list `findings`, or, as the schema `review` allows, nothing but a verdict.
+pub(super) fn reviews(account: &Account) -> impl Iterator<Item = &Value> {
+    let looks = |output: &Value| match output.get("findings") {
+        Some(findings) => findings.is_array(),
+        None => output.get("approved").is_some_and(Value::is_boolean),
+    };
+    outputs(account).map(|(_, output)| output).filter(move |output| looks(output))
+}
+
 /// What was done, in the words of the plan that a step handed over (schema `plan`): for [`super::Facts::done`].
 pub fn planned(account: &Account) -> Option<String> {
     outputs(account)
@@ -130,17 +144,52 @@ fn mark(found: &mut [Finding], tree: &Tree<'_>) {
             (Some(lines), Some(at)) => {
                 let (own, next) = anchor(lines, at);
                 let which = (0..at).filter(|other| anchor(lines, *other) == (own, next)).count();
-                format!("line\0{own}\0{next}\0{which}")
+                place_of_line(name, (own, next), which)
             }
             // Nothing is known of the line: the number is the best that there is.
-            (None, _) => format!("number\0{}", finding.line.unwrap_or(0)),
-            (Some(_), None) => format!("file\0{}", finding.rule.as_deref().unwrap_or_default()),
+            (None, _) => place_unread(name, finding.line),
+            (Some(_), None) => format!("{name}\0file\0{}", finding.rule.as_deref().unwrap_or_default()),
         };
-        let place = format!("{name}\0{place}");
         let ordinal = taken.entry(place.clone()).or_default();
-        finding.fingerprint = short_hash(format!("1\0{place}\0{ordinal}").as_bytes(), 16);
+        finding.fingerprint = fingerprint(&place, *ordinal);
         *ordinal += 1;
     }
+}
+
+fn place_of_line(name: &str, (own, next): (&str, &str), which: usize) -> String {
+    format!("{name}\0line\0{own}\0{next}\0{which}")
+}
+
+fn place_unread(name: &str, line: Option<u64>) -> String {
+    format!("{name}\0number\0{}", line.unwrap_or(0))
+}
+
+/// `ordinal`: which of several findings at one place.
+fn fingerprint(place: &str, ordinal: u32) -> String {
+    short_hash(format!("1\0{place}\0{ordinal}").as_bytes(), 16)
+}
+
+/// Whether the place of an earlier finding is in the tree still: the line that it is known by, or for one about a whole
+/// file that file. What was found in a file that cannot be read stays while it cannot.
+pub fn still_there(finding: &Finding, tree: &Tree<'_>) -> bool {
+    /// Findings of one line that are looked for.
+    const MOST: u32 = 8;
+    let name = &finding.file;
+    let now = tree.renamed.iter().find(|(_, before)| *before == name).map_or(name, |(now, _)| now);
+    let is = |place: &str| (0..MOST).any(|ordinal| fingerprint(place, ordinal) == finding.fingerprint);
+    let Some(text) = (tree.text)(now) else { return is(&place_unread(name, finding.line)) };
+    if finding.line.is_none() {
+        return true;
+    }
+    let lines: Vec<String> = text.lines().map(normal).collect();
+    let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    (0..lines.len()).any(|at| {
+        let anchor = anchor(&lines, at);
+        let which = seen.entry(anchor).or_default();
+        let place = place_of_line(name, anchor, *which);
+        *which += 1;
+        is(&place)
+    })
 }
 
 /// A line's text without its spacing.
@@ -157,9 +206,9 @@ fn anchor(lines: &[String], at: usize) -> (&str, &str) {
 
 /// Says of each finding whether it was there before, and adds what is gone.
 ///
-/// `earlier`: what was open after the review before. `looked`: whether a file was reviewed this time; what was found
-/// earlier in one that was not still stands.
-pub fn standing(mut now: Vec<Finding>, earlier: &[Finding], looked: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+/// `earlier`: what was open after the review before. `looked`: whether the place of a finding was reviewed this time; one
+/// whose place was not still stands.
+pub fn standing(mut now: Vec<Finding>, earlier: &[Finding], looked: &dyn Fn(&Finding) -> bool) -> Vec<Finding> {
     for finding in &mut now {
         let before =
             earlier.iter().any(|old| old.fingerprint == finding.fingerprint && old.standing != Standing::Resolved);
@@ -169,7 +218,7 @@ pub fn standing(mut now: Vec<Finding>, earlier: &[Finding], looked: &dyn Fn(&str
         if now.iter().any(|finding| finding.fingerprint == old.fingerprint) {
             continue;
         }
-        let standing = if looked(&old.file) { Standing::Resolved } else { Standing::Still };
+        let standing = if looked(old) { Standing::Resolved } else { Standing::Still };
         now.push(Finding { standing, ..old.clone() });
     }
     now

@@ -1,5 +1,5 @@
-//! What a run leaves in CI: the step summary, annotations, SARIF, Code Quality, JUnit, a change's body, the comment that
-//! stays current, the log.
+//! What a run leaves in CI: the step summary, annotations, SARIF, Code Quality, JUnit, a change's body, the comment and the
+//! issue that stay current, the log.
 //!
 //! Everything takes a cap in bytes. Where a text does not fit, the least useful goes first and the text says what went.
 //! All text of others (models, commands, repositories, people) is made inert for the place that shows it.
@@ -10,6 +10,7 @@ mod body;
 mod code_quality;
 mod comment;
 pub mod findings;
+mod issue;
 mod junit;
 pub mod log;
 pub mod markdown;
@@ -21,7 +22,8 @@ pub use annotations::{Annotation, annotations};
 pub use body::change_body;
 pub use code_quality::code_quality;
 pub use comment::{Memory, memory, remember, sticky_comment};
-pub use findings::{Tree, findings, outputs, planned, standing};
+pub use findings::{Tree, findings, outputs, planned, reviewed, standing};
+pub use issue::{issue_body, last_word};
 pub use junit::junit;
 pub use sarif::sarif;
 pub use summary::summary;
@@ -57,6 +59,8 @@ pub struct Facts {
     pub run_url: Option<String>,
     /// Spent on this change so far, this run included.
     pub change_spent: Option<NanoUsd>,
+    /// Spent since the issue is kept, this run included.
+    pub kept_spent: Option<NanoUsd>,
     /// What may be spent on this change, in US dollars.
     pub change_budget_usd: Option<f64>,
     /// What a command in a comment begins with (`/codeforge`).

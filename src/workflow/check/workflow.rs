@@ -59,6 +59,7 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
     }
     gates(checker, root.get("gates"));
     templates_of(checker, root, &steps);
+    deliver(checker, root);
 
     if steps.is_empty()
         && let Some(key) = ["steps", "pipeline", "dag"].iter().find_map(|key| root.key(key))
@@ -176,6 +177,25 @@ pub(super) fn gates(checker: &mut Checker<'_>, node: Option<&Node>) {
             let at = gate.get("from").map_or(key.at, |from| from.at);
             checker.error(codes::FROM_BASE_WITHOUT_PATHS, at, "`from: base` has to say which files it takes").help =
                 Some("add `paths: [\"tests/**\"]`".into());
+        }
+    }
+}
+
+/// Keys of a delivery that only some forms have a use for.
+fn deliver(checker: &mut Checker<'_>, root: &Node) {
+    /// What is a change's, and no issue's.
+    const OF_CHANGES: [&str; 5] = ["branch", "draft", "reviewers", "milestone", "if_no_changes"];
+    let Some(deliver) = root.get("deliver") else { return };
+    let of_issue = deliver.get("as").and_then(Node::text) == Some("issue");
+    for (key, _) in deliver.entries() {
+        let name = key.text.as_str();
+        if of_issue && OF_CHANGES.contains(&name) {
+            checker.error(codes::EXCLUSIVE_KEYS, key.at, format!("an issue has no `{name}`")).help =
+                Some("take it out: title, body, labels and assignees are an issue's, too".into());
+        }
+        if !of_issue && name == "close_when_clean" {
+            checker.error(codes::EXCLUSIVE_KEYS, key.at, "only an issue is closed when nothing is left").help =
+                Some("write `as: issue`, or take it out".into());
         }
     }
 }

@@ -464,6 +464,9 @@ pub struct DeliverDoc {
     /// When to deliver. Default: gates_passed.
     #[serde(default)]
     pub when: Option<DeliverWhen>,
+    /// Whether an `issue` is closed when nothing is left in it. Default: true.
+    #[serde(default)]
+    pub close_when_clean: Option<bool>,
     /// What an empty change means. Default: ok where no step writes by a model, else fail.
     #[serde(default)]
     pub if_no_changes: Option<IfNoChanges>,

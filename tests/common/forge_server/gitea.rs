@@ -1,5 +1,6 @@
 //! Gitea's side of the fake: the routes and rules that adapters meet.
 
+use super::issues;
 use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, removed, shown, since};
 use serde_json::{Value, json};
 
@@ -13,7 +14,13 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
     match (call.method.as_str(), rest) {
         ("GET", []) => {
             let permissions = json!({ "admin": true, "push": true, "pull": true });
-            (200, json!({ "full_name": "acme/widgets", "default_branch": "main", "permissions": permissions }))
+            (
+                200,
+                json!({
+                    "full_name": "acme/widgets", "default_branch": "main", "permissions": permissions,
+                    "has_issues": !inner.memory().no_issues,
+                }),
+            )
         }
         ("GET", ["pulls"]) => {
             let open = call.asked("state") != Some("all");
@@ -79,6 +86,24 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             (200, of.map(|it| json!({ "id": it.id, "user": { "login": it.author }, "body": it.body })).collect())
         }
         ("POST", ["pulls", number, "reviews"]) => one(inner, number, |change| review(inner, change, call)),
+        // An issue does not say who closed it, the list of what happened does.
+        ("GET", ["issues"]) => (200, Value::Array(issues::list(inner, call.asked("created_by"), false))),
+        ("POST", ["issues"]) => {
+            let labels = named(&inner.memory(), &call.body["labels"]);
+            issues::open(inner, call, labels)
+        }
+        ("PATCH", ["issues", number]) => match issues::edit(inner, call, number) {
+            (200, wire) => (201, wire),
+            other => other,
+        },
+        ("GET", ["issues", number, "timeline"]) => {
+            let mut memory = inner.memory();
+            let Some(found) = memory.issue(number) else { return not_found() };
+            let event = |what: &str, who: &str| json!({ "type": what, "user": { "login": who } });
+            let mut all = vec![event("label", "ann"), event("comment", "bob")];
+            all.extend(found.closed_by.as_ref().map(|who| event("close", who)));
+            (200, Value::Array(all))
+        }
         ("GET", ["issues", "comments"]) => {
             let memory = inner.memory();
             let late = memory.comments.iter().filter(|comment| since(call, "since", &memory.touched(comment.id)));
@@ -136,7 +161,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         ("POST", ["issues", number, "labels"]) => {
             let mut memory = inner.memory();
             let names = named(&memory, &call.body["labels"]);
-            with(&mut memory, number, |change| change.labels.extend(names));
+            match memory.issue(number) {
+                Some(issue) => issues::add(&mut issue.labels, names),
+                None => with(&mut memory, number, |change| change.labels.extend(names)),
+            }
             (200, json!([]))
         }
         ("DELETE", ["issues", number, "labels", id]) => {

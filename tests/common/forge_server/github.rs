@@ -1,6 +1,7 @@
 //! GitHub's side of the fake: the routes and rules that adapters meet.
 
 use super::app::{change_run, check_run, check_runs};
+use super::issues;
 use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, not_found, removed, shown, since};
 use serde_json::{Value, json};
 
@@ -13,7 +14,10 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
     match (call.method.as_str(), rest) {
         ("GET", []) => (
             200,
-            json!({ "id": 1, "full_name": "acme/widgets", "default_branch": "main", "permissions": { "push": true } }),
+            json!({
+                "id": 1, "full_name": "acme/widgets", "default_branch": "main", "permissions": { "push": true },
+                "has_issues": !inner.memory().no_issues,
+            }),
         ),
         ("GET", ["pulls"]) => pulls(inner, call),
         ("POST", ["pulls"]) => open(inner, call),
@@ -56,10 +60,29 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             )
         }
         ("POST", ["pulls", number, "reviews"]) => one(inner, number, |inner, change| review(inner, change, call)),
+        // A list does not say who closed one, and has pull requests, too.
+        ("GET", ["issues"]) => {
+            let author = call.asked("creator");
+            let mut all = issues::list(inner, author, false);
+            let memory = inner.memory();
+            let changes = memory.changes.iter().filter(|change| author.is_none_or(|author| change.author == author));
+            all.extend(changes.map(|change| {
+                json!({
+                    "number": change.number, "title": change.title, "body": change.body, "state": "open",
+                    "user": { "login": change.author }, "pull_request": { "url": "…" },
+                })
+            }));
+            (200, Value::Array(all))
+        }
+        ("POST", ["issues"]) => issues::open(inner, call, issues::names(&call.body["labels"])),
         ("GET", ["issues", "comments"]) => {
             let memory = inner.memory();
             let late = memory.comments.iter().filter(|comment| since(call, "since", &memory.touched(comment.id)));
             (200, late.map(|it| comment(&memory, it)).collect())
+        }
+        ("GET", ["issues", number]) => {
+            let mut memory = inner.memory();
+            memory.issue(number).map_or_else(not_found, |found| (200, issues::issue(found, true)))
         }
         ("GET", ["issues", number, "comments"]) => {
             let memory = inner.memory();
@@ -103,7 +126,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         ("POST", ["issues", number, "labels"]) => {
             let labels: Vec<String> = serde_json::from_value(call.body["labels"].clone()).unwrap_or_default();
-            with(&mut inner.memory(), number, |change| change.labels.extend(labels));
+            let mut memory = inner.memory();
+            match memory.issue(number) {
+                Some(issue) => issues::add(&mut issue.labels, labels),
+                None => drop(with(&mut memory, number, |change| change.labels.extend(labels))),
+            }
             (200, json!([]))
         }
         ("DELETE", ["issues", number, "labels", label]) => {
@@ -139,6 +166,9 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         // What is named is put in the place of what was there.
         ("PATCH", ["issues", number]) => {
+            if inner.memory().issue(number).is_some() {
+                return issues::edit(inner, call, number);
+            }
             with(&mut inner.memory(), number, |change| {
                 if let Some(assignees) = call.body.get("assignees") {
                     change.assignees = serde_json::from_value(assignees.clone()).unwrap();
@@ -151,10 +181,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         }
         ("POST", ["issues", number, "assignees"]) => {
             let names: Vec<String> = serde_json::from_value(call.body["assignees"].clone()).unwrap();
-            with(&mut inner.memory(), number, |change| {
-                let new = names.into_iter().filter(|name| !change.assignees.contains(name)).collect::<Vec<_>>();
-                change.assignees.extend(new);
-            });
+            let mut memory = inner.memory();
+            match memory.issue(number) {
+                Some(issue) => issues::add(&mut issue.assignees, names),
+                None => drop(with(&mut memory, number, |change| issues::add(&mut change.assignees, names))),
+            }
             (201, json!({}))
         }
         ("GET", ["commits", id]) => commit(inner, id),

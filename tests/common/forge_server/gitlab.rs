@@ -1,5 +1,6 @@
 //! GitLab's side of the fake: the routes and rules that adapters meet.
 
+use super::issues::{FakeIssue, add};
 use super::{BOT, Call, FakeChange, FakeComment, FakeRemark, Inner, Memory, Said, removed, shown, since};
 use serde_json::{Value, json};
 
@@ -25,7 +26,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
     // The repository by its path, in one segment.
     let ["projects", "acme/widgets", rest @ ..] = path else { return not_found() };
     match (call.method.as_str(), rest) {
-        ("GET", []) => (200, json!({ "id": 1, "path_with_namespace": "acme/widgets", "default_branch": "main" })),
+        ("GET", []) => (
+            200,
+            json!({ "id": 1, "path_with_namespace": "acme/widgets", "default_branch": "main",
+            "issues_access_level": if inner.memory().no_issues { "disabled" } else { "enabled" } }),
+        ),
         ("GET", ["members", "all", id]) => {
             let memory = inner.memory();
             let role = memory.members.iter().find(|(name, _)| number(name) == *id).map(|(_, role)| role.as_str());
@@ -70,6 +75,49 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
             (200, found.iter().map(|change| merge(inner, change)).collect())
         }
         ("POST", ["merge_requests"]) => open(inner, call),
+        ("GET", ["issues"]) if call.asked("updated_after").is_none() => {
+            let author = call.asked("author_username");
+            let memory = inner.memory();
+            let of = memory.issues.iter().filter(|issue| author.is_none_or(|author| issue.author == author));
+            (200, of.map(issue).collect())
+        }
+        ("POST", ["issues"]) => {
+            let author = inner.account();
+            let mut memory = inner.memory();
+            if memory.no_issues {
+                return (403, json!({ "message": "403 Forbidden" }));
+            }
+            let members: Vec<String> = memory.members.keys().cloned().collect();
+            let number = memory.id();
+            let made = FakeIssue {
+                labels: strings(&call.body["labels"]),
+                assignees: named(&members, &call.body["assignee_ids"]),
+                ..FakeIssue::new(number, &author, &call.text("title"), &call.text("description"))
+            };
+            memory.issues.push(made.clone());
+            (201, issue(&made))
+        }
+        ("GET", ["issues", number]) => inner.memory().issue(number).map_or_else(not_found, |found| (200, issue(found))),
+        ("PUT", ["issues", number]) => {
+            let by = inner.account();
+            let mut memory = inner.memory();
+            let members: Vec<String> = memory.members.keys().cloned().collect();
+            let Some(found) = memory.issue(number) else { return not_found() };
+            if call.body.get("description").is_some() {
+                found.body = call.text("description");
+            }
+            match call.text("state_event").as_str() {
+                "close" if found.state == "open" => found.set_open(false, &by),
+                "reopen" if found.state == "closed" => found.set_open(true, &by),
+                _ => {}
+            }
+            add(&mut found.labels, strings(&call.body["add_labels"]));
+            // A whole list, in the place of what was there.
+            if let Some(ids) = call.body.get("assignee_ids") {
+                found.assignees = named(&members, ids);
+            }
+            (200, issue(found))
+        }
         ("GET", ["issues"]) => {
             let memory = inner.memory();
             let late =
@@ -260,6 +308,16 @@ fn user(name: &str) -> Value {
 fn one(inner: &Inner, number: &str, say: impl FnOnce(&Inner, &FakeChange) -> Said) -> Said {
     let found = inner.memory().changes.iter().find(|change| change.number.to_string() == number).cloned();
     found.map_or_else(not_found, |change| say(inner, &change))
+}
+
+fn issue(issue: &FakeIssue) -> Value {
+    json!({
+        "iid": issue.number, "title": issue.title, "description": issue.body, "author": user(&issue.author),
+        "web_url": format!("https://forge.example/acme/widgets/-/issues/{}", issue.number), "labels": issue.labels,
+        "state": if issue.state == "open" { "opened" } else { issue.state },
+        "assignees": issue.assignees.iter().map(|name| user(name)).collect::<Vec<_>>(),
+        "closed_by": issue.closed_by.as_ref().map(|who| user(who)),
+    })
 }
 
 fn note(memory: &Memory, comment: &FakeComment) -> Value {

@@ -1,7 +1,7 @@
 //! What the fake tells of itself: people do things, it remembers them, and its webhooks go out, signed, with the ids and
 //! headers of the real ones. They go at once, or are held and go when the test says so: again, and in another order.
 
-use super::{BOT, FakeChange, FakeComment, ForgeServer};
+use super::{BOT, FakeChange, FakeComment, FakeIssue, ForgeServer};
 use codeforge::model::forge::ForgeKind;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -11,16 +11,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The secret that webhooks are signed with.
 pub const HOOK_SECRET: &str = "hook-secret-3f0c6b1de5a94d27";
-
-/// An issue.
-#[derive(Debug, Clone)]
-pub struct FakeIssue {
-    pub number: u64,
-    pub title: String,
-    pub body: String,
-    pub author: String,
-    pub labels: Vec<String>,
-}
 
 /// A webhook that goes out.
 #[derive(Debug, Clone)]
@@ -113,7 +103,6 @@ struct State {
     held: bool,
     sent: Vec<Hook>,
     next: u64,
-    issues: Vec<FakeIssue>,
 }
 
 impl Hooks {
@@ -195,9 +184,9 @@ impl Hooks {
 
     /// An issue that there is now; gives its number.
     pub fn new_issue(&self, forge: &ForgeServer, author: &str, title: &str, body: &str) -> u64 {
-        let number = forge.memory().id();
-        let (author, title, body) = (author.to_owned(), title.to_owned(), body.to_owned());
-        self.state().issues.push(FakeIssue { number, title, body, author, labels: Vec::new() });
+        let mut memory = forge.memory();
+        let number = memory.id();
+        memory.issues.push(FakeIssue::new(number, author, title, body));
         number
     }
 
@@ -210,20 +199,16 @@ impl Hooks {
         let mut memory = forge.memory();
         match memory.changes.iter_mut().find(|change| change.number == number) {
             Some(found) => change(&mut found.labels),
-            None => {
-                let mut state = self.state();
-                let issue =
-                    state.issues.iter_mut().find(|issue| issue.number == number).expect("there is such a number");
-                change(&mut issue.labels);
-            }
+            None => change(&mut memory.issue(&number.to_string()).expect("there is such a number").labels),
         }
     }
 
     /// Tells the server what happened: one or more webhooks, as this forge makes them.
     pub async fn tell(&self, forge: &ForgeServer, by: &str, what: &What) {
         let (hooks, held) = {
+            let issues = forge.memory().issues.clone();
             let mut state = self.state();
-            let made = Telling { kind: self.kind, forge, by, issues: &state.issues, at: state.next }.payloads(what);
+            let made = Telling { kind: self.kind, forge, by, issues: &issues, at: state.next }.payloads(what);
             let hooks: Vec<Hook> = made
                 .into_iter()
                 .map(|(event, kind, payload)| {
@@ -325,7 +310,7 @@ impl Telling<'_> {
         let issue = match what {
             "change" => {
                 let FakeChange { title, body, author, labels, .. } = self.change(number);
-                FakeIssue { number, title, body, author, labels }
+                FakeIssue { labels, ..FakeIssue::new(number, &author, &title, &body) }
             }
             _ => self.issue(number),
         };

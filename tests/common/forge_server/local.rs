@@ -1,7 +1,7 @@
 //! A local forge's pages, read and written as a person with an editor would: what the fake remembers is what stands in
 //! them.
 
-use super::{FakeChange, FakeComment, FakeRemark, Memory};
+use super::{FakeChange, FakeComment, FakeIssue, FakeRemark, Memory};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::fs;
@@ -19,8 +19,10 @@ pub struct Remembered<'m> {
 impl<'m> Remembered<'m> {
     pub(super) fn of(mut memory: MutexGuard<'m, Memory>, bare: Option<PathBuf>) -> Self {
         let pages = bare.map(|bare| {
-            let folder = bare.join("codeforge/changes");
-            load(&folder, &mut memory);
+            let folder = bare.join("codeforge");
+            memory.comments.clear();
+            load(&folder.join("changes"), &mut memory);
+            load_issues(&folder.join("issues"), &mut memory);
             (folder, said(&memory))
         });
         Self { memory, pages }
@@ -46,13 +48,14 @@ impl Drop for Remembered<'_> {
         if let Some((folder, before)) = &self.pages
             && said(&self.memory) != *before
         {
-            save(folder, &self.memory);
+            save(&folder.join("changes"), &self.memory);
+            save_issues(&folder.join("issues"), &self.memory);
         }
     }
 }
 
 fn said(memory: &Memory) -> String {
-    format!("{:?}{:?}{:?}", memory.changes, memory.comments, memory.remarks)
+    format!("{:?}{:?}{:?}{:?}", memory.changes, memory.issues, memory.comments, memory.remarks)
 }
 
 fn pages(folder: &Path) -> Vec<(u64, String)> {
@@ -71,13 +74,80 @@ fn fact<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     head.lines().find_map(|line| line.strip_prefix(&format!("- {name}: ")))
 }
 
+fn list(text: &str, name: &str) -> Vec<String> {
+    fact(text, name).map(|it| it.split(", ").map(str::to_owned).collect()).unwrap_or_default()
+}
+
+fn sections(text: &str) -> Vec<(&str, String)> {
+    let inner = |text: &str| {
+        text.split("\n<!-- section: end").next().unwrap().replace("\n\\<!-- section: ", "\n<!-- section: ")
+    };
+    let all = text.split("\n<!-- section: ").skip(1).filter_map(|section| section.split_once(" -->\n"));
+    all.filter(|(head, _)| *head != "end").map(|(head, text)| (head, inner(text))).collect()
+}
+
+fn load_issues(folder: &Path, memory: &mut Memory) {
+    memory.issues.clear();
+    for (number, text) in pages(folder) {
+        let word = |name: &str| fact(&text, name).unwrap_or_default().to_owned();
+        let title = text.lines().next().unwrap().trim_start_matches("# ");
+        let mut issue = FakeIssue::new(number, &word("Author"), title, "");
+        issue.set_open(word("State") != "closed", &word("Closed by"));
+        (issue.labels, issue.assignees) = (list(&text, "Labels"), list(&text, "Assignees"));
+        for (head, text) in sections(&text) {
+            if head == "body" {
+                issue.body = text;
+            } else if let Some(json) = head.strip_prefix("comment ") {
+                let about: Value = serde_json::from_str(json).unwrap();
+                let author = about["author"].as_str().unwrap().to_owned();
+                let (thread, body) = (format!("issue {number}"), text.split_once("\n\n").unwrap().1.to_owned());
+                let id = about["id"].as_u64().unwrap();
+                memory.comments.push(FakeComment { id, thread, author, body, reactions: Vec::new() });
+            }
+        }
+        memory.issues.push(issue);
+    }
+}
+
+/// A person writes in a page; who closed it nobody asks them to say.
+fn save_issues(folder: &Path, memory: &Memory) {
+    fs::create_dir_all(folder).unwrap();
+    for issue in &memory.issues {
+        let mut text = format!("# {}\n\n", issue.title);
+        for (name, value) in [
+            ("State", issue.state),
+            ("Author", issue.author.as_str()),
+            ("Labels", &issue.labels.join(", ")),
+            ("Assignees", &issue.assignees.join(", ")),
+            ("Closed by", issue.closed_by.as_deref().unwrap_or_default()),
+        ] {
+            if !value.is_empty() {
+                writeln!(text, "- {name}: {value}").unwrap();
+            }
+        }
+        section(&mut text, "body", None, &issue.body);
+        comments(&mut text, &format!("issue {}", issue.number), memory);
+        fs::write(folder.join(format!("{}.md", issue.number)), text).unwrap();
+    }
+}
+
+fn about(id: u64, author: &str) -> Value {
+    let made = 1_790_000_000_000_u64 + id * 1000;
+    json!({ "id": id, "author": author, "created_ms": made, "updated_ms": made })
+}
+
+fn comments(text: &mut String, thread: &str, memory: &Memory) {
+    for comment in memory.comments.iter().filter(|comment| comment.thread == thread) {
+        let head = format!("comment {}", about(comment.id, &comment.author)).replace("--", "-\\u002d");
+        section(text, &head, Some(&comment.author), &comment.body);
+    }
+}
+
 fn load(folder: &Path, memory: &mut Memory) {
     memory.changes.clear();
-    memory.comments.clear();
     memory.remarks.clear();
     for (number, text) in pages(folder) {
-        let list =
-            |name: &str| fact(&text, name).map(|it| it.split(", ").map(str::to_owned).collect()).unwrap_or_default();
+        let list = |name: &str| list(&text, name);
         let mut change = FakeChange {
             number,
             title: text.lines().next().unwrap().trim_start_matches("# ").to_owned(),
@@ -97,10 +167,7 @@ fn load(folder: &Path, memory: &mut Memory) {
             milestone: None,
             fork: false,
         };
-        for section in text.split("\n<!-- section: ").skip(1) {
-            let Some((head, text)) = section.split_once(" -->\n").filter(|(head, _)| *head != "end") else { continue };
-            let text =
-                text.split("\n<!-- section: end").next().unwrap().replace("\n\\<!-- section: ", "\n<!-- section: ");
+        for (head, text) in sections(&text) {
             let titled = || text.split_once("\n\n").unwrap().1.to_owned();
             let about = |json: &str| serde_json::from_str::<Value>(json).unwrap();
             let word = |value: &Value| value.as_str().unwrap().to_owned();
@@ -158,15 +225,7 @@ fn save(folder: &Path, memory: &Memory) {
             }
         }
         section(&mut text, "body", None, &change.body);
-        let thread = format!("change {}", change.number);
-        let about = |id: u64, author: &str| {
-            let made = 1_790_000_000_000_u64 + id * 1000;
-            json!({ "id": id, "author": author, "created_ms": made, "updated_ms": made })
-        };
-        for comment in memory.comments.iter().filter(|comment| comment.thread == thread) {
-            let head = format!("comment {}", about(comment.id, &comment.author)).replace("--", "-\\u002d");
-            section(&mut text, &head, Some(&comment.author), &comment.body);
-        }
+        comments(&mut text, &format!("change {}", change.number), memory);
         for remark in memory.remarks.iter().filter(|remark| remark.change == change.number) {
             let mut both = about(remark.id, &remark.author);
             both["path"] = json!(remark.path);

@@ -1,7 +1,7 @@
 //! What the forge remembers.
 
 use super::fault::Fault;
-use super::{FakeApp, FakeCheck};
+use super::{FakeApp, FakeCheck, FakeIssue};
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -76,6 +76,9 @@ pub struct FakeRemark {
 #[derive(Debug, Default)]
 pub struct Memory {
     pub changes: Vec<FakeChange>,
+    pub issues: Vec<FakeIssue>,
+    /// Issues are turned off.
+    pub no_issues: bool,
     pub comments: Vec<FakeComment>,
     pub remarks: Vec<FakeRemark>,
     /// Commit, name, state.

@@ -16,6 +16,7 @@ mod gitea;
 mod github;
 pub mod gitlab;
 pub mod hooks;
+mod issues;
 mod local;
 mod memory;
 mod repository;
@@ -23,6 +24,7 @@ mod wire;
 
 pub use app::{FakeApp, FakeCheck};
 pub use fault::Fault;
+pub use issues::FakeIssue;
 pub use local::Remembered;
 pub use memory::{Asked, FakeChange, FakeComment, FakeRemark, Memory};
 

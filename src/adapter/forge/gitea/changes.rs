@@ -198,7 +198,7 @@ impl Gitea {
     }
 
     /// The numbers of labels; `make`: those that are not there are made, as the other forges do by themselves.
-    async fn label_ids(&self, names: &[String], make: bool) -> Result<Vec<u64>, ForgeError> {
+    pub(super) async fn label_ids(&self, names: &[String], make: bool) -> Result<Vec<u64>, ForgeError> {
         if names.is_empty() {
             return Ok(Vec::new());
         }

@@ -3,6 +3,7 @@
 mod changes;
 mod code;
 mod comments;
+mod issues;
 mod review;
 mod rules;
 mod wire;
@@ -11,6 +12,7 @@ use super::Tools;
 use super::alike::User;
 use super::connection::{Connection, Manner, owner_and_name};
 use super::http::{Answer, Ask, Failed, Kind, read};
+use super::issues::ISSUES_OFF;
 use super::token::{secret, source};
 use crate::model::forge::{Access, Right, TokenRights};
 use crate::port::forge::{Capabilities, Forge, ForgeAt, ForgeError, Place, Remote, Rights};
@@ -122,6 +124,7 @@ impl Rights for Gitea {
         struct Wire {
             default_branch: String,
             permissions: Option<Permissions>,
+            has_issues: Option<bool>,
         }
         let doing = "asking what the token may do";
         let account = self.own_account().await.ok().flatten();
@@ -140,7 +143,9 @@ impl Rights for Gitea {
             self.tried(&["issues", "0", "comments"], json!({ "body": "codeforge doctor" }), WRITE_ISSUES).await;
         let admin = repository.permissions.unwrap_or_default().admin;
         let ask_access = if admin { Right::Yes } else { Right::No(ADMIN.to_owned()) };
-        Ok(TokenRights { account, read: Right::Yes, push, open_changes, comment, ask_access })
+        let off = repository.has_issues == Some(false);
+        let issues = if off { Right::No(ISSUES_OFF.to_owned()) } else { comment.clone() };
+        Ok(TokenRights { account, read: Right::Yes, push, open_changes, comment, issues, ask_access })
     }
 }
 

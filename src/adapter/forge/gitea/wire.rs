@@ -44,6 +44,14 @@ pub(super) struct FileWire {
     pub(super) status: String,
 }
 
+/// What happened to an issue: a comment, `close`, `reopen`, …
+#[derive(Deserialize)]
+pub(super) struct Happened {
+    #[serde(rename = "type", default)]
+    pub(super) what: String,
+    pub(super) user: Option<User>,
+}
+
 #[derive(Deserialize)]
 pub(super) struct CommentWire {
     id: u64,

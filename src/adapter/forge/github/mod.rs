@@ -4,11 +4,13 @@ mod changes;
 mod checks;
 mod code;
 mod comments;
+mod issues;
 mod review;
 mod wire;
 
 use super::connection::{Connection, Manner, owner_and_name};
 use super::http::{Ask, Failed, Kind, address, read, with};
+use super::issues::ISSUES_OFF;
 use super::token::{bearer, source};
 use super::{Tools, parse};
 use crate::model::forge::{Access, Right, TokenRights};
@@ -182,7 +184,9 @@ impl Rights for Github {
         };
         // Whoever may push may ask; comments on changes go with the right to open them.
         let (comment, ask_access) = (open_changes.clone(), push.clone());
-        Ok(TokenRights { account, read: Right::Yes, push, comment, open_changes, ask_access })
+        let off = repository.get("has_issues").and_then(Value::as_bool) == Some(false);
+        let issues = if off { Right::No(ISSUES_OFF.to_owned()) } else { self.may_open_issues(doing).await };
+        Ok(TokenRights { account, read: Right::Yes, push, comment, issues, open_changes, ask_access })
     }
 }
 

@@ -159,9 +159,9 @@ impl Changes for Gitlab {
 }
 
 /// An account's name and number.
-type Account = (String, u64);
+pub(super) type Account = (String, u64);
 
-fn numbers(accounts: &[Account]) -> Vec<u64> {
+pub(super) fn numbers(accounts: &[Account]) -> Vec<u64> {
     accounts.iter().map(|(_, id)| *id).collect()
 }
 
@@ -216,7 +216,12 @@ impl Gitlab {
     }
 
     /// Accounts by their names; who is not there is told.
-    async fn accounts(&self, names: &[String], what: &str, told: &mut Vec<String>) -> Result<Vec<Account>, ForgeError> {
+    pub(super) async fn accounts(
+        &self,
+        names: &[String],
+        what: &str,
+        told: &mut Vec<String>,
+    ) -> Result<Vec<Account>, ForgeError> {
         let mut accounts = Vec::new();
         for name in names {
             match self.user(name).await? {

@@ -3,12 +3,14 @@
 mod changes;
 mod code;
 mod comments;
+mod issues;
 mod review;
 mod rules;
 mod wire;
 
 use super::connection::{Connection, Manner};
 use super::http::{Answer, Ask, Failed, Kind, address, read};
+use super::issues::ISSUES_OFF;
 use super::token::{bearer, secret, source};
 use super::{Tools, time_ms};
 use crate::model::event::{Change, Side};
@@ -258,8 +260,8 @@ impl Rights for Gitlab {
             return match error {
                 ForgeError::Refused { .. } | ForgeError::NotFound { .. } => {
                     let (push, changes) = (no(PUSH), no(self.needs()));
-                    let (open_changes, comment) = (changes.clone(), changes);
-                    Ok(TokenRights { push, open_changes, comment, ..TokenRights::none(account, READ_API) })
+                    let (open_changes, comment, issues) = (changes.clone(), changes.clone(), changes);
+                    Ok(TokenRights { push, open_changes, comment, issues, ..TokenRights::none(account, READ_API) })
                 }
                 error => Err(error),
             };
@@ -285,8 +287,10 @@ impl Rights for Gitlab {
             }
         };
         let ask_access = if self.job { no(self.needs()) } else { Right::Yes };
+        let off = self.project().await?.issues_access_level.as_deref() == Some("disabled");
+        let issues = if off { no(ISSUES_OFF) } else { changes.clone() };
         let (open_changes, comment) = (changes.clone(), changes);
-        Ok(TokenRights { account, read: Right::Yes, push, open_changes, comment, ask_access })
+        Ok(TokenRights { account, read: Right::Yes, push, open_changes, comment, issues, ask_access })
     }
 }
 
@@ -315,7 +319,7 @@ impl Forge for Gitlab {
             reviewers: !self.job,
             access: !self.job,
             rules: !self.job,
-            issues: true,
+            issues: !self.job,
             comment_chars: 1_000_000,
         }
     }

@@ -1,5 +1,6 @@
 //! What GitLab sends, as far as it is read.
 
+use crate::port::forge::IssueInfo;
 use serde::Deserialize;
 
 #[derive(Clone, Deserialize)]
@@ -7,6 +8,8 @@ pub(super) struct Project {
     pub(super) id: u64,
     pub(super) default_branch: Option<String>,
     pub(super) path_with_namespace: String,
+    /// `disabled`, `private`, `enabled`; not every token is told.
+    pub(super) issues_access_level: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +55,37 @@ pub(super) struct Merge {
 pub(super) struct Milestone {
     pub(super) id: u64,
     pub(super) title: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct IssueWire {
+    iid: u64,
+    title: String,
+    description: Option<String>,
+    author: Option<User>,
+    web_url: Option<String>,
+    state: String,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    pub(super) assignees: Vec<User>,
+    pub(super) closed_by: Option<User>,
+}
+
+impl From<IssueWire> for IssueInfo {
+    fn from(wire: IssueWire) -> Self {
+        Self {
+            number: wire.iid,
+            title: wire.title,
+            body: wire.description.unwrap_or_default(),
+            author: wire.author.map(|user| user.username),
+            url: wire.web_url,
+            open: wire.state == "opened",
+            labels: wire.labels,
+            assignees: wire.assignees.into_iter().map(|user| user.username).collect(),
+            memory: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]

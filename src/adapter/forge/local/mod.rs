@@ -1,6 +1,7 @@
-//! No forge at all: a bare repository on disk. Changes are Markdown pages beside its objects, in `codeforge/changes`;
-//! comments and remarks are written there. Nothing is sent anywhere.
+//! No forge at all: a bare repository on disk. Changes are Markdown pages beside its objects, in `codeforge/changes`, and
+//! issues in `codeforge/issues`; comments and remarks are written there. Nothing is sent anywhere.
 
+mod issues;
 mod page;
 mod remote;
 
@@ -31,7 +32,6 @@ const US: &str = "codeforge";
 
 pub(super) struct Local {
     folder: PathBuf,
-    pages: PathBuf,
     place: Place,
     marks: Marks,
     clock: Arc<dyn Clock>,
@@ -39,18 +39,6 @@ pub(super) struct Local {
 
 fn broken(doing: &str, error: impl ToString) -> ForgeError {
     ForgeError::Unavailable { doing: doing.to_owned(), message: error.to_string() }
-}
-
-fn no_issues() -> ForgeError {
-    ForgeError::Unsupported("a local forge has no issues, only changes".into())
-}
-
-/// The change that a thread is of.
-fn number(thread: Thread) -> Result<u64, ForgeError> {
-    match thread {
-        Thread::Change(number) => Ok(number),
-        Thread::Issue(_) => Err(no_issues()),
-    }
 }
 
 impl Local {
@@ -62,51 +50,70 @@ impl Local {
                 folder.display()
             )));
         }
-        let pages = folder.join("codeforge/changes");
         let place = Place { kind: ForgeKind::Local, repository: at.repository.clone(), host: String::new() };
-        Ok(Self { folder, pages, place, marks: Marks::new(at), clock })
+        Ok(Self { folder, place, marks: Marks::new(at), clock })
     }
 
-    fn path(&self, number: u64) -> PathBuf {
-        self.pages.join(format!("{number}.md"))
+    fn pages(&self) -> PathBuf {
+        self.folder.join("codeforge")
+    }
+
+    fn path(&self, thread: Thread) -> PathBuf {
+        let (folder, number) = match thread {
+            Thread::Change(number) => ("changes", number),
+            Thread::Issue(number) => ("issues", number),
+        };
+        self.pages().join(folder).join(format!("{number}.md"))
     }
 
     /// One writer at a time, in whatever process.
     fn locked(&self) -> Result<fs::File, ForgeError> {
-        let doing = "locking the changes' folder";
-        fs::create_dir_all(&self.pages).map_err(|error| broken(doing, error))?;
-        let lock = fs::File::create(self.pages.join(".lock")).map_err(|error| broken(doing, error))?;
+        let doing = "locking the pages' folder";
+        for folder in ["changes", "issues"] {
+            fs::create_dir_all(self.pages().join(folder)).map_err(|error| broken(doing, error))?;
+        }
+        // Where earlier versions lock, too.
+        let lock = fs::File::create(self.pages().join("changes/.lock")).map_err(|error| broken(doing, error))?;
         lock.lock().map_err(|error| broken(doing, error))?;
         Ok(lock)
     }
 
-    fn page(&self, number: u64) -> Result<Page, ForgeError> {
-        match fs::read_to_string(self.path(number)) {
+    fn page(&self, thread: Thread) -> Result<Page, ForgeError> {
+        let path = self.path(thread);
+        match fs::read_to_string(&path) {
             Ok(text) => Ok(Page::read(&text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ForgeError::NotFound {
-                doing: format!("reading change {number}"),
-                hint: format!("there is no {}", self.path(number).display()),
+                doing: match thread {
+                    Thread::Change(number) => format!("reading change {number}"),
+                    Thread::Issue(number) => format!("reading issue {number}"),
+                },
+                hint: format!("there is no {}", path.display()),
             }),
-            Err(error) => Err(broken(&format!("reading {}", self.path(number).display()), error)),
+            Err(error) => Err(broken(&format!("reading {}", path.display()), error)),
         }
     }
 
     /// Changes a page under the lock: all of it or nothing.
-    fn edit<T>(&self, number: u64, edit: impl FnOnce(&mut Page) -> T) -> Result<T, ForgeError> {
+    fn edit<T>(&self, thread: Thread, edit: impl FnOnce(&mut Page) -> T) -> Result<T, ForgeError> {
         let _lock = self.locked()?;
-        let mut page = self.page(number)?;
+        let mut page = self.page(thread)?;
         let before = page.clone();
         let done = edit(&mut page);
         if page != before {
-            write(&self.path(number), &page.write())?;
+            write(&self.path(thread), &page.write())?;
         }
         Ok(done)
     }
 
+    /// The changes' numbers.
     fn numbers(&self) -> Result<Vec<u64>, ForgeError> {
-        let entries = match fs::read_dir(&self.pages) {
+        self.numbered("changes")
+    }
+
+    fn numbered(&self, folder: &str) -> Result<Vec<u64>, ForgeError> {
+        let entries = match fs::read_dir(self.pages().join(folder)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|error| broken("reading the changes", error))?,
+            entries => entries.map_err(|error| broken(&format!("reading the {folder}"), error))?,
         };
         let number =
             |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.strip_suffix(".md")?.parse().ok();
@@ -116,7 +123,8 @@ impl Local {
     }
 
     fn info(&self, git: &Repository, number: u64) -> Result<ChangeInfo, ForgeError> {
-        let page = self.page(number)?;
+        let thread = Thread::Change(number);
+        let page = self.page(thread)?;
         let tip = |branch: &str| git.refname_to_id(&format!("refs/heads/{branch}")).ok();
         let (head, base) = (page.fact("Branch").to_owned(), page.fact("Into").to_owned());
         let (head_id, base_id) = (tip(&head), tip(&base));
@@ -135,7 +143,7 @@ impl Local {
             repository: Some(self.place.repository.clone()),
             repository_id: None,
         };
-        let written = fs::metadata(self.path(number)).and_then(|it| it.modified()).ok();
+        let written = fs::metadata(self.path(thread)).and_then(|it| it.modified()).ok();
         let written = written.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Ok(ChangeInfo {
             change: Change {
@@ -143,7 +151,7 @@ impl Local {
                 title: page.title.clone(),
                 body: page.body().to_owned(),
                 author: Some(page.fact("Author").to_owned()).filter(|author| !author.is_empty()),
-                url: Some(self.path(number).display().to_string()),
+                url: Some(self.path(thread).display().to_string()),
                 draft: page.fact("Draft") == "yes",
                 labels: page.list("Labels"),
                 head: side(&head, head_id),
@@ -169,19 +177,19 @@ impl Local {
         About { id, author: US.to_owned(), created_ms: now, updated_ms: now }
     }
 
-    fn comment(&self, number: u64, about: &About, body: &str) -> CommentInfo {
+    fn comment(&self, thread: Thread, about: &About, body: &str) -> CommentInfo {
         CommentInfo {
             id: about.id,
             body: body.to_owned(),
             author: Some(about.author.clone()),
-            url: Some(self.path(number).display().to_string()),
+            url: Some(self.path(thread).display().to_string()),
             created_ms: Some(about.created_ms),
             updated_ms: Some(about.updated_ms),
         }
     }
 
-    fn is_ours(&self, number: u64, key: &str, about: &About, body: &str) -> bool {
-        self.marks.is((Some(US), Some(about.author.as_str())), Thread::Change(number), key, body)
+    fn is_ours(&self, thread: Thread, key: &str, about: &About, body: &str) -> bool {
+        self.marks.is((Some(US), Some(about.author.as_str())), thread, key, body)
     }
 }
 
@@ -213,7 +221,8 @@ impl Rights for Local {
         rights.read = Right::Yes;
         rights.ask_access = Right::No("a forge with accounts".to_owned());
         if self.locked().is_ok() {
-            (rights.push, rights.open_changes, rights.comment) = (Right::Yes, Right::Yes, Right::Yes);
+            (rights.push, rights.open_changes) = (Right::Yes, Right::Yes);
+            (rights.comment, rights.issues) = (Right::Yes, Right::Yes);
         }
         Ok(rights)
     }
@@ -287,7 +296,7 @@ impl Changes for Local {
                         page.set(name, value);
                     }
                     page.set_body(&new.body);
-                    write(&self.path(number), &page.write())?;
+                    write(&self.path(Thread::Change(number)), &page.write())?;
                     let git = Repository::open_bare(&self.folder)
                         .map_err(|error| broken("opening the repository", error.message()))?;
                     self.info(&git, number)?
@@ -296,9 +305,8 @@ impl Changes for Local {
         };
         let lacks = Lacks::of(new, &found);
         if !lacks.nothing() {
-            self.edit(found.change.number, |page| {
-                let lists =
-                    [("Labels", &lacks.labels), ("Reviewers", &lacks.reviewers), ("Assignees", &lacks.assignees)];
+            self.edit(Thread::Change(found.change.number), |page| {
+                let lists = [("Labels", &lacks.labels), ("Reviewers", &lacks.reviewers), ("Assignees", &lacks.assignees)];
                 for (name, more) in lists {
                     let mut list = page.list(name);
                     list.extend(more.iter().cloned());
@@ -317,7 +325,7 @@ impl Changes for Local {
         let since = before(self.clock.now_ms(), seconds);
         let mut found = Vec::new();
         for number in self.numbers()? {
-            let page = self.page(number)?;
+            let page = self.page(Thread::Change(number))?;
             let late = time_ms(page.fact("Opened")).is_none_or(|at| at >= since);
             if late && page.fact("Branch").starts_with(prefix) {
                 found.push(page.fact("Branch").to_owned());
@@ -327,18 +335,18 @@ impl Changes for Local {
     }
 
     async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
-        self.edit(number, |page| page.set("Draft", ""))
+        self.edit(Thread::Change(number), |page| page.set("Draft", ""))
     }
 
     async fn update_body(&self, number: u64, body: &str) -> Result<(), ForgeError> {
-        self.edit(number, |page| page.set_body(body))
+        self.edit(Thread::Change(number), |page| page.set_body(body))
     }
 
     async fn label(&self, thread: Thread, add: &[String], remove: &[String]) -> Result<(), ForgeError> {
         if add.is_empty() && remove.is_empty() {
             return Ok(());
         }
-        self.edit(number(thread)?, |page| {
+        self.edit(thread, |page| {
             let mut labels = page.list("Labels");
             labels.extend(missing(add, &labels));
             labels.retain(|label| !remove.contains(label));
@@ -350,10 +358,9 @@ impl Changes for Local {
 #[async_trait]
 impl Comments for Local {
     async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError> {
-        let number = number(thread)?;
-        let page = self.page(number)?;
+        let page = self.page(thread)?;
         let of = |part: &Part| match part {
-            Part::Comment(about, text) => Some(self.comment(number, about, text)),
+            Part::Comment(about, text) => Some(self.comment(thread, about, text)),
             _ => None,
         };
         Ok(page.parts.iter().filter_map(of).collect())
@@ -361,8 +368,8 @@ impl Comments for Local {
 
     async fn comments_since(&self, since_ms: i64) -> Result<Vec<(Thread, CommentInfo)>, ForgeError> {
         let mut found = Vec::new();
-        for number in self.numbers()? {
-            let thread = Thread::Change(number);
+        let changes = self.numbers()?.into_iter().map(Thread::Change);
+        for thread in changes.chain(self.numbered("issues")?.into_iter().map(Thread::Issue)) {
             found.extend(self.comments(thread).await?.into_iter().map(|comment| (thread, comment)));
         }
         found.retain(|(_, comment)| comment.updated_ms.is_none_or(|at| at >= since_ms));
@@ -371,13 +378,12 @@ impl Comments for Local {
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
-        let number = number(sticky.thread)?;
         let body = self.marks.sticky(sticky);
         let now = self.clock.now_ms();
-        let (about, created, updated) = self.edit(number, |page| {
+        let (about, created, updated) = self.edit(sticky.thread, |page| {
             for part in &mut page.parts {
                 if let Part::Comment(about, text) = part
-                    && self.is_ours(number, sticky.key, about, text)
+                    && self.is_ours(sticky.thread, sticky.key, about, text)
                 {
                     let updated = !same_text(text, &body);
                     if updated {
@@ -390,7 +396,7 @@ impl Comments for Local {
             page.parts.push(Part::Comment(about.clone(), body.clone()));
             (about, true, false)
         })?;
-        Ok(Stuck { comment: self.comment(number, &about, &body), created, updated })
+        Ok(Stuck { comment: self.comment(sticky.thread, &about, &body), created, updated })
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
@@ -407,12 +413,12 @@ impl Reviews for Local {
     async fn review(&self, review: &NewReview<'_>) -> Result<Reviewed, ForgeError> {
         let files = self.changed_files(review.number).await?;
         let (inside, outside) = sorted(review.remarks, &files);
-        let number = review.number;
-        self.edit(number, |page| {
+        let (number, thread) = (review.number, Thread::Change(review.number));
+        self.edit(thread, |page| {
             let mut done = Reviewed { outside, ..Reviewed::default() };
             for remark in &inside {
                 let there = page.parts.iter().any(
-                    |part| matches!(part, Part::Remark(about, _, text) if self.is_ours(number, &remark.key, about, text)),
+                    |part| matches!(part, Part::Remark(about, _, text) if self.is_ours(thread, &remark.key, about, text)),
                 );
                 if there {
                     done.kept += 1;
@@ -433,7 +439,7 @@ impl Reviews for Local {
             for part in &mut page.parts {
                 if let Part::Remark(about, spot, text) = part
                     && !spot.resolved
-                    && review.resolved.iter().any(|key| self.is_ours(number, key, about, text))
+                    && review.resolved.iter().any(|key| self.is_ours(thread, key, about, text))
                 {
                     spot.resolved = true;
                     done.resolved += 1;
@@ -598,7 +604,7 @@ impl Forge for Local {
             reviewers: true,
             access: false,
             rules: false,
-            issues: false,
+            issues: true,
             comment_chars: 1_000_000,
         }
     }
