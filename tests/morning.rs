@@ -18,12 +18,17 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// Workflows of the repository.
-const WORKFLOWS: [(&str, &str); 6] = [
+const WORKFLOWS: [(&str, &str); 7] = [
     // Each change is looked at by a command, without a model.
     (
         "check",
         "on: { pull_request: {} }\nconcurrency: { group: \"{{ event.change.number }}\", on_conflict: cancel }
 steps: { work: { run: \"test -f README.md\" } }\ndeliver: none\n",
+    ),
+    // A look that takes its time: what becomes of it is told while it runs.
+    (
+        "vet",
+        "on: { pull_request: { paths: [\"long/**\"] } }\nsteps: { work: { run: \"sleep 4\" } }\ndeliver: none\n",
     ),
     // An issue with a label becomes a change. The second step leaves time for a crash.
     (
@@ -82,6 +87,8 @@ fn script() -> Script {
         says(reviewer, "Look at the night", review(json!([]))),
         says(coder, "Build this", writes("made.txt", "made\n")).turn(0),
         says(coder, "Build this", Reply::call("finish", json!({ "summary": "Built." }))).turn(1),
+        says(coder, "Build this", writes("made.txt", "made again\n")).turn(0),
+        says(coder, "Build this", Reply::call("finish", json!({ "summary": "Built." }))).turn(1),
         says(reviewer, "Review this change", review(shouts)),
         says("You are the architect", "Answer this", Reply::call("finish", json!({ "summary": "Because." }))),
         says(coder, "Mend this", writes("src/a.txt", "one\nmended\nthree\n")).turn(0),
@@ -111,6 +118,8 @@ struct Day {
     /// Answers to what is no event of the repository's people: said again, forged, of no interest.
     beside: BTreeMap<&'static str, Vec<u16>>,
     chats: usize,
+    /// Commits that no branch has any more.
+    gone: BTreeMap<String, String>,
 }
 
 impl Day {
@@ -213,6 +222,18 @@ impl Day {
         self.town.hooks.sent().into_iter().filter(|hook| hook.by != BOT).collect()
     }
 
+    /// There are so many jobs of this workflow, the newest is in this state, and nothing else is at work.
+    async fn until_the(&self, place: usize, workflow: &str, state: &str) {
+        let look = || async {
+            let jobs = self.town.jobs().await;
+            let of: Vec<_> = jobs.iter().filter(|job| job.workflow == workflow).collect();
+            let others = jobs.iter().filter(|job| ["waiting", "running"].contains(&job.state.as_str())).count();
+            let busy = others > usize::from(state == "running");
+            (of.len() == place && of.last().is_some_and(|job| job.state == state) && !busy).then_some(())
+        };
+        self.town.until(&format!("{workflow} {place} is {state}"), look).await;
+    }
+
     /// A job of this workflow is in this state, and newer than those that were there.
     async fn until(&self, workflow: &str, state: &str) {
         let fits = |job: &common::town::JobRow| job.workflow == workflow && job.state == state;
@@ -225,7 +246,7 @@ async fn a_morning_in_the_life() {
     let begun = Instant::now();
     let town = plan().start().await;
     let (names, commands, beside) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-    let mut day = Day { town, names, commands, beside, chats: 0 };
+    let mut day = Day { town, names, commands, beside, chats: 0, gone: BTreeMap::new() };
 
     // At night.
     let tables = "SELECT count(*) FROM notes WHERE name LIKE 'tick/%'";
@@ -307,6 +328,24 @@ async fn a_morning_in_the_life() {
     let chats: Vec<Hook> = day.told().into_iter().filter(|hook| hook.event == "push").collect();
     day.again(&chats[..4], true).await;
 
+    // What was wanted once is wanted again: a label is set once more; a change goes back to a head that it had, is closed
+    // while that is looked at, and opened again.
+    day.town.person("ann").unlabels(day.number("parser"), "agent").await;
+    day.town.person("ann").labels(day.number("parser"), "agent").await;
+    day.town.settles().await;
+    day.opens("ann", "e", &[("long/e.txt", "1\n")]).await;
+    let first = day.town.forge.tip("topic-e").unwrap();
+    day.until_the(1, "vet", "running").await;
+    let other = day.town.person("bob").pushes("topic-e", &[("long/e.txt", "2\n")]).await;
+    day.gone.insert(other, "topic-e#other".to_owned());
+    day.until_the(2, "vet", "running").await;
+    day.town.person("ann").pushes_back("topic-e", &first).await;
+    day.until_the(3, "vet", "running").await;
+    day.town.person("ann").closes(day.number("e")).await;
+    day.until_the(3, "vet", "cancelled").await;
+    day.town.person("ann").reopens(day.number("e")).await;
+    day.town.settles().await;
+
     // A price, a yes, a run; the server dies when the commit is pushed and nobody has told it so.
     day.gives("ann", "a", "/codeforge fix the second line").await;
     day.gives("ann", "a", "/codeforge approve").await;
@@ -318,7 +357,7 @@ async fn a_morning_in_the_life() {
     day.town.until("the repair is pushed", pushed).await;
     let seen = || async { (!day.town.comment(yes).reactions.is_empty()).then_some(()) };
     day.town.until("the yes is seen", seen).await;
-    day.chat("bob", "d", 12).await;
+    day.chat("bob", "d", 8).await;
     day.town.kill();
     day.town.forge.memory().clear_faults();
     day.chat("ann", "a", 6).await;
@@ -344,7 +383,7 @@ async fn a_morning_in_the_life() {
     day.town.person("bob").closes(day.number("b")).await;
     day.town.person("eve").closes(fork).await;
     day.town.person("root").pushes("main", &[("src/c.txt", "c\n")]).await;
-    day.chat("rita", "d", 12).await;
+    day.chat("rita", "d", 7).await;
     let all: Vec<Hook> = day.told();
     let given = day.commands.clone();
     let is_command = |hook: &&Hook| {
@@ -377,12 +416,14 @@ async fn a_morning_in_the_life() {
       topic-b              bob: by bob → bob: by bob
       topic-c              eve: by eve
       topic-d              ann: by ann → ann: by ann
+      topic-e              ann: by ann
 
     Changes
       a      topic-a → main by ann: open, "A change" [ready, mended]
       b      topic-b → main by bob: closed, "A change"
       c      topic-c → main by eve: closed, "A change"
       d      topic-d → release by ann: open, "A change"
+      e      topic-e → main by ann: open, "A change"
       ours   codeforge/build/made → main by codeforge-bot: open draft, "Build what was asked for"
       ours   codeforge/tidy/up → main by codeforge-bot: open draft, "Tidy up"
 
@@ -443,9 +484,14 @@ async fn a_morning_in_the_life() {
       topic-d#1          codeforge/check: success
       topic-d#1          codeforge/slow: error
       topic-d#2          codeforge/check: success
+      topic-e#1          codeforge/check: success
+      topic-e#1          codeforge/vet: success
+      topic-e#other      codeforge/check: success
+      topic-e#other      codeforge/vet: error
 
     Jobs
       ask      a  ann   done success       0.010000
+      build    –  ann   done success       0.020000
       build    –  ann   done success       0.020000
       check    a  ann   done success       0.000000
       check    a  ann   done success       0.000000
@@ -453,6 +499,8 @@ async fn a_morning_in_the_life() {
       check    b  bob   done success       0.000000
       check    d  ann   done success       0.000000
       check    d  ann   done success       0.000000
+      check    e  ann   done success       0.000000
+      check    e  bob   done success       0.000000
       count    –  –     done success       0.000000
       docs     –  root  done success       0.000000
       fix      a  ann   done success       0.020000  yes by bob
@@ -465,10 +513,14 @@ async fn a_morning_in_the_life() {
       slow     b  bob   cancelled          –         cancelled by ann
       slow     d  bob   cancelled          –         change d was pushed to: its head is topic-d#2 now, and this was for another commit
       tidy     –  –     done success       0.000000
+      vet      e  ann   cancelled          –         change e was closed by ann
+      vet      e  ann   cancelled          –         change e was pushed to: its head is topic-e#other now, and this was for another commit
+      vet      e  ann   done success       0.000000
+      vet      e  bob   cancelled          –         change e was pushed to: its head is topic-e#1 now, and this was for another commit
 
     Jobs by state
-      cancelled: 3
-      done: 17
+      cancelled: 6
+      done: 21
     "#);
     assert_eq!(day.town.count("SELECT count(*) FROM deliveries WHERE state <> 'handled'").await, 0);
     // No call was paid for twice, whatever died.
@@ -500,7 +552,8 @@ async fn end(day: &Day) -> String {
 async fn state(day: &Day) -> String {
     let town = &day.town;
     let jobs = town.jobs().await;
-    let commits = commits(town);
+    let mut commits = commits(town);
+    commits.extend(day.gone.clone());
     let plain = |text: &str| {
         let mut text = text.to_owned();
         for job in &jobs {

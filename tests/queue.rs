@@ -1,9 +1,11 @@
 //! The queue on SQLite, held against a model of it without I/O: whatever is done, in any order, both say the same.
 
 use codeforge::adapter::serve::{self, Database};
-use codeforge::model::event::{Change, Event, EventKind, Side};
+use codeforge::model::event::{Change, Event, EventKind, Push, Side};
 use codeforge::model::forge::{Access, ForgeKind};
-use codeforge::model::job::{Delivery, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
+use codeforge::model::job::{
+    Answer, Delivery, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served, Verdict,
+};
 use codeforge::port::inbox::{Handled, Inbox};
 use codeforge::port::queue::{Added, Most, Queue, Renewed, Room, Which};
 use proptest::prelude::*;
@@ -239,17 +241,56 @@ async fn servers_that_share_a_database_count_together() {
     assert!(rig.queue.count_one("answers/bob", "comment 0", most, 10).await.unwrap(), "somebody else's");
 }
 
+fn approval() -> NeedsApproval {
+    let (max_cost_usd, commit) = (Some("2".into()), "c".into());
+    NeedsApproval { max_cost_usd, commit, access: Access::Write, independent: false, asked: Vec::new() }
+}
+
+fn answer(by: &str, verdict: Verdict, max: Option<&str>, at_ms: i64) -> Answer {
+    let max_cost_usd = max.map(str::to_owned);
+    Answer { at_ms, by: by.into(), verdict, max_cost_usd, commit: Some("c".into()), note: None }
+}
+
+/// Who said what is a row in the transaction that does what they said, also where it did not count, or where the job was
+/// dropped all the same.
+#[tokio::test]
+async fn what_was_answered_to_a_price_stays() {
+    let rig = Rig::new().await;
+    let first = rig.add(&grouped("first", OnConflict::Queue), 1).await;
+    let mut ids = Vec::new();
+    for key in ["dropped", "denied"] {
+        let asks = NewJob { approval: Some(approval()), ..grouped(key, OnConflict::Skip) };
+        ids.push(rig.add(&asks, 2).await);
+    }
+    let no = Answer { note: Some("may not".into()), ..answer("eve", Verdict::Refused, Some("3"), 4) };
+    for _ in 0..2 {
+        assert_eq!(rig.queue.answer(&ids[0], &no).await.unwrap().unwrap().state, JobState::Asked);
+    }
+    // In the same moment.
+    let yes = answer("eve", Verdict::Approved, Some("2"), 4);
+    let dropped = rig.queue.answer(&ids[0], &yes).await.unwrap().unwrap();
+    assert_eq!((dropped.state, dropped.skipped_for()), (JobState::Cancelled, Some(first.as_str())));
+    let denied = rig.queue.answer(&ids[1], &answer("bo", Verdict::Denied, None, 5)).await.unwrap().unwrap();
+    assert_eq!((denied.state, denied.note.as_deref()), (JobState::Cancelled, Some("bo said no")));
+    let kept = async |id: &str| {
+        let answers = rig.queue.answers(id).await.unwrap();
+        answers.into_iter().map(|it| (it.by, it.verdict, it.max_cost_usd, it.note)).collect::<Vec<_>>()
+    };
+    let refused = ("eve".to_owned(), Verdict::Refused, Some("3".to_owned()), Some("may not".to_owned()));
+    assert_eq!(kept(&ids[0]).await, [refused, ("eve".into(), Verdict::Approved, Some("2".into()), None)]);
+    assert_eq!(kept(&ids[1]).await, [("bo".into(), Verdict::Denied, None, None)]);
+}
+
 #[tokio::test]
 async fn who_waits_for_a_yes_has_no_place_until_it_comes() {
     let rig = Rig::new().await;
-    let approval =
-        NeedsApproval { max_cost_usd: Some("2".into()), commit: "c".into(), access: Access::Write, independent: false };
-    let asks = NewJob { approval: Some(approval), ..grouped("asks", OnConflict::Queue) };
+    let asks = NewJob { approval: Some(approval()), ..grouped("asks", OnConflict::Queue) };
     let waits = rig.add(&grouped("waits", OnConflict::Queue), 1).await;
     let id = rig.add(&asks, 2).await;
     assert_eq!((rig.state(&id).await.0, rig.state(&waits).await.0), (JobState::Asked, JobState::Waiting));
-    assert!(rig.queue.approve(&id, "bo", Some("1.50"), 3).await.unwrap());
-    assert!(!rig.queue.approve(&id, "bo", Some("9"), 4).await.unwrap());
+    let yes = |max: &str, at| answer("bo", Verdict::Approved, Some(max), at);
+    assert_eq!(rig.queue.answer(&id, &yes("1.50", 3)).await.unwrap().unwrap().state, JobState::Waiting);
+    assert!(rig.queue.answer(&id, &yes("9", 4)).await.unwrap().is_none());
     assert_eq!(rig.state(&waits).await.0, JobState::Cancelled, "the newest of its group");
     let job = rig.queue.jobs(&Which { id: Some(id), ..Which::default() }).await.unwrap().remove(0);
     let approved = job.approved().unwrap();
@@ -299,6 +340,109 @@ async fn what_a_delivery_ends_and_makes_is_one_transaction() {
     let close = Handled { cancel: vec![(of(), "closed".into())], ..Handled::default() };
     assert!(rig.queue.handled(unhandled[0].number, &close, 4).await.unwrap().is_empty());
     assert_eq!(rig.state(&same).await.0, JobState::Waiting);
+}
+
+/// What forges say of a change's head is the same each time. It makes a job once more where the change was closed or
+/// pushed to in between, or where the one before ended badly and somebody opens the change again; never for being told
+/// twice.
+#[tokio::test]
+async fn a_key_is_given_up_where_something_happened_again() {
+    let rig = Rig::new().await;
+    let told = |action: Option<&str>, at_ms: Option<i64>| {
+        let mut job = change("head", 7, "aaaa", "main");
+        let event = std::mem::take(&mut job.event);
+        let (kind, action) = (EventKind::PullRequest, action.map(str::to_owned));
+        let at_ms = at_ms.map(|seconds| seconds * 1000);
+        NewJob { event: Event { kind, action, at_ms, ..event }, ..job }
+    };
+    let opened = || told(Some("opened"), Some(10));
+    let add = async |job: NewJob, now| Queue::add(&*rig.queue, &job, now).await.unwrap();
+    let Added::New(first) = add(opened(), 1).await else { panic!("a new one") };
+    // While it waits, all that comes is the same: another webhook, the sweep, even an event that is newer.
+    for job in [opened(), told(None, Some(90)), told(Some("reopened"), Some(20))] {
+        assert_eq!(add(job, 2).await, Added::Known(first.clone()));
+    }
+    // It fails. What was told before is told again: nothing. Somebody opens the change again: one more, once.
+    let (_, lease) = rig.lease(3).await.unwrap();
+    let failed = |how: &str| JobEnd::Done { conclusion: how.into(), cost_usd: None, url: None, note: None };
+    rig.queue.end(&lease, &failed("failure"), 4).await.unwrap();
+    for job in [opened(), told(None, Some(90))] {
+        assert_eq!(add(job, 5).await, Added::Known(first.clone()));
+    }
+    let Added::New(second) = add(told(Some("reopened"), Some(20)), 6).await else { panic!("opened again") };
+    for job in [told(Some("reopened"), Some(20)), opened(), told(None, None)] {
+        assert_eq!(add(job, 7).await, Added::Known(second.clone()));
+    }
+    // It goes well: that is not done twice.
+    let (_, lease) = rig.lease(8).await.unwrap();
+    rig.queue.end(&lease, &failed("success"), 9).await.unwrap();
+    assert_eq!(add(told(Some("reopened"), Some(30)), 10).await, Added::Known(second));
+    // Each of two pushes of one commit is a push.
+    let pushed = |seconds: Option<i64>, before: &str| {
+        let at_ms = seconds.map(|seconds| seconds * 1000);
+        let push = Push { before: Some(before.into()), ..Push::default() };
+        let actor = at_ms.map(|_| "ann".to_owned());
+        let (kind, push) = (EventKind::Push, Some(push));
+        NewJob { event: Event { kind, push, actor, at_ms, ..Event::default() }, ..job("acme/a", "push") }
+    };
+    let Added::New(push) = add(pushed(Some(10), "x"), 11).await else { panic!("a push") };
+    for job in [pushed(Some(10), "x"), pushed(None, "y"), pushed(Some(9), "y")] {
+        assert_eq!(add(job, 12).await, Added::Known(push.clone()), "the sweep, or a word that comes late");
+    }
+    assert!(matches!(add(pushed(Some(20), "y"), 13).await, Added::New(_)));
+}
+
+/// A tick that may wait is not thrown away for the next one, and the next one does not overtake it.
+#[tokio::test]
+async fn jobs_in_line_all_have_their_turn_in_order() {
+    let rig = Rig::new().await;
+    for n in 1..=4 {
+        rig.add(&grouped(&format!("{n}"), OnConflict::Line), 1).await;
+    }
+    // Another time table of the workflow, which lets only the newest wait.
+    rig.add(&grouped("other", OnConflict::Queue), 2).await;
+    let (_, lease) = rig.lease(3).await.unwrap();
+    assert!(rig.lease(3).await.is_none(), "one at a time");
+    rig.queue.end(&lease, &JobEnd::Again { due_ms: 50, note: "away".into() }, 4).await.unwrap();
+    let (key, other) = rig.lease(5).await.unwrap();
+    assert_eq!(key, "other", "who stands in line waits for the first one");
+    rig.queue.end(&other, &done(), 6).await.unwrap();
+    assert!(rig.lease(49).await.is_none());
+    let mut order = Vec::new();
+    while let Some((key, lease)) = rig.lease(50).await {
+        order.push(key);
+        rig.queue.end(&lease, &done(), 50).await.unwrap();
+    }
+    assert_eq!(order, ["1", "2", "3", "4"]);
+}
+
+/// After a crash nobody's place is taken by the dead: with as many of them as there are places, and with a group.
+#[tokio::test]
+async fn a_lease_that_ran_out_holds_no_place() {
+    let rig = Rig::new().await;
+    for n in 0..3 {
+        rig.add(&job("acme/a", &format!("{n}")), n).await;
+    }
+    for _ in 0..3 {
+        rig.lease_of(10, 3).await.unwrap();
+    }
+    // Their worker died; the next server lets one run at a time.
+    let (key, lease) = rig.lease_of(200, 1).await.expect("one of them");
+    assert_eq!(key, "0");
+    assert!(rig.lease_of(200, 1).await.is_none());
+    rig.queue.end(&lease, &done(), 201).await.unwrap();
+    assert_eq!(rig.lease_of(201, 1).await.unwrap().0, "1");
+    // Of a group an urgent one may go before the one whose worker was away; when that one comes back it has lost its place.
+    let rig = Rig::new().await;
+    rig.add(&NewJob { priority: Priority::Schedule, ..grouped("slow", OnConflict::Queue) }, 1).await;
+    let (_, away) = rig.lease(2).await.unwrap();
+    rig.add(&NewJob { priority: Priority::Command, ..grouped("urgent", OnConflict::Queue) }, 3).await;
+    assert!(rig.lease(50).await.is_none());
+    let (key, urgent) = rig.lease(150).await.unwrap();
+    assert_eq!(key, "urgent");
+    assert_eq!(rig.queue.renew(&away, 151, 100).await.unwrap(), Renewed::Lost);
+    rig.queue.end(&urgent, &done(), 152).await.unwrap();
+    assert_eq!(rig.lease(153).await.unwrap().0, "slow");
 }
 
 #[tokio::test]
@@ -351,7 +495,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..3u8, 0..12u8, proptest::option::of(0..2u8), 0..3u8, 0..4u8, 0..300i64)
+        4 => (0..3u8, 0..12u8, proptest::option::of(0..2u8), 0..4u8, 0..4u8, 0..300i64)
             .prop_map(|(repo, key, group, rule, priority, due)| Step::Add { repo, key, group, rule, priority, due }),
         4 => Just(Step::Lease),
         3 => (0..20usize, 0..5u8).prop_map(|(lease, how)| Step::End { lease, how }),
@@ -400,7 +544,7 @@ impl Model {
                     && matches!(job.state, JobState::Waiting | JobState::Running)
             })
             .collect();
-        if others.is_empty() {
+        if others.is_empty() || me.rule == 3 {
             return true;
         }
         if me.rule == 2 {
@@ -409,10 +553,10 @@ impl Model {
         }
         for other in others {
             let job = &mut self.jobs[other].1;
-            let begun = job.fence > 0;
+            let keeps = job.fence > 0 || job.rule == 3;
             match job.state {
                 JobState::Running if me.rule == 1 => job.cancel = true,
-                JobState::Waiting if me.rule == 1 || !begun => job.state = JobState::Cancelled,
+                JobState::Waiting if me.rule == 1 || !keeps => job.state = JobState::Cancelled,
                 _ => {}
             }
         }
@@ -426,15 +570,22 @@ impl Model {
             }
         }
         let running = |job: &Toy| job.state == JobState::Running;
+        let holds = |job: &Toy| running(job) && job.until > now;
         let found = (0..self.jobs.len())
             .filter(|index| {
                 let me = &self.jobs[*index].1;
                 let others =
                     || self.jobs.iter().enumerate().filter(|(other, _)| other != index).map(|(_, (_, job))| job);
                 let may = me.state == JobState::Waiting && me.due <= now || running(me) && me.until <= now;
-                let free = me.group.is_none()
-                    || !others().any(|job| running(job) && job.repo == me.repo && job.group == me.group);
-                may && free && others().filter(|job| running(job) && job.repo == me.repo).count() < 2
+                let ours = |job: &&Toy| job.repo == me.repo && job.group == me.group;
+                let is_before = |other: usize, job: &Toy| {
+                    let open = matches!(job.state, JobState::Waiting | JobState::Running);
+                    me.rule == 3 && job.rule == 3 && other < *index && open
+                };
+                let mut all = self.jobs.iter().enumerate();
+                let waits = all.any(|(other, (_, job))| ours(&job) && is_before(other, job));
+                let free = me.group.is_none() || !waits && !others().filter(ours).any(holds);
+                may && free && others().filter(|job| holds(job) && job.repo == me.repo).count() < 2
             })
             .min_by_key(|index| {
                 let job = &self.jobs[*index].1;
@@ -450,7 +601,7 @@ impl Model {
 }
 
 fn rule(number: u8) -> OnConflict {
-    [OnConflict::Queue, OnConflict::Cancel, OnConflict::Skip][usize::from(number)]
+    [OnConflict::Queue, OnConflict::Cancel, OnConflict::Skip, OnConflict::Line][usize::from(number)]
 }
 
 async fn go(steps: Vec<Step>) -> Result<(), TestCaseError> {
@@ -511,10 +662,16 @@ async fn go(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Renew { lease } => {
                 let Some(lease) = leases.get(lease) else { continue };
                 let real = rig.queue.renew(lease, now, 100).await.unwrap();
-                let toy = model.jobs.iter_mut().map(|(_, job)| job).find(|job| job.id == lease.job).unwrap();
-                let held = toy.state == JobState::Running && toy.fence == lease.fence;
+                let toy = model.jobs.iter().map(|(_, job)| job).find(|job| job.id == lease.job).unwrap().clone();
+                let taken = model.jobs.iter().map(|(_, job)| job).any(|job| {
+                    let holds = job.state == JobState::Running && job.until > now && job.id != toy.id;
+                    toy.group.is_some() && holds && job.repo == toy.repo && job.group == toy.group
+                });
+                let good = toy.state == JobState::Running && toy.fence == lease.fence;
+                let held = good && (toy.until > now || !taken);
                 if held {
-                    toy.until = now + 100;
+                    let job = model.jobs.iter_mut().map(|(_, job)| job).find(|job| job.id == lease.job);
+                    job.unwrap().until = now + 100;
                 }
                 match real {
                     Renewed::Held(_) => prop_assert!(held && !toy.cancel),
@@ -586,7 +743,7 @@ async fn go(steps: Vec<Step>) -> Result<(), TestCaseError> {
             prop_assert_eq!((job.state, job.attempts), (toy.state, toy.attempts), "after {:?}: {:?}", step, toy);
         }
         let mut taken = BTreeSet::new();
-        for (_, toy) in model.jobs.iter().filter(|(_, toy)| toy.state == JobState::Running) {
+        for (_, toy) in model.jobs.iter().filter(|(_, toy)| toy.state == JobState::Running && toy.until > now) {
             if let Some(group) = toy.group {
                 prop_assert!(taken.insert((toy.repo, group)), "two of one group run");
             }

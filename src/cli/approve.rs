@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::{Context, serve};
 use crate::model::account::Ending;
-use crate::model::job::{Job, JobState};
+use crate::model::job::{Answer, Job, JobState, Verdict};
 use crate::port::queue::Which;
 use crate::report::ci::answers;
 use crate::text;
@@ -57,18 +57,23 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         return Err(CliError::usage(format!("job {} does not wait for a yes: {standing}{by}", job.id)));
     }
     let user = format!("{} (operator)", cx.world.user());
-    if args.deny {
-        let which = Which { id: Some(job.id.clone()), most: 1, ..Which::default() };
-        queue.cancel(&which, &format!("{user} said no"), now_ms).await?;
-        cx.data(&format!("denied {}: {} does not run\n", job.id, about(&job)));
-        return Ok(());
-    }
-    let price = price(&job, args.max_cost_usd)?;
-    if !queue.approve(&job.id, &user, Some(&price), now_ms).await? {
+    let (verdict, price) = match args.deny {
+        true => (Verdict::Denied, None),
+        false => (Verdict::Approved, Some(price(&job, args.max_cost_usd)?)),
+    };
+    let commit = job.new.approval.as_ref().map(|approval| approval.commit.clone());
+    let answer = Answer { at_ms: now_ms, by: user, verdict, max_cost_usd: price.clone(), commit, note: None };
+    let Some(job) = queue.answer(&job.id, &answer).await? else {
         return Err(CliError::new(Ending::Failed, format!("job {} was answered by somebody else just now", job.id)));
-    }
-    let most = answers::money(&price);
-    cx.data(&format!("approved {}: {} runs for at most {most}\n", job.id, about(&job)));
+    };
+    let does = match price {
+        None => "does not run".to_owned(),
+        Some(_) if job.state == JobState::Cancelled => {
+            format!("does not run: {}", line(job.note.as_deref().unwrap_or("it was cancelled")))
+        }
+        Some(price) => format!("runs for at most {}", answers::money(&price)),
+    };
+    cx.data(&format!("{} {}: {} {does}\n", verdict.as_str(), job.id, about(&job)));
     Ok(())
 }
 

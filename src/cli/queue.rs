@@ -2,7 +2,7 @@
 
 use super::error::CliError;
 use super::{Context, Format, serve};
-use crate::model::job::{Job, JobState};
+use crate::model::job::{Answer, Job, JobState};
 use crate::port::queue::Which;
 use crate::port::world::Serving;
 use crate::text;
@@ -76,10 +76,14 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
         What::Dead => jobs(&queue.jobs(&list(vec![JobState::Dead], 0)).await?, cx),
         What::Show { id } => {
             let job = one(&*queue, &id).await?;
+            let answers = queue.answers(&job.id).await?;
             if cx.format == Format::Json {
-                return print(&job, cx);
+                return print(&Whole { job: &job, answers }, cx);
             }
             cx.data(&shown(&job));
+            for answer in &answers {
+                cx.data(&answered(answer));
+            }
             let file = crate::model::places::job(&settings.state, &job.id).join("log");
             if let Ok(log) = std::fs::read_to_string(&file) {
                 let lines: Vec<&str> = log.lines().collect();
@@ -216,6 +220,27 @@ fn shown(job: &Job) -> String {
         .map(|(name, value)| format!("{name:<12}{}\n", text::clean(&value).replace('\n', " ")))
         .collect();
     lines.concat()
+}
+
+/// A job, and what people answered while it waited for a yes.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    job: &'a Job,
+    answers: Vec<Answer>,
+}
+
+/// An answer in a line.
+fn answered(answer: &Answer) -> String {
+    let price = answer.max_cost_usd.as_deref().map(|usd| format!(" at ${usd}")).unwrap_or_default();
+    let commit = answer
+        .commit
+        .as_deref()
+        .map(|it| format!(" for {}", it.chars().take(10).collect::<String>()))
+        .unwrap_or_default();
+    let note = answer.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+    let line = format!("{} by {}{price}{commit} ({}){note}", answer.verdict.as_str(), answer.by, at(answer.at_ms));
+    format!("{:<12}{}\n", "answer", text::clean(&line).replace('\n', " "))
 }
 
 fn print(value: &impl Serialize, cx: &Context<'_>) -> Result<(), CliError> {

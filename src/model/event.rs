@@ -57,6 +57,10 @@ pub struct Event {
     pub actor: Option<String>,
     /// Whether the sender is a program.
     pub actor_is_bot: bool,
+    /// When what it is about changed last, by the forge's clock, in milliseconds since 1970: it tells two events of a kind
+    /// apart that say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<i64>,
     /// `owner/name`.
     pub repository: Option<String>,
     /// Full name of the ref that it happened on (`refs/heads/main`).
@@ -221,7 +225,15 @@ pub struct Hook {
     pub payload: Value,
 }
 
+/// What is told of a change where there is something new to look at.
+const NEWS: [&str; 5] = ["opened", "synchronize", "reopened", "ready_for_review", "checks_requested"];
+
 impl Event {
+    /// Of a change: whether there is something new to look at, in one of the words for that or in none.
+    pub fn is_news(&self) -> bool {
+        self.action.as_deref().is_none_or(|action| NEWS.contains(&action))
+    }
+
     /// The labels of what it is about.
     pub fn labels(&self) -> &[String] {
         match (&self.change, &self.issue) {

@@ -1,6 +1,6 @@
 //! What `codeforge serve` keeps: deliveries that came in, and the jobs that come of them.
 
-use super::event::Event;
+use super::event::{Event, EventKind};
 use super::forge::{Access, ForgeKind};
 use super::id::RunId;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,8 @@ pub enum OnConflict {
     Cancel,
     /// The new one is dropped.
     Skip,
+    /// All wait, and go in the order in which they came.
+    Line,
 }
 
 /// A job that is to be made.
@@ -89,7 +91,8 @@ pub struct NewJob {
     pub workflow: String,
     /// What happened; commits are pinned in it.
     pub event: Event,
-    /// Unique: the same event makes one job ([`crate::trigger::key`]; for schedules with the due instant).
+    /// Unique: the same event makes one job ([`crate::trigger::key`]; for schedules with the due instant). Where another
+    /// event has it, the older job may give it up ([`Job::gives_way_to`]).
     pub key: String,
     /// Who asked for it, as the forge knows them.
     pub actor: Option<String>,
@@ -118,6 +121,49 @@ pub struct NeedsApproval {
     pub access: Access,
     /// Somebody other than who asked.
     pub independent: bool,
+    /// Who asked for it beside the job's actor: for the job that it repeats. None of them is somebody other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<String>,
+}
+
+/// What somebody answered to a job that waits for a yes: kept, also where it did not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Who.
+    pub by: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The price that was named with it or held for it, in dollars, as text.
+    pub max_cost_usd: Option<String>,
+    /// The full commit id that the price was named for.
+    pub commit: Option<String>,
+    /// Why it did not count.
+    pub note: Option<String>,
+}
+
+/// What became of an answer to a job that waits for a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// A yes that counts.
+    Approved,
+    /// A no.
+    Denied,
+    /// It did not count.
+    Refused,
+}
+
+impl Verdict {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What somebody said yes to.
@@ -152,7 +198,49 @@ pub enum JobState {
     Dead,
 }
 
+/// Two events of a kind within this time are one, in milliseconds: forges count seconds, and say of one event not quite the
+/// same time in a webhook and in a list.
+const SAME_MS: i64 = 1000;
+
+/// How the note of a job begins that was dropped at once because another one of its group was under way; that one's id
+/// follows.
+pub const SKIPPED: &str = "skipped: job ";
+
 impl Job {
+    /// The job that was under way when this one was dropped for it.
+    pub fn skipped_for(&self) -> Option<&str> {
+        let note = self.note.as_deref().filter(|_| self.state == JobState::Cancelled)?;
+        note.strip_prefix(SKIPPED)?.split(' ').next()
+    }
+
+    /// Whether an event with this job's key is another one than the job's own, and makes a job once more: a label is set
+    /// again, a branch is pushed back to where it was. What a webhook and the sweep tell both is one event, and so is what
+    /// is told again later. `before`: jobs that gave up this key for others.
+    pub fn gives_way_to(&self, event: &Event, before: &[Self]) -> bool {
+        let own = &self.new.event;
+        let times = own.at_ms.zip(event.at_ms);
+        let later = times.is_some_and(|(then, now)| now.saturating_sub(then) > SAME_MS);
+        match event.kind {
+            // What was done well for a commit is not done twice. What a person wants by opening a change again, or by
+            // pushing the commit again, is what there is not. The sweep sees a head, and not what happened.
+            EventKind::PullRequest | EventKind::MergeGroup if event.is_news() => {
+                let well = matches!(self.conclusion.as_deref(), Some("success" | "skipped" | "neutral"));
+                later && event.action.is_some() && self.state.is_over() && !well
+            }
+            EventKind::PullRequest | EventKind::Issues => later,
+            // A command is given once; words are edited often.
+            EventKind::IssueComment => later && event.command.is_none(),
+            EventKind::Push if times.is_some() => later,
+            // Where nobody says when, it came from somewhere else. Nobody pushed what the sweep found.
+            EventKind::Push => {
+                let from = |event: &Event| event.push.as_ref().and_then(|push| push.before.clone());
+                let known = |job: &Self| from(&job.new.event) == from(event);
+                own.actor.is_some() && event.actor.is_some() && !known(self) && !before.iter().any(known)
+            }
+            _ => false,
+        }
+    }
+
     /// Its run, after it was put back so often.
     pub fn run(&self, rounds: u32) -> RunId {
         RunId(self.id.clone()).round(rounds)
@@ -255,4 +343,87 @@ pub enum JobEnd {
     },
     /// The server stops: it goes back as it was, its attempt is not counted.
     Back,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{Comment, Issue, Push};
+
+    fn job(event: Event) -> Job {
+        let repository =
+            Served { forge: ForgeKind::Github, host: "api.github.com".into(), name: "acme/widgets".into() };
+        let new = NewJob {
+            repository,
+            workflow: "build".into(),
+            event,
+            key: "k".into(),
+            actor: None,
+            group: None,
+            on_conflict: OnConflict::Queue,
+            priority: Priority::Event,
+            due_ms: 0,
+            settings: BTreeMap::new(),
+            approval: None,
+        };
+        Job {
+            id: "abcd1234".into(),
+            new,
+            state: JobState::Running,
+            conclusion: None,
+            note: None,
+            attempts: 1,
+            rounds: 0,
+            approved_by: None,
+            cost_usd: None,
+            url: None,
+            created_ms: 0,
+            updated_ms: 0,
+        }
+    }
+
+    fn event(kind: EventKind, action: &str, at_ms: Option<i64>) -> Event {
+        Event { kind, action: Some(action.to_owned()), actor: Some("ann".into()), at_ms, ..Event::default() }
+    }
+
+    #[test]
+    fn a_label_that_is_set_again_is_another_event_and_one_that_is_told_again_is_not() {
+        for kind in [EventKind::Issues, EventKind::PullRequest] {
+            let labelled = |at_ms| Event {
+                label: Some("agent".into()),
+                issue: Some(Issue { number: 7, ..Issue::default() }),
+                ..event(kind, "labeled", at_ms)
+            };
+            let known = job(labelled(Some(10_000)));
+            // Told twice, told by a list that is a second off, told late, told by somebody who knows no time.
+            for at_ms in [Some(10_000), Some(11_000), Some(9000), Some(0), None] {
+                assert!(!known.gives_way_to(&labelled(at_ms), &[]), "{kind:?} {at_ms:?}");
+            }
+            assert!(known.gives_way_to(&labelled(Some(12_000)), &[]), "{kind:?}: it runs still, and is wanted again");
+            assert!(!job(labelled(None)).gives_way_to(&labelled(Some(12_000)), &[]), "{kind:?}");
+        }
+        let said = |command: bool, at_ms| Event {
+            comment: Some(Comment { id: 1, ..Comment::default() }),
+            command: command.then(super::super::event::CommandText::default),
+            ..event(EventKind::IssueComment, "edited", Some(at_ms))
+        };
+        assert!(job(said(false, 1)).gives_way_to(&said(false, 9000), &[]));
+        assert!(!job(said(true, 1)).gives_way_to(&said(true, 9000), &[]), "a command is given once");
+    }
+
+    #[test]
+    fn where_nobody_says_when_a_push_is_told_by_where_it_came_from() {
+        let pushed = |before: &str, actor: Option<&str>| {
+            let push = Push { before: Some(before.into()), ..Push::default() };
+            Event { push: Some(push), actor: actor.map(str::to_owned), ..event(EventKind::Push, "", None) }
+        };
+        let ann = Some("ann");
+        let known = job(pushed("b", ann));
+        let before = [job(pushed("x", ann))];
+        for (from, actor) in [("b", ann), ("x", ann), ("y", None)] {
+            assert!(!known.gives_way_to(&pushed(from, actor), &before), "{from} {actor:?}");
+        }
+        assert!(known.gives_way_to(&pushed("c", ann), &before));
+        assert!(!job(pushed("b", None)).gives_way_to(&pushed("c", ann), &[]), "what the sweep found");
+    }
 }

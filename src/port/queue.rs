@@ -1,7 +1,8 @@
 //! Jobs: made, leased, ended. The database decides who has one; a fence makes the decision hold.
 
 use super::inbox::InboxError;
-use crate::model::job::{Job, JobEnd, JobState, Lease, NewJob, Served};
+use crate::model::event::Event;
+use crate::model::job::{Answer, Job, JobEnd, JobState, Lease, NewJob, Served};
 use async_trait::async_trait;
 
 /// Which jobs are asked for. All that is set must fit.
@@ -13,6 +14,8 @@ pub struct Which {
     pub repository: Option<Served>,
     /// Of this change.
     pub change: Option<u64>,
+    /// Of this issue, and of no change.
+    pub issue: Option<u64>,
     /// Of a change whose head was another commit than this one.
     pub not_head: Option<String>,
     /// Of a change that was to go to another branch than this one.
@@ -37,7 +40,7 @@ pub struct Room {
 pub enum Added {
     /// It has this id.
     New(String),
-    /// There is one of that key: this one.
+    /// There is one of that key, which does not give it up: this one.
     Known(String),
     /// It has this id, and was dropped at once: its group is taken, and it asked for that.
     Skipped(String),
@@ -68,14 +71,23 @@ pub trait Queue: Send + Sync {
     /// Ends a lease. False: the fence is stale, and nothing was written.
     async fn end(&self, lease: &Lease, end: &JobEnd, now_ms: i64) -> Result<bool, InboxError>;
 
+    /// Writes down with what a leased job begins, where that is known only now. False: the fence is stale, and nothing was
+    /// written.
+    async fn begins(&self, lease: &Lease, event: &Event) -> Result<bool, InboxError>;
+
     /// Jobs.
     async fn jobs(&self, which: &Which) -> Result<Vec<Job>, InboxError>;
 
     /// Cancels jobs that are not over; those that run are told at their next renewal. Returns their ids.
     async fn cancel(&self, which: &Which, note: &str, now_ms: i64) -> Result<Vec<String>, InboxError>;
 
-    /// Says yes to a job that waits for it, at this price (dollars, as text). False: it does not wait for one any more.
-    async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError>;
+    /// Writes down what somebody answered to a job that waits for a yes, and does what it says: a yes that counts makes
+    /// it wait for its turn (or drops it at once: its group is taken, and it asked for that), a no cancels it. Returns the job
+    /// as it is then. `None`: it does not wait for an answer any more, and nothing was written.
+    async fn answer(&self, id: &str, answer: &Answer) -> Result<Option<Job>, InboxError>;
+
+    /// What was answered to a job that waited for a yes, the oldest first.
+    async fn answers(&self, id: &str) -> Result<Vec<Answer>, InboxError>;
 
     /// Puts a job that is over back, as new: its run begins anew. False: it is not over, or its group is taken and it
     /// asked to be dropped then, or it waits for a yes that nobody gave.

@@ -125,8 +125,8 @@ async fn after(parts: &Parts<'_>, decided: Decided, ids: &[String]) {
             parts.showing.job(&place.served, id);
         }
     }
-    // What was cancelled, and what gave way to a new one.
-    if !ids.is_empty() || !decided.what.cancel.is_empty() {
+    // What was cancelled, what gave way to a new one, and what was dropped at once.
+    if !decided.what.jobs.is_empty() || !decided.what.cancel.is_empty() {
         parts.showing.look();
     }
 }

@@ -11,7 +11,7 @@ use crate::model::job::{Job, JobState, Priority};
 use crate::port::forge::{Check, Forge, ForgeError, Sticky, Thread};
 use crate::port::queue::{Queue, Voice, Which};
 use crate::report::ci::answers;
-use crate::server::commands::{DeskError, thread};
+use crate::server::commands::{DeskError, of_thread, thread};
 use crate::server::parts::one_line;
 use crate::text;
 
@@ -67,7 +67,8 @@ pub(super) struct Floor {
 impl Floor {
     /// Whether a newer job has taken the place of one that is over: at this commit, or anywhere in the change.
     fn is_replaced(&self, commit: Option<&str>) -> bool {
-        let mut newer = self.here.iter().take_while(|it| it.id != self.job.id);
+        // One that was dropped for another job of its group took nobody's place.
+        let mut newer = self.here.iter().take_while(|it| it.id != self.job.id).filter(|it| it.skipped_for().is_none());
         self.job.state.is_over() && newer.any(|it| commit.is_none_or(|commit| head(it) == Some(commit)))
     }
 }
@@ -122,6 +123,15 @@ impl Progress<'_> {
         Ok(self.queue.keep_note(&format!("shown/{}", job.id), &format!("{} {}", self.now_ms, said(job, step))).await?)
     }
 
+    /// Whether a job was shown in its state.
+    ///
+    /// # Errors
+    /// [`DeskError::Database`].
+    pub(super) async fn is_kept(&self, job: &Job) -> Result<bool, DeskError> {
+        let kept = self.queue.note(&format!("shown/{}", job.id)).await?;
+        Ok(kept.and_then(|kept| Some(kept.split_once(' ')?.1 == said(job, None))).unwrap_or_default())
+    }
+
     /// Takes what a job's comment is written with. `None`: somebody else is writing there.
     ///
     /// # Errors
@@ -154,15 +164,9 @@ impl Progress<'_> {
 
     /// A job as it is now and those that share its comment, the newest first.
     async fn here(&self, job: &Job, thread: Thread) -> Result<Vec<Job>, DeskError> {
-        let which = Which {
-            repository: Some(job.new.repository.clone()),
-            workflow: Some(job.new.workflow.clone()),
-            change: job.new.event.change.as_ref().map(|change| change.number),
-            most: HERE,
-            ..Which::default()
-        };
+        let workflow = Some(job.new.workflow.clone());
+        let which = Which { workflow, most: HERE, ..of_thread(&job.new.repository, thread) };
         let mut here = self.queue.jobs(&which).await?;
-        here.retain(|it| self::thread(&it.new.event) == Some(thread));
         if !here.iter().any(|it| it.id == job.id) {
             // It is older than all of them.
             let which = Which { id: Some(job.id.clone()), most: 1, ..Which::default() };

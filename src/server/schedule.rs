@@ -163,7 +163,7 @@ async fn tick(
         repository: Some(place.served.name.clone()),
         git_ref: Some(format!("refs/heads/{}", trusted.branch)),
         sha: Some(trusted.commit.clone()),
-        // What came in since the last one that went well.
+        // What came in since the last one that went well; looked at again when it begins.
         push: Some(Push {
             before: seen,
             after: Some(trusted.commit.clone()),
@@ -174,8 +174,8 @@ async fn tick(
         ..Event::default()
     };
     let (group, on_conflict) = match group(doc, &event, &BTreeMap::new()) {
-        // Two nights at once would say the same twice.
-        (None, _) if doc.concurrency.is_none() => (Some("schedule".to_owned()), OnConflict::Queue),
+        // Two nights at once would say the same twice; but each of them is to be.
+        (None, _) if doc.concurrency.is_none() => (Some("schedule".to_owned()), OnConflict::Line),
         group => group,
     };
     let most = entry.doc.jitter.as_ref().and_then(|span| duration_ms(&span.0).ok()).unwrap_or_default();

@@ -25,6 +25,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How much longer than a run has to come to where it can be gone on with the loops have for all of it: what does not get
+/// there is killed with what it started, and its job goes back to the queue.
+const GIVEN_BACK: Duration = Duration::from_secs(20);
 /// Once loops were told to end at once, they have this long.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// What happens once, at the start, has happened by then.
@@ -161,7 +164,8 @@ pub async fn run(
     }
     server.log.info("stopping").text("phase", "work").number("loops", working.len()).write();
     phases.stop.cancel();
-    if tokio::time::timeout(grace, all(&mut working)).await.is_err() {
+    // The runs' own clocks begin later than this one, and end first.
+    if tokio::time::timeout(grace + GIVEN_BACK, all(&mut working)).await.is_err() {
         server.log.warn("stopping").text("phase", "interrupt").number("loops", working.len()).write();
         phases.now.cancel();
         if tokio::time::timeout(LAST_WORDS, all(&mut working)).await.is_err() {

@@ -242,8 +242,10 @@ async fn job(parts: &Parts<'_>, served: &Served, id: &str) -> Result<Shown, Stri
     let jobs = parts.queue.jobs(&which).await.map_err(|error| error.to_string())?;
     let Some(job) = jobs.first() else { return Ok(Shown::Now) };
     let place = parts.place(served).await?;
-    if job.state == JobState::Asked {
-        return asked(parts, &place, job).await.map(|()| Shown::Now);
+    // Whoever gave its command is told; the workflow's comment is the other job's.
+    let skipped = job.skipped_for().is_some() && job.approved_by.is_none() && job.rounds == 0;
+    if job.state == JobState::Asked || skipped {
+        return at_desk(parts, &place, job).await.map(|()| Shown::Now);
     }
     let serve = (parts.settings)();
     let step = match job.state {
@@ -255,10 +257,15 @@ async fn job(parts: &Parts<'_>, served: &Served, id: &str) -> Result<Shown, Stri
     progress.show(job, step.as_deref()).await.map_err(|error| error.to_string())
 }
 
-/// A job that waits for a yes is shown with its price.
-async fn asked(parts: &Parts<'_>, place: &Place, job: &Job) -> Result<(), String> {
+/// A job that waits for a yes is shown with its price; of one that was dropped at once is said why.
+async fn at_desk(parts: &Parts<'_>, place: &Place, job: &Job) -> Result<(), String> {
     let trusted = parts.trusted(place, false).await?;
     let ours = parts.ours(place, &trusted.library).await?;
     let room = Room::new(parts, place, &trusted.library, &ours).await?;
-    room.desk().announce(std::slice::from_ref(&job.id)).await.map_err(|error| error.to_string())
+    let desk = room.desk();
+    let shown = match job.state {
+        JobState::Asked => desk.announce(std::slice::from_ref(&job.id)).await,
+        _ => desk.skipped(job).await,
+    };
+    shown.map_err(|error| error.to_string())
 }

@@ -68,6 +68,7 @@ async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
             actor: info.change.author.clone(),
             repository: Some(name.clone()),
             sha: info.change.head.sha.clone(),
+            at_ms: info.updated_ms,
             change: Some(info.change),
             ..Event::default()
         };

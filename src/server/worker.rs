@@ -71,7 +71,7 @@ fn lease_ms(parts: &Parts<'_>) -> i64 {
 }
 
 /// One job, to the end of its lease.
-async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken) {
+async fn one(parts: &Parts<'_>, mut job: Job, lease: Lease, stop: &CancellationToken) {
     let retries = (parts.settings)().retries.clone();
     let what = format!("job {} ({} of {})", job.id, job.new.workflow, job.new.repository.name);
     if job.attempts > retries.attempts {
@@ -84,6 +84,9 @@ async fn one(parts: &Parts<'_>, job: Job, lease: Lease, stop: &CancellationToken
     }
     parts.say(&format!("{what}: attempt {} under fence {}", job.attempts, lease.fence));
     parts.showing.job(&job.new.repository, &job.id);
+    if let Err(error) = since(parts, &mut job, &lease).await {
+        parts.say(&format!("{what}: it begins where it was to begin when it was made: {error}"));
+    }
     let interrupt = CancellationToken::new();
     // The forge is asked for a token first: a lease is held through that, too.
     let run = async {
@@ -265,6 +268,23 @@ fn words(end: &JobEnd) -> String {
         JobEnd::Cancelled { note } => format!("cancelled: {note}"),
         JobEnd::Back => "back in the queue: the server stops".to_owned(),
     }
+}
+
+/// A time table's job begins where the last one that went well ended, and that may have been at work when this one was
+/// made. What it began with it goes on with.
+async fn since(parts: &Parts<'_>, job: &mut Job, lease: &Lease) -> Result<(), InboxError> {
+    if job.new.event.kind != EventKind::Schedule || lease.fence > 1 {
+        return Ok(());
+    }
+    let name = super::schedule::seen_note(&job.new.repository, &job.new.workflow);
+    let seen = parts.queue.note(&name).await?;
+    let mut event = job.new.event.clone();
+    if let Some(push) = event.push.as_mut().filter(|push| push.before != seen) {
+        push.before = seen;
+        parts.queue.begins(lease, &event).await?;
+        job.new.event = event;
+    }
+    Ok(())
 }
 
 /// Remembers up to which commit a time table's workflow has seen: the next one looks at what came since.

@@ -1,4 +1,5 @@
-//! The trigger's key: the same event gives the same branch, whoever runs it again.
+//! The trigger's key: the same event gives the same branch, whoever runs it again. What really happens again gives the same
+//! one, too; that it makes another job is [`Job::gives_way_to`](crate::model::job::Job::gives_way_to)'s to say.
 
 use crate::model::event::{Event, EventKind};
 use crate::model::id::short_hash;
@@ -15,10 +16,8 @@ pub fn key(event: &Event, workflow: &str, occurrence: Option<&str>) -> String {
             let number = change.map(|change| change.number.to_string());
             let head = change.and_then(|change| change.head.sha.clone()).or_else(|| event.sha.clone());
             // That there is something new is one thing, however it is told; what else happens to it is another.
-            let other = match event.action.as_deref() {
-                None | Some("opened" | "synchronize" | "reopened" | "ready_for_review" | "checks_requested") => {
-                    String::new()
-                }
+            let other = match event.action.as_deref().filter(|_| !event.is_news()) {
+                None => String::new(),
                 Some(action) => format!(" {action} {}", text(&event.label)),
             };
             format!("{}@{}{other}", number.unwrap_or_default(), text(&head))

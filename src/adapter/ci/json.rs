@@ -33,6 +33,22 @@ pub fn yes(value: &Value, path: &[&str]) -> bool {
     at(value, path).as_bool().unwrap_or_default()
 }
 
+/// A time, in milliseconds since 1970: as RFC 3339 has it, as GitLab writes it (`2026-03-02 10:00:00 UTC`), or in whole
+/// seconds since 1970.
+pub fn time_ms(value: &Value, path: &[&str]) -> Option<i64> {
+    match at(value, path) {
+        Value::Number(seconds) => seconds.as_i64()?.checked_mul(1000).filter(|ms| *ms > 0),
+        Value::String(text) => {
+            let text = ["UTC", "+0000"]
+                .iter()
+                .find_map(|zone| text.strip_suffix(zone))
+                .map_or_else(|| text.clone(), |rest| format!("{}Z", rest.trim_end()));
+            text.parse::<jiff::Timestamp>().ok().map(|at| at.as_millisecond())
+        }
+        _ => None,
+    }
+}
+
 /// The texts at `key` of each element of a list, at most 100.
 pub fn words(value: &Value, path: &[&str], key: &str) -> Vec<String> {
     let items = at(value, path).as_array().map(Vec::as_slice).unwrap_or_default();

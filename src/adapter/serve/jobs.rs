@@ -1,16 +1,17 @@
 //! Jobs: the queue as SQL. Whatever decides who has a job is one transaction.
 
-use super::{Database, voice};
+use super::{Database, answers, voice};
 use crate::adapter::sqlite::{Life, Owner};
-use crate::model::event::Event;
+use crate::model::event::{Event, EventKind};
 use crate::model::id::RunId;
-use crate::model::job::{Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served};
+use crate::model::job::{
+    Answer, Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, SKIPPED, Served, Verdict,
+};
 use crate::port::inbox::InboxError;
 use crate::port::queue::{Added, Most, Queue, Renewed, Rest, Room, Voice, Which};
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::SqliteArguments;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -23,7 +24,7 @@ const MOST: u32 = 1000;
 
 /// Whose group it is: repository, workflow, group.
 #[derive(FromRow)]
-struct Group {
+pub(super) struct Group {
     id: String,
     forge: String,
     host: String,
@@ -31,9 +32,14 @@ struct Group {
     workflow: String,
     concurrency: Option<String>,
     on_conflict: String,
+    in_line: bool,
 }
 
-/// Adds a job, as its group's rule says; `delivery`: what it comes of. One whose key is known is left as it is.
+/// The columns of a [`Group`].
+pub(super) const GROUP: &str = "id, forge, host, name, workflow, concurrency, on_conflict, in_line";
+
+/// Adds a job, as its group's rule says; `delivery`: what it comes of. One whose key is known is left as it is, unless the
+/// job that has it gives it up.
 pub(super) async fn add(
     connection: &mut SqliteConnection,
     job: &NewJob,
@@ -44,11 +50,31 @@ pub(super) async fn add(
     let (forge, host, name) = (word(&repository.forge), repository.host.clone(), repository.name.clone());
     let state = if job.approval.is_some() { JobState::Asked } else { JobState::Waiting };
     let id = RunId::from_bits(RandomState::new().build_hasher().finish()).0;
-    let made = sqlx::query(
+    let (on_conflict, in_line) = rule(job.on_conflict);
+    let mut known = Vec::new();
+    for line in holders(connection, job).await? {
+        let holds = line.key == job.key;
+        match line.job() {
+            Ok(it) => known.push(it),
+            // It says nothing of its event.
+            Err((id, _)) if holds => return Ok(Added::Known(id)),
+            Err(_) => {}
+        }
+    }
+    let holds = known.iter().position(|it| it.new.key == job.key).map(|place| known.swap_remove(place));
+    if let Some(holder) = holds {
+        if !holder.gives_way_to(&job.event, &known) {
+            return Ok(Added::Known(holder.id));
+        }
+        free(connection, &holder.id).await?;
+    }
+    let number = |number: u64| i64::try_from(number).ok();
+    let change = job.event.change.as_ref();
+    let issue = job.event.issue.as_ref().filter(|_| change.is_none()).and_then(|issue| number(issue.number));
+    sqlx::query(
         "INSERT INTO jobs (id, forge, host, name, workflow, key, change, event, delivery, actor, concurrency,
-                           on_conflict, priority, due_ms, settings, approval, state, created_ms, updated_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)
-         ON CONFLICT (forge, host, name, key) DO NOTHING",
+                           on_conflict, priority, due_ms, settings, approval, state, created_ms, updated_ms, issue, in_line)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, $19, $20)",
     )
     .bind(id.clone())
     .bind(forge.clone())
@@ -56,49 +82,70 @@ pub(super) async fn add(
     .bind(name.clone())
     .bind(job.workflow.clone())
     .bind(job.key.clone())
-    .bind(job.event.change.as_ref().and_then(|change| i64::try_from(change.number).ok()))
+    .bind(change.and_then(|change| number(change.number)))
     .bind(text(&job.event))
     .bind(delivery)
     .bind(job.actor.clone())
     .bind(job.group.clone())
-    .bind(word(&job.on_conflict))
+    .bind(on_conflict.clone())
     .bind(rank(job.priority))
     .bind(job.due_ms)
     .bind(text(&job.settings))
     .bind(job.approval.as_ref().map(text))
     .bind(word(&state))
     .bind(now_ms)
+    .bind(issue)
+    .bind(in_line)
     .execute(&mut *connection)
     .await?;
-    if made.rows_affected() > 0 {
-        // Who waits for a yes has no place in its group yet.
-        if state == JobState::Waiting && job.group.is_some() {
-            let (workflow, concurrency) = (job.workflow.clone(), job.group.clone());
-            let on_conflict = word(&job.on_conflict);
-            let group = Group { id: id.clone(), forge, host, name, workflow, concurrency, on_conflict };
-            if !takes_its_place(connection, &group, now_ms).await? {
-                return Ok(Added::Skipped(id));
+    // Who waits for a yes has no place in its group yet.
+    if state == JobState::Waiting && job.group.is_some() {
+        let (workflow, concurrency) = (job.workflow.clone(), job.group.clone());
+        let group = Group { id: id.clone(), forge, host, name, workflow, concurrency, on_conflict, in_line };
+        if !takes_its_place(connection, &group, now_ms).await? {
+            if job.priority == Priority::Command {
+                // Somebody waits for a word: this is to be shown, and was not.
+                keep_note(connection, &format!("shown/{id}"), "0 unknown 0 ").await?;
             }
+            return Ok(Added::Skipped(id));
         }
-        return Ok(Added::New(id));
     }
-    let (known,): (String,) =
-        sqlx::query_as("SELECT id FROM jobs WHERE forge = $1 AND host = $2 AND name = $3 AND key = $4")
-            .bind(forge)
-            .bind(host)
-            .bind(name)
-            .bind(job.key.clone())
-            .fetch_one(&mut *connection)
-            .await?;
-    Ok(Added::Known(known))
+    Ok(Added::New(id))
+}
+
+/// What stands between the key that a job gave up and the job's id.
+const WAS: &str = "+was-";
+
+/// The job that has a new one's key, and those that gave it up.
+async fn holders(connection: &mut SqliteConnection, job: &NewJob) -> Result<Vec<Line>, sqlx::Error> {
+    let Served { forge, host, name } = &job.repository;
+    let given_up = format!("{}{WAS}", job.key);
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+    query.push(COLUMNS).push(" FROM jobs WHERE forge = ").push_bind(word(forge));
+    query.push(" AND host = ").push_bind(host.clone()).push(" AND name = ").push_bind(name.clone());
+    query.push(" AND (key = ").push_bind(job.key.clone());
+    query.push(" OR key > ").push_bind(given_up.clone()).push(" AND key < ").push_bind(format!("{given_up}~"));
+    query.push(")");
+    query.build_query_as().fetch_all(connection).await
+}
+
+/// Lets a job give up its key: the same event may make another one.
+async fn free(connection: &mut SqliteConnection, id: &str) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("UPDATE jobs SET key = key || $2 || id WHERE id = $1").bind(id.to_owned()).bind(WAS);
+    query.execute(connection).await.map(|_| ())
 }
 
 /// What a job that came to wait does to the others of its group. False: it was dropped.
-async fn takes_its_place(connection: &mut SqliteConnection, group: &Group, now_ms: i64) -> Result<bool, sqlx::Error> {
-    let Group { id, forge, host, name, workflow, concurrency, on_conflict } = group;
-    let Some(concurrency) = concurrency else { return Ok(true) };
-    let others: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT id, state, fence FROM jobs
+pub(super) async fn takes_its_place(
+    connection: &mut SqliteConnection,
+    group: &Group,
+    now_ms: i64,
+) -> Result<bool, sqlx::Error> {
+    let Group { id, forge, host, name, workflow, concurrency, on_conflict, in_line } = group;
+    let Some(concurrency) = concurrency.as_ref().filter(|_| !in_line) else { return Ok(true) };
+    let others: Vec<(String, String, bool)> = sqlx::query_as(
+        // One that was begun before keeps its place under `queue`: its work is half done. So does one that stands in line.
+        "SELECT id, state, fence > 0 OR in_line FROM jobs
          WHERE forge = $1 AND host = $2 AND name = $3 AND workflow = $4 AND concurrency = $5 AND id <> $6
                AND state IN ('waiting', 'running') ORDER BY created_ms, rowid",
     )
@@ -112,14 +159,13 @@ async fn takes_its_place(connection: &mut SqliteConnection, group: &Group, now_m
     .await?;
     let Some((first, ..)) = others.first() else { return Ok(true) };
     if *on_conflict == word(&OnConflict::Skip) {
-        let note = format!("skipped: job {first} of its group is under way");
+        let note = format!("{SKIPPED}{first} of its group is under way");
         stop(connection, id, &note, now_ms).await?;
         return Ok(false);
     }
-    for (other, state, fence) in &others {
-        // One that was begun before keeps its place under `queue`: its work is half done.
+    for (other, state, keeps) in &others {
         let waits = *state == word(&JobState::Waiting);
-        if *on_conflict == word(&OnConflict::Cancel) || waits && *fence == 0 {
+        if *on_conflict == word(&OnConflict::Cancel) || waits && !keeps {
             let note = format!("job {id} of the same group came after it and takes its place");
             stop(connection, other, &note, now_ms).await?;
         }
@@ -144,20 +190,27 @@ async fn stop(connection: &mut SqliteConnection, id: &str, note: &str, now_ms: i
     Ok(())
 }
 
-/// Cancels what is asked for and is not over.
+/// Cancels what is asked for and is not over. Jobs that nobody named are ended because what they are about is not so any
+/// more (a change was closed, or pushed to). Those for what forges tell of its head give up their key: where it comes to be
+/// so again, there is none that is at work for that.
 pub(super) async fn cancel(
     connection: &mut SqliteConnection,
     which: &Which,
     note: &str,
     now_ms: i64,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT id FROM jobs WHERE state IN ('asked', 'waiting', 'running')");
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT id, json_extract(event, '$.kind') FROM jobs WHERE state IN ('asked', 'waiting', 'running')",
+    );
     narrow(&mut query, which);
-    let found: Vec<(String,)> = query.build_query_as().fetch_all(&mut *connection).await?;
-    for (id,) in &found {
+    let found: Vec<(String, String)> = query.build_query_as().fetch_all(&mut *connection).await?;
+    for (id, kind) in &found {
         stop(connection, id, note, now_ms).await?;
+        if which.id.is_none() && kind == EventKind::PullRequest.as_str() {
+            free(connection, id).await?;
+        }
     }
-    Ok(found.into_iter().map(|(id,)| id).collect())
+    Ok(found.into_iter().map(|(id, _)| id).collect())
 }
 
 /// Adds what is asked for to a `WHERE`.
@@ -172,6 +225,9 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, which: &Which) {
     }
     if let Some(change) = which.change {
         query.push(" AND change = ").push_bind(i64::try_from(change).unwrap_or(-1));
+    }
+    if let Some(issue) = which.issue {
+        query.push(" AND issue = ").push_bind(i64::try_from(issue).unwrap_or(-1));
     }
     if let Some(workflow) = &which.workflow {
         query.push(" AND workflow = ").push_bind(workflow.clone());
@@ -221,16 +277,20 @@ struct Line {
     updated_ms: i64,
     fence: i64,
     rounds: i64,
+    in_line: bool,
 }
 
 const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
                        settings, approval, state, conclusion, note, attempts, approved_by, approved_usd, cost_usd, \
-                       url, created_ms, updated_ms, fence, rounds";
+                       url, created_ms, updated_ms, fence, rounds, in_line";
 
 impl Line {
-    fn job(self) -> Result<Job, String> {
-        let damaged =
-            |what: &str| format!("the job {} cannot be read: its {what} is of another version, or damaged", self.id);
+    /// The job; or its id, and why it cannot be read.
+    fn job(self) -> Result<Job, (String, String)> {
+        let damaged = |what: &str| {
+            let why = format!("the job {} cannot be read: its {what} is of another version, or damaged", self.id);
+            (self.id.clone(), why)
+        };
         let repository = Served {
             forge: from_word(&self.forge).ok_or_else(|| damaged("forge"))?,
             host: self.host.clone(),
@@ -248,7 +308,10 @@ impl Line {
             event,
             settings,
             approval,
-            on_conflict: from_word(&self.on_conflict).ok_or_else(|| damaged("rule"))?,
+            on_conflict: match self.in_line {
+                true => OnConflict::Line,
+                false => from_word(&self.on_conflict).ok_or_else(|| damaged("rule"))?,
+            },
             priority: match self.priority {
                 0 => Priority::Command,
                 1 => Priority::Change,
@@ -311,15 +374,18 @@ impl Queue for Database {
                 .bind(now_ms)
                 .execute(&mut *connection)
                 .await?;
+                // A lease that ran out holds no place: its worker is gone, or finds that out when it comes back.
                 let next: Option<(String, String, String, String)> = sqlx::query_as(
                     "SELECT j.id, j.forge, j.host, j.name FROM jobs j
                      LEFT JOIN turns t ON t.forge = j.forge AND t.host = j.host AND t.name = j.name
                      WHERE (j.state = 'waiting' AND j.due_ms <= $1 OR j.state = 'running' AND j.lease_ms <= $1)
                        AND (j.concurrency IS NULL OR NOT EXISTS (
-                             SELECT 1 FROM jobs o WHERE o.state = 'running' AND o.id <> j.id
+                             SELECT 1 FROM jobs o WHERE o.id <> j.id
+                                AND (o.state = 'running' AND o.lease_ms > $1
+                                     OR j.in_line AND o.in_line AND o.rowid < j.rowid AND o.state IN ('waiting', 'running'))
                                 AND o.forge = j.forge AND o.host = j.host AND o.name = j.name
                                 AND o.workflow = j.workflow AND o.concurrency = j.concurrency))
-                       AND (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.id <> j.id
+                       AND (SELECT count(*) FROM jobs r WHERE r.state = 'running' AND r.lease_ms > $1 AND r.id <> j.id
                              AND r.forge = j.forge AND r.host = j.host AND r.name = j.name) < $2
                      ORDER BY max(0, j.priority - max(0, $1 - max(j.due_ms, j.created_ms)) / $3),
                               coalesce(t.served_ms, 0), j.created_ms, j.rowid
@@ -353,7 +419,7 @@ impl Queue for Database {
         let lease = Lease { job: line.id.clone(), fence: line.fence, until_ms };
         match line.job() {
             Ok(job) => Ok(Some((job, lease))),
-            Err(why) => {
+            Err((_, why)) => {
                 // It would come first again and again.
                 self.end(&lease, &JobEnd::Dead { note: why }, now_ms).await?;
                 Ok(None)
@@ -386,12 +452,19 @@ impl Queue for Database {
 
     async fn renew(&self, lease: &Lease, now_ms: i64, for_ms: i64) -> Result<Renewed, InboxError> {
         let until_ms = now_ms.saturating_add(for_ms);
+        // Whose lease ran out has lost its place in its group once another one took it.
         let query = sqlx::query_as::<_, (Option<String>,)>(
-            "UPDATE jobs SET lease_ms = $3 WHERE id = $1 AND fence = $2 AND state = 'running' RETURNING cancel",
+            "UPDATE jobs SET lease_ms = $3 WHERE id = $1 AND fence = $2 AND state = 'running'
+                AND (lease_ms > $4 OR concurrency IS NULL OR NOT EXISTS (
+                       SELECT 1 FROM jobs o WHERE o.state = 'running' AND o.lease_ms > $4 AND o.id <> jobs.id
+                          AND o.forge = jobs.forge AND o.host = jobs.host AND o.name = jobs.name
+                          AND o.workflow = jobs.workflow AND o.concurrency = jobs.concurrency))
+             RETURNING cancel",
         )
         .bind(lease.job.clone())
         .bind(lease.fence)
-        .bind(until_ms);
+        .bind(until_ms)
+        .bind(now_ms);
         let held = self.writer.whole(async |connection| query.fetch_optional(connection).await).await?;
         Ok(match held {
             None => Renewed::Lost,
@@ -436,6 +509,15 @@ impl Queue for Database {
         Ok(ended.rows_affected() > 0)
     }
 
+    async fn begins(&self, lease: &Lease, event: &Event) -> Result<bool, InboxError> {
+        let query = sqlx::query("UPDATE jobs SET event = $3 WHERE id = $1 AND fence = $2 AND state = 'running'")
+            .bind(lease.job.clone())
+            .bind(lease.fence)
+            .bind(text(event));
+        let begun = self.writer.whole(async |connection| query.execute(connection).await).await?;
+        Ok(begun.rows_affected() > 0)
+    }
+
     async fn jobs(&self, which: &Which) -> Result<Vec<Job>, InboxError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
         query.push(COLUMNS).push(" FROM jobs WHERE true");
@@ -444,34 +526,43 @@ impl Queue for Database {
         query.push_bind(i64::from(if which.most == 0 { MOST } else { which.most }));
         let lines: Vec<Line> =
             query.build_query_as().fetch_all(&self.readers).await.map_err(|error| self.fault(&error))?;
-        lines.into_iter().map(|line| line.job().map_err(|why| self.unreadable(why))).collect()
+        lines.into_iter().map(|line| line.job().map_err(|(_, why)| self.unreadable(why))).collect()
     }
 
     async fn cancel(&self, which: &Which, note: &str, now_ms: i64) -> Result<Vec<String>, InboxError> {
         self.writer.transaction(async |connection| cancel(connection, which, note, now_ms).await.map(Ok)).await
     }
 
-    async fn approve(&self, id: &str, by: &str, max_cost_usd: Option<&str>, now_ms: i64) -> Result<bool, InboxError> {
+    async fn answer(&self, id: &str, answer: &Answer) -> Result<Option<Job>, InboxError> {
+        let now_ms = answer.at_ms;
         self.writer
             .transaction(async |connection| {
-                // Its settings stay those that it was asked for with: whoever retries it is named a price by them.
-                let group: Option<Group> = sqlx::query_as(
-                    "UPDATE jobs SET state = 'waiting', approved_by = $2, approved_usd = $3,
-                                     due_ms = min(due_ms, $4), updated_ms = $4, note = NULL
-                     WHERE id = $1 AND state = 'asked'
-                     RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
-                )
-                .bind(id.to_owned())
-                .bind(by.to_owned())
-                .bind(max_cost_usd.map(str::to_owned))
-                .bind(now_ms)
-                .fetch_optional(&mut *connection)
-                .await?;
-                let Some(group) = group else { return Ok(Ok::<_, InboxError>(false)) };
-                takes_its_place(connection, &group, now_ms).await?;
-                Ok(Ok(true))
+                let asked: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM jobs WHERE id = $1 AND state = 'asked'")
+                    .bind(id.to_owned())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                if asked.is_none() {
+                    return Ok(Ok(None));
+                }
+                answers::keep(connection, id, answer).await?;
+                match answer.verdict {
+                    Verdict::Approved => answers::approve(connection, id, answer).await?,
+                    Verdict::Denied => {
+                        let note = answer.note.clone().unwrap_or_else(|| format!("{} said no", answer.by));
+                        stop(connection, id, &note, now_ms).await?;
+                    }
+                    Verdict::Refused => {}
+                }
+                let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+                query.push(COLUMNS).push(" FROM jobs WHERE id = ").push_bind(id.to_owned());
+                let line: Line = query.build_query_as().fetch_one(&mut *connection).await?;
+                Ok(line.job().map(Some).map_err(|(_, why)| self.unreadable(why)))
             })
             .await
+    }
+
+    async fn answers(&self, id: &str) -> Result<Vec<Answer>, InboxError> {
+        answers::of(&self.readers, id).await.map_err(|error| self.fault(&error))
     }
 
     async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError> {
@@ -482,7 +573,7 @@ impl Queue for Database {
                                      conclusion = NULL, note = 'put back: a new run', cancel = NULL
                      WHERE id = $1 AND state IN ('done', 'cancelled', 'dead')
                            AND (approval IS NULL OR approved_by IS NOT NULL)
-                     RETURNING id, forge, host, name, workflow, concurrency, on_conflict",
+                     RETURNING id, forge, host, name, workflow, concurrency, on_conflict, in_line",
                 )
                 .bind(id.to_owned())
                 .bind(now_ms)
@@ -559,9 +650,7 @@ impl Queue for Database {
     }
 
     async fn keep_note(&self, name: &str, value: &str) -> Result<(), InboxError> {
-        let query = keep(name, value);
-        self.writer.whole(async |connection| query.execute(connection).await).await?;
-        Ok(())
+        Ok(self.writer.whole(async |connection| keep_note(connection, name, value).await).await?)
     }
 
     async fn count_one(&self, name: &str, what: &str, most: Most, now_ms: i64) -> Result<bool, InboxError> {
@@ -582,7 +671,7 @@ impl Queue for Database {
                     return Ok(Ok(false));
                 }
                 counted.push((now_ms, what.to_owned()));
-                keep(name, &text(&counted)).execute(&mut *connection).await?;
+                keep_note(connection, name, &text(&counted)).await?;
                 Ok(Ok(true))
             })
             .await
@@ -611,14 +700,24 @@ impl Queue for Database {
     }
 }
 
-/// Writes a note, whatever it said before.
-fn keep(name: &str, value: &str) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
+async fn keep_note(connection: &mut SqliteConnection, name: &str, value: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO notes (name, value, written_ms) VALUES ($1, $2, unixepoch() * 1000)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value, written_ms = excluded.written_ms",
     )
     .bind(name.to_owned())
     .bind(value.to_owned())
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// What happens where a job's group is taken, as its columns hold it: the rule, and whether all wait in line.
+fn rule(on_conflict: OnConflict) -> (String, bool) {
+    match on_conflict {
+        OnConflict::Line => (word(&OnConflict::Queue), true),
+        other => (word(&other), false),
+    }
 }
 
 /// Who goes first, as its column holds it.
@@ -641,6 +740,6 @@ fn word(value: &impl Serialize) -> String {
     text(value).trim_matches('"').to_owned()
 }
 
-fn from_word<T: DeserializeOwned>(text: &str) -> Option<T> {
+pub(super) fn from_word<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_value(text.into()).ok()
 }

@@ -4,6 +4,7 @@
 //! process. Deliveries that come in at the same time share a commit. Other processes (`codeforge queue`) may open the
 //! same file.
 
+mod answers;
 mod inbox;
 mod jobs;
 mod mover;

@@ -35,6 +35,8 @@ const LOG: u64 = 8 << 20;
 const TAIL: usize = 16 << 10;
 /// The longest line that is read at once.
 const LINE: u64 = 64 << 10;
+/// How long what a process printed is read once it has ended.
+const READ: Duration = Duration::from_secs(5);
 /// How long is waited for a process that was killed.
 const GONE: Duration = Duration::from_secs(10);
 
@@ -340,13 +342,24 @@ impl Processes {
             }
             kept.finish().await
         };
+        let over = CancellationToken::new();
         let read = async {
-            tokio::join!(read(out, lines.clone()), read(err, lines.clone()));
+            let both = async { tokio::join!(read(out, lines.clone()), read(err, lines.clone())) };
+            // Whoever left the group and holds the run's pipes keeps nobody waiting.
+            let late = async {
+                over.cancelled().await;
+                tokio::time::sleep(READ).await;
+            };
+            tokio::select! {
+                _ = both => {}
+                () = late => {}
+            }
             drop(lines);
         };
-        let over = CancellationToken::new();
+        let mut group = Group(child.id().and_then(pid));
         let ended = async {
             let ended = wait(&mut child, &run.stop, run.order.grace).await;
+            group.0 = None;
             over.cancel();
             ended
         };
@@ -360,6 +373,18 @@ impl Processes {
         let (status, (), log, ()) = tokio::join!(ended, read, log, lend);
         let status = status.map_err(|error| format!("the run's process cannot be waited for: {error}"))?;
         Ok(Ran { code: status.code(), outputs: outputs(&report).await, log })
+    }
+}
+
+/// A run's process and all that it started. Whoever drops it without having waited kills them: the server ends at once, and
+/// what they did would be done beside the attempt that goes on with it.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::markdown::{Document, code, prose};
 use super::parts::{self, rank};
 use super::short;
 use crate::model::account::{Account, Ending};
-use crate::model::job::{Job, JobState};
+use crate::model::job::{Answer, Job, JobState};
 use crate::model::plan::{DeliverKind, Plan, StepKind};
 use crate::model::usage::NanoUsd;
 use crate::report::numbers;
@@ -347,11 +347,13 @@ pub fn is_progress(body: &str) -> bool {
 
 /// Why a run did what it did: what was refused and by which rule, which checks failed, which limit held, how it ended.
 /// What nobody knows is said.
-pub fn explain(job: &Job, account: Option<&Account>, question: &str) -> String {
+pub fn explain(job: &Job, said: &[Answer], account: Option<&Account>, question: &str) -> String {
     let mut document = Document::new();
     let (sign, word) = standing(job);
     let head = format!("### {sign} CodeForge {} {} — {word}", prose(&job.new.workflow, 60), code(&job.id, 20));
     document.add(rank::HEAD, "the head", head);
+    let said: Vec<String> = said.iter().map(|answer| format!("- {}", answered(answer))).collect();
+    document.add(rank::WHY, "answers to its price", said.join("\n"));
     let note = job.note.as_deref().map(|note| prose(note, 600)).unwrap_or_default();
     let Some(account) = account else {
         document.add(rank::HEAD, "the reason", note);
@@ -367,6 +369,13 @@ pub fn explain(job: &Job, account: Option<&Account>, question: &str) -> String {
     }
     folded(&mut document, account, question);
     document.fit(CAP)
+}
+
+/// What somebody answered to a job that waited for a yes.
+fn answered(answer: &Answer) -> String {
+    let price = answer.max_cost_usd.as_deref().map(|usd| format!(" at most {}", money(usd))).unwrap_or_default();
+    let note = answer.note.as_deref().map(|note| format!(": {}", prose(note, 200))).unwrap_or_default();
+    format!("{} by {}{price}{note}", answer.verdict.as_str(), prose(&answer.by, 40))
 }
 
 /// The same of a run that is no job's.
@@ -493,8 +502,8 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_said() {
-        let text = explain(&job(JobState::Done), None, "why?");
+        let text = explain(&job(JobState::Done), &[], None, "why?");
         assert!(text.contains("what it did, and why, is not known"), "{text}");
-        assert!(explain(&job(JobState::Asked), None, "").contains("has not begun"));
+        assert!(explain(&job(JobState::Asked), &[], None, "").contains("has not begun"));
     }
 }

@@ -5,7 +5,7 @@
 use super::{Answered, Desk, DeskError, Given, Reply, code, is_fork, is_named, prose, same, short};
 use crate::model::event::{Change, Event};
 use crate::model::forge::Access;
-use crate::model::job::{Job, JobState, NeedsApproval, NewJob};
+use crate::model::job::{Answer, Job, JobState, NeedsApproval, NewJob, Verdict};
 use crate::port::forge::{ChangeState, Sticky};
 use crate::port::queue::Which;
 use crate::report::ci::answers::{self, Asking, money};
@@ -57,33 +57,43 @@ impl Desk<'_> {
         };
         let Some(approval) = job.new.approval.clone() else { return Ok(Reply::default()) };
         if !self.reaches(given.actor, approval.access, given.fork).await {
-            return Ok(self.refused(given, "to say yes takes write access, or what the workflow asks for").await);
+            let why = "to say yes takes write access, or what the workflow asks for";
+            self.does_not_count(&job, given, arguments, why).await?;
+            return Ok(self.refused(given, why).await);
         }
         if job.approved_by.as_deref().is_some_and(|by| same(by, given.actor)) {
             return Ok(approved(&job, &approval));
         }
+        let refused = async |head: &str, line: String| {
+            self.does_not_count(&job, given, arguments, &line).await?;
+            Ok::<_, DeskError>(Reply::said(head, vec![line]))
+        };
         if self.now_ms > self.until(&job) {
-            self.end(&job, "nobody approved it in time").await?;
             let line = format!("{} was not approved in time. Give its command anew.", code(&job.id));
-            return Ok(Reply::said("too late", vec![line]));
+            let reply = refused("too late", line).await;
+            self.end(&job, "nobody approved it in time").await?;
+            return reply;
         }
         if let Some(change) = &job.new.event.change {
             let now = self.forge.change(change.number).await?;
             if now.state != ChangeState::Open {
+                let reply = refused("not approved", "The change is not open any more.".to_owned()).await;
                 self.end(&job, "the change is not open any more").await?;
-                return Ok(Reply::said("not approved", vec!["The change is not open any more.".to_owned()]));
+                return reply;
             }
             if now.change.head.sha.as_deref() != Some(approval.commit.as_str()) {
+                self.does_not_count(&job, given, arguments, "the change was pushed to after the price was named")
+                    .await?;
                 return self.void(&job, &approval, &now.change).await;
             }
         }
-        let requester = job.new.actor.as_deref().is_some_and(|asked| same(asked, given.actor));
-        if approval.independent && requester {
+        let mut requesters = job.new.actor.iter().chain(&approval.asked);
+        if approval.independent && requesters.any(|asked| same(asked, given.actor)) {
             let line = format!(
                 "{} still waits: you asked for it, and this workflow takes the yes of somebody else.",
                 code(&job.id)
             );
-            return Ok(Reply::said("pending", vec![line]));
+            return refused("pending", line).await;
         }
         let named = approval.max_cost_usd.as_deref().and_then(|text| text.parse::<f64>().ok());
         let price = match (arguments.max_usd, named) {
@@ -93,20 +103,20 @@ impl Desk<'_> {
                     code(&job.id),
                     money(&format!("{named}"))
                 );
-                return Ok(Reply::said("not approved", vec![line]));
+                return refused("not approved", line).await;
             }
             (Some(max), _) => format!("{max:.4}"),
             (None, Some(_)) => approval.max_cost_usd.clone().unwrap_or_default(),
             (None, None) => {
                 let line = format!("Nothing bounds the cost of {}: name a price with `max=USD`.", code(&job.id));
-                return Ok(Reply::said("not approved", vec![line]));
+                return refused("not approved", line).await;
             }
         };
-        if !self.queue.approve(&job.id, given.actor, Some(&price), self.now_ms).await? {
+        let answer = self.answer(&job, given, Verdict::Approved, Some(price));
+        let Some(job) = self.queue.answer(&job.id, &answer).await? else {
             let line = format!("{} does not wait for a yes any more.", code(&job.id));
             return Ok(Reply::said("nothing to approve", vec![line]));
-        }
-        let Some(job) = self.job(&job.id).await? else { return Ok(Reply::default()) };
+        };
         self.progress().show(&job, None).await?;
         Ok(approved(&job, &approval))
     }
@@ -119,10 +129,16 @@ impl Desk<'_> {
         let access = job.new.approval.as_ref().map_or(Access::Write, |approval| approval.access);
         let own = job.new.actor.as_deref().is_some_and(|asked| same(asked, given.actor));
         if !own && !self.reaches(given.actor, access, given.fork).await {
-            return Ok(self.refused(given, "to say no takes write access, or what the workflow asks for").await);
+            let why = "to say no takes write access, or what the workflow asks for";
+            self.does_not_count(&job, given, arguments, why).await?;
+            return Ok(self.refused(given, why).await);
         }
         match job.state {
-            JobState::Asked => self.end(&job, &format!("{} said no", given.actor)).await?,
+            JobState::Asked => {
+                if let Some(job) = self.queue.answer(&job.id, &self.answer(&job, given, Verdict::Denied, None)).await? {
+                    self.progress().show(&job, None).await?;
+                }
+            }
             JobState::Cancelled => {}
             JobState::Waiting | JobState::Running | JobState::Done | JobState::Dead => {
                 let line = format!("{} does not wait for a yes any more.", code(&job.id));
@@ -131,6 +147,27 @@ impl Desk<'_> {
         }
         let line = format!("{} {} does not run.", code(&job.new.workflow), code(&job.id));
         Ok(Reply::said("denied", vec![line]))
+    }
+
+    /// What somebody answers now, as it is kept.
+    fn answer(&self, job: &Job, given: &Given<'_>, verdict: Verdict, max_cost_usd: Option<String>) -> Answer {
+        let commit = job.new.approval.as_ref().map(|approval| approval.commit.clone());
+        Answer { at_ms: self.now_ms, by: given.actor.to_owned(), verdict, max_cost_usd, commit, note: None }
+    }
+
+    /// Keeps an answer that does not count, and why.
+    async fn does_not_count(
+        &self,
+        job: &Job,
+        given: &Given<'_>,
+        arguments: &Arguments,
+        why: &str,
+    ) -> Result<(), DeskError> {
+        let price = arguments.max_usd.map(|max| format!("{max:.4}"));
+        let answer = self.answer(job, given, Verdict::Refused, price);
+        let note = Some(format!("`{}`: {why}", given.command.name));
+        self.queue.answer(&job.id, &Answer { note, ..answer }).await?;
+        Ok(())
     }
 
     /// Ends a job that waits, and shows it.
@@ -153,7 +190,7 @@ impl Desk<'_> {
             code(&old),
             code(&new)
         );
-        let anew = self.anew(&job.new, now).await?;
+        let anew = self.anew(job, now).await?;
         match &anew {
             Ok(_) => line.push_str(" The price is named anew."),
             Err(why) => line.push_str(&format!(" {}", prose(why))),
@@ -163,17 +200,18 @@ impl Desk<'_> {
     }
 
     /// The same job for the change as it is now, priced.
-    async fn anew(&self, job: &NewJob, now: &Change) -> Result<Result<NewJob, String>, DeskError> {
-        if now.is_fork() || is_fork(&job.event) {
+    async fn anew(&self, void: &Job, now: &Change) -> Result<Result<NewJob, String>, DeskError> {
+        if now.is_fork() || is_fork(&void.new.event) {
             return Ok(Err(
                 "A change of a fork is quoted for the commit that a command names: give it anew.".to_owned()
             ));
         }
-        let mut job = job.clone();
+        let mut job = void.new.clone();
         let first = job.key.split("+head-").next().unwrap_or_default();
-        job.key = format!("{first}+head-{}", now.head.sha.as_deref().map(short).unwrap_or_default());
+        // A change may come back to a head that it had: what is priced then takes the place of another job.
+        let head = now.head.sha.as_deref().map(short).unwrap_or_default();
+        job.key = format!("{first}+head-{head}-{}", void.id);
         job.due_ms = self.now_ms;
-        job.approval = None;
         if let Some(change) = &mut job.event.change {
             // Its words stay as they were when it was asked for.
             (change.head, change.base, change.draft) = (now.head.clone(), now.base.clone(), now.draft);
@@ -284,15 +322,23 @@ impl Desk<'_> {
     }
 }
 
-/// What is said of a yes that counts.
+/// What is said of a yes that counts: what the job does now.
 fn approved(job: &Job, approval: &NeedsApproval) -> Reply {
+    let (workflow, id) = (code(&job.new.workflow), code(&job.id));
+    if job.state == JobState::Cancelled {
+        let line = match (job.skipped_for(), &job.note) {
+            (Some(other), _) => format!(
+                "{workflow} {id} does not run: job {} of its group is under way. Once that one is over, give its command anew.",
+                code(other)
+            ),
+            (None, note) => {
+                let note = note.as_deref().map(|note| format!(": {}", prose(note))).unwrap_or_default();
+                format!("{workflow} {id} does not run{note}.")
+            }
+        };
+        return Reply::said("approved, but it does not run", vec![line]);
+    }
     let most = job.approved().and_then(|approved| approved.max_cost_usd).unwrap_or_default();
-    let line = format!(
-        "{} {} runs on {} for at most {}.",
-        code(&job.new.workflow),
-        code(&job.id),
-        code(&short(&approval.commit)),
-        money(&most)
-    );
-    Reply::said("approved", vec![line])
+    let commit = code(&short(&approval.commit));
+    Reply::said("approved", vec![format!("{workflow} {id} runs on {commit} for at most {}.", money(&most))])
 }

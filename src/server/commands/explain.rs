@@ -33,7 +33,8 @@ impl Desk<'_> {
                 return Ok(Reply::said("not known", vec![line]));
             }
         };
-        let body = answers::explain(job, account.as_ref(), question);
+        let said = self.queue.answers(&job.id).await?;
+        let body = answers::explain(job, &said, account.as_ref(), question);
         Ok(Reply { body: Some(body), may: true, jobs: Vec::new(), note: format!("explained {}", job.id) })
     }
 

@@ -1,6 +1,7 @@
 //! `status`, `cancel`, `retry`.
 
 use super::{Desk, DeskError, Given, Reply, code, is_named, prose, same, short};
+use crate::model::event::Event;
 use crate::model::forge::Access;
 use crate::model::job::{Job, JobState, NewJob, Priority};
 use crate::port::forge::ChangeState;
@@ -10,6 +11,11 @@ use crate::trigger::Arguments;
 
 /// What tells the retries of a job from the job.
 const RETRY: &str = "+retry-";
+
+/// Whether a job repeats another one.
+pub(super) fn is_retry(job: &Job) -> bool {
+    job.new.key.contains(RETRY)
+}
 
 impl Desk<'_> {
     pub(super) async fn status(&self, given: &Given<'_>) -> Result<Reply, DeskError> {
@@ -116,17 +122,26 @@ impl Desk<'_> {
             }
         }
         let first = job.new.key.split(RETRY).next().unwrap_or_default();
+        // Whoever wants it now is who asks, and whose budget pays.
+        let event = Event { actor: Some(given.actor.to_owned()), actor_is_bot: false, ..job.new.event.clone() };
         let again = NewJob {
             key: format!("{first}{mine}"),
+            event,
+            actor: Some(given.actor.to_owned()),
             priority: Priority::Command,
             due_ms: self.now_ms,
-            approval: None,
             ..job.new.clone()
         };
-        let again = match self.price(again).await? {
+        let mut again = match self.price(again).await? {
             Ok(again) => again,
             Err(why) => return Ok(self.refused(given, &why).await),
         };
+        if let Some(approval) = &mut again.approval {
+            // Whoever asked for it first is nobody other.
+            let known =
+                approval.asked.iter().any(|asked| job.new.actor.as_ref().is_some_and(|actor| same(asked, actor)));
+            approval.asked.extend(job.new.actor.clone().filter(|_| !known));
+        }
         let line = format!("{} {} runs once more.", code(&job.new.workflow), code(&job.id));
         Ok(Reply { jobs: vec![again], ..Reply::said("retried", vec![line]) })
     }

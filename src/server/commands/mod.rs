@@ -28,7 +28,7 @@ use crate::workflow::schema::{ANSWERS_PER_HOUR, Library};
 use std::collections::BTreeMap;
 use tokio::sync::Mutex;
 
-/// Jobs of a repository that are looked through for those of a change.
+/// Jobs of a change or an issue, or of a repository where they wait for a yes, that are looked at.
 const JOBS: u32 = 500;
 /// An hour, in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
@@ -130,6 +130,15 @@ pub fn thread(event: &Event) -> Option<Thread> {
     }
 }
 
+/// The jobs of a thread.
+pub(super) fn of_thread(repository: &Served, thread: Thread) -> Which {
+    let (change, issue) = match thread {
+        Thread::Change(number) => (Some(number), None),
+        Thread::Issue(number) => (None, Some(number)),
+    };
+    Which { repository: Some(repository.clone()), change, issue, ..Which::default() }
+}
+
 /// Whether the head of the event's change is of another repository, or nobody knows.
 pub fn is_fork(event: &Event) -> bool {
     event.change.as_ref().is_some_and(crate::model::event::Change::is_fork)
@@ -172,7 +181,7 @@ impl Desk<'_> {
                 answered.notes.push(reply.note);
             }
             let Some(body) = reply.body else { continue };
-            if !self.may_answer(&given).await? {
+            if !self.may_answer(given.actor, &given.name()).await? {
                 answered.notes.push(format!("`{actor}` had as many answers as one person gets in an hour"));
                 continue;
             }
@@ -276,11 +285,41 @@ impl Desk<'_> {
         let given = Given { event, actor, command, comment: comment.id, fork: is_fork(event) };
         let reply = self.refused(&given, why).await;
         let Some(body) = reply.body else { return Ok(()) };
-        if self.may_answer(&given).await? {
+        if self.may_answer(given.actor, &given.name()).await? {
             let key = format!("command/{}", command.name);
             self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
         }
         Ok(())
+    }
+
+    /// Says to whoever asked for a job that it was dropped, and for which one. What was said is not said again.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub async fn skipped(&self, job: &Job) -> Result<(), DeskError> {
+        let (Some(other), Some(thread)) = (job.skipped_for(), thread(&job.new.event)) else { return Ok(()) };
+        let actor = job.new.actor.as_deref().unwrap_or_default();
+        if !self.progress().is_kept(job).await? {
+            let key = match &job.new.event.command {
+                Some(command) if !jobs::is_retry(job) => format!("command/{}", command.name),
+                _ => "command/retry".to_owned(),
+            };
+            let at_work = match self.job(other).await? {
+                Some(other) if !other.state.is_over() => format!(" ({})", answers::standing(&other).1),
+                _ => String::new(),
+            };
+            let line = format!(
+                "{} {} does not run: job {}{at_work} of its group is under way. Once that one is over, give the command anew.",
+                code(&job.new.workflow),
+                code(&job.id),
+                code(other)
+            );
+            let body = answers::answer("not begun", &[line]);
+            if self.may_answer(actor, &format!("skipped/{}", job.id)).await? {
+                self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
+            }
+        }
+        self.progress().keep(job, None).await
     }
 
     /// What somebody may do here, as the forge says; asked once.
@@ -302,15 +341,8 @@ impl Desk<'_> {
 
     /// The jobs of the thread that an event is about, newest first.
     async fn here(&self, event: &Event) -> Result<Vec<Job>, DeskError> {
-        let which = Which {
-            repository: Some(self.repository.clone()),
-            change: event.change.as_ref().map(|change| change.number),
-            most: JOBS,
-            ..Which::default()
-        };
-        let thread = thread(event);
-        let mut jobs = self.queue.jobs(&which).await?;
-        jobs.retain(|job| self::thread(&job.new.event) == thread);
+        let Some(thread) = thread(event) else { return Ok(Vec::new()) };
+        let mut jobs = self.queue.jobs(&Which { most: JOBS, ..of_thread(self.repository, thread) }).await?;
         jobs.sort_by_key(|job| std::cmp::Reverse((job.created_ms, job.id.clone())));
         Ok(jobs)
     }
@@ -347,13 +379,13 @@ impl Desk<'_> {
         on.and_then(|on| on.command.as_ref()).map_or(Access::Write, |command| command.access.wanted())
     }
 
-    /// Counts the answer to a command; false: who gave it had as many as one person gets in an hour.
-    async fn may_answer(&self, given: &Given<'_>) -> Result<bool, DeskError> {
+    /// Counts an answer to somebody, once for the same `what`; false: they had as many as one person gets in an hour.
+    async fn may_answer(&self, actor: &str, what: &str) -> Result<bool, DeskError> {
         let most = self.library.config.comments.as_ref().and_then(|comments| comments.answers_per_hour);
         let most = Most { of: most.unwrap_or(ANSWERS_PER_HOUR), within_ms: HOUR_MS };
         let Served { host, name, .. } = self.repository;
-        let name = format!("answers/{host}/{name}/{}", given.actor.to_lowercase());
-        Ok(self.queue.count_one(&name, &given.name(), most, self.now_ms).await?)
+        let name = format!("answers/{host}/{name}/{}", actor.to_lowercase());
+        Ok(self.queue.count_one(&name, what, most, self.now_ms).await?)
     }
 }
 

@@ -14,12 +14,14 @@ use crate::workflow::schema::APPROVAL_EXPIRES_MS;
 use crate::workflow::schema::values::duration_ms;
 
 impl Desk<'_> {
-    /// A job as it is to be made: where its workflow says `quote: true`, it waits for a yes to its price. The inner error:
-    /// why it cannot be quoted, in words.
+    /// A job as it is to be made: where its workflow says `quote: true`, it waits for a yes to its price, whatever yes it
+    /// has. The inner error: why it cannot be quoted, in words.
     ///
     /// # Errors
     /// [`DeskError`].
     pub async fn price(&self, mut job: NewJob) -> Result<Result<NewJob, String>, DeskError> {
+        // Who asked for what it repeats is known from there.
+        let asked = job.approval.take().map(|approval| approval.asked).unwrap_or_default();
         let Some(workflow) = self.library.workflows.get(&job.workflow).filter(|workflow| workflow.doc.quote) else {
             return Ok(Ok(job));
         };
@@ -45,6 +47,7 @@ impl Desk<'_> {
             commit,
             access: on.map_or(Access::Write, |command| command.access.wanted()).max(Access::Write),
             independent: workflow.doc.independent_approval,
+            asked,
         });
         Ok(Ok(job))
     }
@@ -72,7 +75,7 @@ impl Desk<'_> {
             event: job.event.value(),
             models: self.models.to_vec(),
             outside: true,
-            key: job.key.clone(),
+            key: trigger::key(&job.event, &job.workflow, None),
             memory: Memory::Kept,
             ..Request::default()
         };

@@ -395,7 +395,7 @@ impl Telling<'_> {
             }
             What::Pushed { branch, before, after } => {
                 let id = |sha: &Option<String>| sha.clone().unwrap_or_else(|| "0".repeat(40));
-                one(
+                let mut made = one(
                     "push",
                     "push",
                     json!({
@@ -404,7 +404,11 @@ impl Telling<'_> {
                         "pusher": { "name": self.by, "login": self.by }, "pushed_at": self.time(),
                         "head_commit": after.as_ref().map(|id| json!({ "id": id })), "commits": [],
                     }),
-                )
+                );
+                // GitHub counts seconds; Gitea says of its repository when it changed.
+                made[0].2["repository"]["pushed_at"] = if gitea { Value::Null } else { json!(1_772_400_000 + self.at) };
+                made[0].2["repository"]["updated_at"] = json!(self.time());
+                made
             }
         }
     }

@@ -41,6 +41,13 @@ impl Person<'_> {
         after
     }
 
+    /// Puts a branch back to a commit that it had.
+    pub async fn pushes_back(&self, branch: &str, commit: &str) {
+        let before = self.town.forge.tip(branch);
+        ok(git().arg("-C").arg(self.town.forge.bare()).args(["update-ref", &format!("refs/heads/{branch}"), commit]));
+        self.moved(branch, before, commit.to_owned()).await;
+    }
+
     async fn moved(&self, branch: &str, before: Option<String>, after: String) {
         let branch_of = |change: &FakeChange| change.head == branch && change.state == "open";
         let changes: Vec<u64> =
@@ -86,6 +93,12 @@ impl Person<'_> {
     pub async fn closes(&self, number: u64) {
         self.with_change(number, |change| change.state = "closed");
         self.tells(What::Change { number, action: "closed" }).await;
+    }
+
+    /// Opens a change again.
+    pub async fn reopens(&self, number: u64) {
+        self.with_change(number, |change| change.state = "open");
+        self.tells(What::Change { number, action: "reopened" }).await;
     }
 
     /// Lets a change go into another branch.

@@ -1,7 +1,7 @@
 //! Gitea's and Forgejo's webhooks → [`Event`](crate::model::event::Event). Their payloads follow GitHub's; their words for
 //! what happened do not.
 
-use crate::adapter::ci::github::payload::{change, comment, issue, push, wrong};
+use crate::adapter::ci::github::payload::{change, changed_ms, comment, issue, push, wrong};
 use crate::adapter::ci::json::{at, text, word, words, yes};
 use crate::model::event::{Change, EventKind};
 use crate::port::ci::{Payload, PayloadError};
@@ -21,6 +21,7 @@ pub fn events(name: &str, payload: &Value) -> Result<Vec<Payload>, PayloadError>
     event.actor = word(payload, &["sender", "login"]).or_else(|| word(payload, &["sender", "username"]));
     event.actor_is_bot = event.actor.as_deref().is_some_and(is_bot);
     event.repository = word(payload, &["repository", "full_name"]);
+    event.at_ms = changed_ms(payload);
     read.default_branch = word(payload, &["repository", "default_branch"]);
     match name {
         "push" => push(payload, &mut read)?,

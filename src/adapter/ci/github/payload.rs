@@ -1,7 +1,7 @@
 //! GitHub's events → [`Event`](crate::model::event::Event). The same payloads come in a runner's file and over a webhook.
 
 use crate::adapter::ci::commit;
-use crate::adapter::ci::json::{at, number, text, word, words, yes};
+use crate::adapter::ci::json::{at, number, text, time_ms, word, words, yes};
 use crate::model::event::{Change, Comment, EventKind, Hook, Issue, Push, Side, Tick};
 use crate::port::ci::{Payload, PayloadError};
 use serde_json::Value;
@@ -50,6 +50,7 @@ pub fn event(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
     event.actor_is_bot = is_bot(at(payload, &["sender"]));
     event.repository = word(payload, &["repository", "full_name"]);
     event.label = word(payload, &["label", "name"]);
+    event.at_ms = changed_ms(payload);
     read.default_branch = word(payload, &["repository", "default_branch"]);
     match name {
         "pull_request" | "pull_request_target" => {
@@ -106,6 +107,16 @@ pub fn event(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
         other => return Err(PayloadError::Unknown(other.to_owned())),
     }
     Ok(read)
+}
+
+/// When what a payload is about changed last: its comment, else its pull request or issue; of a push, when there was one.
+pub(in crate::adapter::ci) fn changed_ms(payload: &Value) -> Option<i64> {
+    let about = ["comment", "pull_request", "issue"].into_iter().find(|name| at(payload, &[name]).is_object());
+    match about {
+        Some(about) => time_ms(payload, &[about, "updated_at"]),
+        // Gitea does not say when a repository was pushed to, but a push changes it.
+        None => ["pushed_at", "updated_at"].iter().find_map(|name| time_ms(payload, &["repository", name])),
+    }
 }
 
 /// A push, as GitHub and those that follow it tell of it.

@@ -1,7 +1,7 @@
 //! GitLab's webhooks → [`Event`].
 
 use crate::adapter::ci::commit;
-use crate::adapter::ci::json::{at, number, text, word, words, yes};
+use crate::adapter::ci::json::{at, number, text, time_ms, word, words, yes};
 use crate::model::event::{Change, Comment, Event, EventKind, Hook, Issue, Push, Side};
 use crate::port::ci::{Payload, PayloadError};
 use serde_json::Value;
@@ -23,6 +23,7 @@ pub fn events(payload: &Value) -> Result<Vec<Payload>, PayloadError> {
         actor,
         repository: word(payload, &["project", "path_with_namespace"]),
         action: word(attributes, &["action"]).map(|action| forge_word(&action).to_owned()),
+        at_ms: time_ms(attributes, &["updated_at"]),
         ..Event::default()
     };
     let default_branch = word(payload, &["project", "default_branch"]);

@@ -1,0 +1,3 @@
+ALTER TABLE jobs DROP COLUMN in_line;
+DROP INDEX jobs_issue;
+ALTER TABLE jobs DROP COLUMN issue;
