@@ -45,6 +45,10 @@ DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}
 GET /repos/{owner}/{repo}/issues
 POST /repos/{owner}/{repo}/issues
 GET /repos/{owner}/{repo}/issues/{issue_number}
+GET /repos/{owner}/{repo}/issues/events
+GET /repos/{owner}/{repo}/pulls/comments
+POST /repos/{owner}/{repo}/pulls/comments/{comment_id}/reactions
+POST /repos/{owner}/{repo}/issues/{issue_number}/reactions
 """
 
 GITLAB = """
@@ -78,6 +82,8 @@ DELETE /api/v4/projects/{id}/merge_requests/{noteable_id}/notes/{note_id}
 DELETE /api/v4/projects/{id}/issues/{noteable_id}/notes/{note_id}
 POST /api/v4/projects/{id}/issues
 GET /api/v4/projects/{id}/issues/{issue_iid}
+GET /api/v4/projects/{id}/issues/{eventable_id}/resource_label_events
+GET /api/v4/projects/{id}/merge_requests/{eventable_id}/resource_label_events
 """
 
 GITEA = """

@@ -35,6 +35,7 @@ fn delivery(source: &str, id: &str, body: &str) -> Delivery {
         hash: Delivery::hash_of(body.as_bytes()),
         event: "push".into(),
         repository: Some("acme/widgets".into()),
+        host: Some("api.github.com".into()),
         body: body.into(),
         at_ms: 1000,
     }
@@ -100,25 +101,45 @@ async fn what_is_handled_makes_its_jobs_once_and_what_fails_is_put_off() {
     assert_eq!(inbox.handled(first[0].number, &what, 5001).await.unwrap(), Vec::<String>::new());
 
     let rest = inbox.unhandled(100, 5000, &[]).await.unwrap();
-    inbox.put_off(rest[0].number, Some(9000), "the forge is away").await.unwrap();
-    inbox.put_off(rest[1].number, None, "nobody can read it").await.unwrap();
+    inbox.put_off(rest[0].number, Some(9000), true, "the forge is away").await.unwrap();
+    inbox.put_off(rest[1].number, None, true, "nobody can read it").await.unwrap();
     assert_eq!(ids(&*inbox, 8999).await, []);
     assert_eq!(ids(&*inbox, 9000).await, [("2".to_owned(), 2)]);
     assert_eq!(inbox.backlog().await.unwrap().0, 1, "a dead letter does not wait");
+
+    // What does not count leaves the attempts as they were.
+    inbox.put_off(rest[0].number, Some(9500), false, "the token is refused").await.unwrap();
+    assert_eq!(ids(&*inbox, 9500).await, [("2".to_owned(), 2)]);
+    // A dead one that comes again waits again, also under another id; one that is handled does not.
+    for (id, told) in [("3", Accepted::Again), ("3", Accepted::Known), ("1", Accepted::Known)] {
+        assert_eq!(
+            inbox.accept(delivery("github", id, if id == "3" { "c" } else { "a" })).await.unwrap(),
+            told,
+            "{id}"
+        );
+    }
+    assert_eq!(ids(&*inbox, 9500).await, [("2".to_owned(), 3), ("3".to_owned(), 1)]);
+    inbox.put_off(rest[1].number, None, true, "nobody can read it").await.unwrap();
+    let dead = inbox.received(9, true).await.unwrap();
+    assert_eq!((dead.len(), dead[0].id.as_str(), dead[0].state.as_str()), (1, "3", "dead"));
+    assert!(inbox.again(rest[1].number).await.unwrap() && !inbox.again(rest[1].number).await.unwrap());
+    assert!(!inbox.again(first[0].number).await.unwrap(), "it was handled");
+    assert!(inbox.received(9, true).await.unwrap().is_empty());
 }
 
-/// Those of a repository that somebody is at work for stay where they are, whoever told of them; another forge's
-/// repository of the same name does not.
+/// Those of a repository that somebody is at work for stay where they are, whoever told of them; a repository of the same
+/// name on another host does not.
 #[tokio::test]
 async fn a_repositorys_deliveries_are_left_where_they_are() {
     let home = File::new();
     let inbox = home.open().await;
     for (source, id) in [("github", "1"), ("gitlab", "2"), ("sweep", "3"), ("hook:deploy", "4"), ("github", "5")] {
-        inbox.accept(delivery(source, id, id)).await.unwrap();
+        let host = if source == "gitlab" { "git.example.com" } else { "api.github.com" };
+        inbox.accept(Delivery { host: Some(host.into()), ..delivery(source, id, id) }).await.unwrap();
     }
     let other = Delivery { repository: Some("acme/other".into()), ..delivery("github", "6", "6") };
     inbox.accept(other).await.unwrap();
-    let apart = [Apart { source: "github".into(), repository: "Acme/Widgets".into() }];
+    let apart = [Apart { host: "api.github.com".into(), repository: "Acme/Widgets".into() }];
     let found = inbox.unhandled(100, 5000, &apart).await.unwrap();
     assert_eq!(found.iter().map(|it| it.delivery.id.as_str()).collect::<Vec<_>>(), ["2", "6"]);
     let left = inbox.unhandled(1, 5000, &[]).await.unwrap();
@@ -173,7 +194,7 @@ async fn a_body_comes_out_as_it_came_in_and_a_damaged_one_keeps_nobody_waiting()
     let found = inbox.unhandled(100, 5000, &[]).await.unwrap();
     let found: Vec<&[u8]> = found.iter().map(|it| it.delivery.body.as_slice()).collect();
     assert!(found == bodies.iter().map(String::as_bytes).collect::<Vec<_>>());
-    let dead = inbox.received(1).await.unwrap().remove(0);
+    let dead = inbox.received(1, false).await.unwrap().remove(0);
     assert_eq!((dead.id.as_str(), dead.state.as_str()), ("damaged", "dead"));
     assert!(dead.note.unwrap().contains("damaged"));
 }

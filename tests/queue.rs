@@ -318,6 +318,7 @@ async fn what_a_delivery_ends_and_makes_is_one_transaction() {
         hash: "a".repeat(64),
         event: "pull_request".into(),
         repository: None,
+        host: None,
         body: b"{}".to_vec(),
         at_ms: 1,
     };

@@ -261,6 +261,35 @@ async fn trust_32_half_open_connections_are_reaped_and_keep_nobody_out() {
     assert_eq!(codes, ["408", "413", "413"]);
 }
 
+/// trust.md 32: whoever sends slowly gives way to whoever comes, before anybody knows whose a body is.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_32_slow_bodies_give_way() {
+    let home = Home::usual("limits: { body_timeout: 60s, connections: 60 }\n");
+    let served = home.serve().await;
+    let signed = format!("x-github-event: push\r\nx-hub-signature-256: sha256={}\r\n", "0".repeat(64));
+    let head = |length: &str| format!("POST /webhooks/github HTTP/1.1\r\nhost: x\r\n{signed}{length}\r\n\r\n");
+    let large = |id: u32| comment(id).replace("A title", &"x".repeat(400 * 1024));
+    let quick = async |id: u32, body: String, most: u64| {
+        let begun = Instant::now();
+        let (status, said) = served.github(&id.to_string(), "issue_comment", &body).await;
+        assert_eq!(status, 202, "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(most), "{id}: {:?}", begun.elapsed());
+    };
+    // Those who say that much will come, and send nothing, take no place.
+    let mut open: Vec<TcpStream> = (0..10).map(|_| half_open(&served, &head("content-length: 20000000"))).collect();
+    open.extend((0..10).map(|_| half_open(&served, &head("transfer-encoding: chunked"))));
+    quick(1, large(1), 1).await;
+    // Those who send much, and then no more, keep their places for a moment.
+    let begun = format!("{}{}", head("content-length: 20000000"), "x".repeat(300 * 1024));
+    open.extend((0..8).map(|_| half_open(&served, &begun)));
+    quick(2, large(2), 10).await;
+    // Small ones on all connections that there are.
+    open.extend((0..60).map(|_| half_open(&served, &head("content-length: 50"))));
+    quick(3, comment(3), 10).await;
+    assert_eq!(home.deliveries().await, ["1", "2", "3"]);
+    drop(open);
+}
+
 /// reliability.md 7: an answer is 2xx once the row is there, whatever becomes of it; where it cannot be stored, the sender
 /// is told to send it again, and the operator is told.
 #[tokio::test]

@@ -17,6 +17,7 @@ use std::fmt::Write;
   codeforge queue show 7f3k
   codeforge queue dead
   codeforge queue requeue 7f3k
+  codeforge queue requeue --delivery 812 --delivery 813
   codeforge queue cancel 7f3k
   codeforge queue deliveries --format json")]
 pub struct Args {
@@ -41,10 +42,14 @@ pub enum What {
     },
     /// Jobs that failed too often
     Dead,
-    /// Put a job that is over back, as new: a new run, whatever came of the one before
+    /// Put a job that is over back, as new: a new run, whatever came of the one before. Or a dead delivery
     Requeue {
         /// The job's id, or the beginning of it
-        id: String,
+        #[arg(required_unless_present = "delivery", conflicts_with = "delivery")]
+        id: Option<String>,
+        /// A dead delivery's number, as `codeforge queue deliveries --dead` shows it; several times for several
+        #[arg(long, value_name = "NUMBER")]
+        delivery: Vec<i64>,
     },
     /// Cancel a job that waits or runs
     Cancel {
@@ -56,6 +61,9 @@ pub enum What {
         /// How many
         #[arg(long, default_value_t = 30)]
         limit: u32,
+        /// Only those that failed too often
+        #[arg(long)]
+        dead: bool,
     },
 }
 
@@ -93,7 +101,17 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
             }
             Ok(())
         }
-        What::Requeue { id } => {
+        What::Requeue { id: None, delivery } => {
+            for number in delivery {
+                if !inbox.again(number).await? {
+                    return Err(CliError::usage(format!("delivery {number} is not there, or not dead"))
+                        .hint("`codeforge queue deliveries --dead` shows those that are"));
+                }
+                cx.data(&format!("delivery {number} waits again\n"));
+            }
+            Ok(())
+        }
+        What::Requeue { id: Some(id), .. } => {
             let job = one(&*queue, &id).await?;
             if job.new.approval.is_some() && job.approved_by.is_none() {
                 return Err(CliError::usage(format!("job {} waited for a yes, and nobody gave one", job.id))
@@ -127,8 +145,8 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
             cx.data(&format!("job {} {how}\n", job.id));
             Ok(())
         }
-        What::Deliveries { limit } => {
-            let found = inbox.received(limit).await?;
+        What::Deliveries { limit, dead } => {
+            let found = inbox.received(limit, dead).await?;
             if cx.format == Format::Json {
                 return print(&found, cx);
             }
@@ -142,7 +160,7 @@ pub async fn run(args: Args, cx: &Context<'_>) -> Result<(), CliError> {
                 let _ = writeln!(out, "{}\n          {}", text::clean(&line), text::clean(note));
             }
             if found.is_empty() {
-                out.push_str("no deliveries\n");
+                out.push_str(if dead { "no dead deliveries\n" } else { "no deliveries\n" });
             }
             cx.data(&out);
             Ok(())

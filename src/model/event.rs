@@ -179,11 +179,27 @@ pub struct Issue {
     pub labels: Vec<String>,
 }
 
+/// Where a comment stands. Each kind has numbers of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommentKind {
+    /// In the thread of an issue or a change.
+    #[default]
+    Thread,
+    /// At a line of a change's difference.
+    Line,
+    /// A review's own words.
+    Review,
+}
+
 /// A comment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Comment {
     /// The forge's number for it.
     pub id: u64,
+    /// Where it stands.
+    #[serde(default)]
+    pub kind: CommentKind,
     /// Its text as of the event.
     pub body: String,
     /// Its text before it was edited.
@@ -192,6 +208,17 @@ pub struct Comment {
     pub author: Option<String>,
     /// Its address for people.
     pub url: Option<String>,
+}
+
+impl Comment {
+    /// What keys know it by: its number, and its kind where that is not the usual one.
+    pub fn known_by(&self) -> String {
+        match self.kind {
+            CommentKind::Thread => self.id.to_string(),
+            CommentKind::Line => format!("line-{}", self.id),
+            CommentKind::Review => format!("review-{}", self.id),
+        }
+    }
 }
 
 /// What was pushed.

@@ -36,6 +36,8 @@ pub struct Delivery {
     pub event: String,
     /// The repository as `serve.yml` names it, where the address or the body's signature says which.
     pub repository: Option<String>,
+    /// The API's host of that repository, so that two installations of one forge do not meet; `None`: nobody knows.
+    pub host: Option<String>,
     /// The raw body.
     pub body: Vec<u8>,
     /// When it came, in milliseconds since 1970.

@@ -4,7 +4,7 @@
 //! [`ForgeError::Unsupported`]. Writes are serial, spaced, and found again: a write whose answer was lost is looked up
 //! before it is made again.
 
-use crate::model::event::Change;
+use crate::model::event::{Change, CommentKind, Issue};
 use crate::model::finding::Level;
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use async_trait::async_trait;
@@ -153,6 +153,27 @@ pub enum ChangeState {
     Merged,
 }
 
+/// Something that happened to an issue or a change, from the forge's own list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// What tells it apart from others of this repository.
+    pub id: String,
+    /// What it happened to.
+    pub thread: Thread,
+    /// What it was, in the words of workflows: `opened`, `labeled`, `unlabeled`, `closed`, …
+    pub action: String,
+    /// The label, where one was set or taken away.
+    pub label: Option<String>,
+    /// Who did it.
+    pub by: Option<String>,
+    /// Whether that is a program.
+    pub by_program: bool,
+    /// When, in milliseconds since 1970; `None`: the forge does not say.
+    pub at_ms: Option<i64>,
+    /// The issue as it is now; `None`: it happened to a change.
+    pub issue: Option<Issue>,
+}
+
 /// A file of a change's difference.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangedFile {
@@ -200,11 +221,24 @@ pub enum Thread {
     Issue(u64),
 }
 
+/// A comment by what it is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CommentAt {
+    /// What it stands under.
+    pub thread: Thread,
+    /// Where it stands there.
+    pub kind: CommentKind,
+    /// The forge's number for it.
+    pub id: u64,
+}
+
 /// A comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommentInfo {
     /// The forge's number for it.
     pub id: u64,
+    /// Where it stands.
+    pub kind: CommentKind,
     /// Its text.
     pub body: String,
     /// Who wrote it.
@@ -550,6 +584,15 @@ pub trait Changes {
     /// [`ForgeError`].
     async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError>;
 
+    /// Issues that were opened at or after a time (milliseconds since 1970), and what else happened since to issues and
+    /// changes that is neither a push nor a comment; the oldest first.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn happened_since(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
+        Err(cannot(&format!("list what happened to issues since {since_ms}")))
+    }
+
     /// Opens a change, or finds the open one of the same branch: to that labels, reviewers and assignees are only added,
     /// and a milestone is set only where it has none. Gives the change with what was set; what could not be set is told
     /// beside it.
@@ -597,8 +640,8 @@ pub trait Comments {
     /// [`ForgeError`].
     async fn comments(&self, thread: Thread) -> Result<Vec<CommentInfo>, ForgeError>;
 
-    /// Comments of all threads that were written or changed at or after a time (milliseconds since 1970), the oldest
-    /// first.
+    /// Comments of all threads that were written or changed at or after a time (milliseconds since 1970), also those at
+    /// lines, where the forge lists them; of each kind the oldest first.
     ///
     /// # Errors
     /// [`ForgeError`].
@@ -618,11 +661,12 @@ pub trait Comments {
     /// [`ForgeError`].
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError>;
 
-    /// Reacts to a comment with `eyes`, `+1`, `-1`, `rocket`, `confused`.
+    /// Reacts to a comment with `eyes`, `+1`, `-1`, `rocket`, `confused`. Where comments of its kind take no reactions, the
+    /// change is reacted to.
     ///
     /// # Errors
     /// [`ForgeError`].
-    async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError>;
+    async fn react(&self, to: CommentAt, with: &str) -> Result<(), ForgeError>;
 }
 
 /// Issues that stay current: one for each key. Where [`Capabilities::issues`] is no, nothing here can be done.

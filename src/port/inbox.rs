@@ -11,6 +11,8 @@ pub enum Accepted {
     New,
     /// It was there: by its id, or its body by another id.
     Known,
+    /// It was there and had failed too often: it waits again.
+    Again,
 }
 
 /// A delivery that was not handled yet.
@@ -27,9 +29,8 @@ pub struct Unhandled {
 /// A repository whose deliveries stay where they are for now: one of them is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Apart {
-    /// The source of its forge's own webhooks (`github`). What is no forge's, a sweep or a hook, stays where the name is
-    /// the same.
-    pub source: String,
+    /// Its API's host; empty: nobody knows it.
+    pub host: String,
     /// Its name, in any case; empty: deliveries that name no repository.
     pub repository: String,
 }
@@ -47,6 +48,8 @@ pub struct Received {
     pub event: String,
     /// The repository, where that was known when it came.
     pub repository: Option<String>,
+    /// The API's host of that repository, where it was known.
+    pub host: Option<String>,
     /// When it came, in milliseconds since 1970.
     pub at_ms: i64,
     /// `waiting`, `handled` or `dead`.
@@ -71,7 +74,7 @@ pub struct Handled {
 /// The inbox. Every method is one transaction, on the disk when it returns.
 #[async_trait]
 pub trait Inbox: Send + Sync {
-    /// Takes a delivery in, once. Many at once share a commit.
+    /// Takes a delivery in, once. Many at once share a commit. One that failed too often and comes again waits again.
     async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError>;
 
     /// The oldest deliveries that were not handled, up to `most`, but for those of the repositories `apart`; their
@@ -83,10 +86,14 @@ pub trait Inbox: Send + Sync {
     async fn handled(&self, number: i64, what: &Handled, now_ms: i64) -> Result<Vec<String>, InboxError>;
 
     /// Puts one off: it failed, and is looked at again after `due_ms`; or never (`None`), and stays as a dead letter.
-    async fn put_off(&self, number: i64, due_ms: Option<i64>, note: &str) -> Result<(), InboxError>;
+    /// `counts`: this attempt is one of those that it has.
+    async fn put_off(&self, number: i64, due_ms: Option<i64>, counts: bool, note: &str) -> Result<(), InboxError>;
 
-    /// The newest deliveries, at most so many.
-    async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError>;
+    /// Has a dead letter wait again, with all its attempts; false: there is none of this number.
+    async fn again(&self, number: i64) -> Result<bool, InboxError>;
+
+    /// The newest deliveries, at most so many; `dead`: of those that failed too often.
+    async fn received(&self, most: u32, dead: bool) -> Result<Vec<Received>, InboxError>;
 
     /// How many wait, and since when the oldest does (milliseconds since 1970).
     async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError>;

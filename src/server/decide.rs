@@ -1,18 +1,20 @@
 //! What comes of a delivery: jobs, ends of jobs, and answers.
 
-use super::commands::{Desk, DeskError, is_fork};
+use super::commands::{Desk, is_fork};
+use super::failed::{Failed, Kind};
 use super::parts::{Parts, Place, Trusted, one_line};
 use super::room::Room;
 use crate::engine::publish;
 use crate::model::diagnostic::Severity;
-use crate::model::event::{Event, EventKind};
+use crate::model::event::{Change, Event, EventKind};
+use crate::model::forge::ForgeKind;
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, JobState, NewJob, OnConflict, Priority};
 use crate::model::serve::{Repository, Serve};
 use crate::plan;
 use crate::port::checkout::Want;
 use crate::port::ci::PayloadError;
-use crate::port::forge::{ChangeState, ForgeError, Thread};
+use crate::port::forge::{ChangeState, CommentAt, ForgeError};
 use crate::port::inbox::Handled;
 use crate::port::queue::Which;
 use crate::template;
@@ -24,6 +26,8 @@ use std::sync::Arc;
 
 /// The longest difference that is looked through for changed paths, in bytes.
 const DIFFERENCE: usize = 32 * 1024 * 1024;
+/// How long work waits for a configuration that has errors, in milliseconds.
+const HELD_MS: i64 = 24 * 60 * 60 * 1000;
 /// The longest name of a concurrency group, in bytes.
 const GROUP: usize = 200;
 
@@ -35,13 +39,13 @@ pub(super) struct Decided {
     /// Comments whose commands were heard: by their note's name, what they said.
     pub(super) heard: Vec<(String, String)>,
     /// Comments that are to be acknowledged.
-    pub(super) seen: Vec<(Thread, u64)>,
+    pub(super) seen: Vec<CommentAt>,
     /// The repository.
     pub(super) place: Option<Arc<Place>>,
 }
 
 /// Decides about a delivery. An error is of the kind that passes.
-pub(super) async fn decide(parts: &Parts<'_>, mut delivery: Delivery) -> Result<Decided, String> {
+pub(super) async fn decide(parts: &Parts<'_>, number: i64, mut delivery: Delivery) -> Result<Decided, Failed> {
     let nothing = |note: String| Decided { what: Handled { note, ..Handled::default() }, ..Decided::default() };
     let payloads = match parts.world.webhook(&delivery.source, &delivery.event, &delivery.body) {
         Ok(payloads) => payloads,
@@ -63,7 +67,7 @@ pub(super) async fn decide(parts: &Parts<'_>, mut delivery: Delivery) -> Result<
         };
         event.repository = Some(served.name.clone());
         let place = parts.place(&served).await?;
-        notes.extend(about(parts, &place, event, &delivery, &mut decided).await?);
+        notes.extend(about(parts, &place, event, (number, &delivery), &mut decided).await?);
         decided.place = Some(place);
     }
     notes.dedup();
@@ -76,13 +80,11 @@ pub(super) async fn decide(parts: &Parts<'_>, mut delivery: Delivery) -> Result<
 
 /// The repository of this name that a delivery is about.
 pub(super) fn served<'s>(serve: &'s Serve, delivery: &Delivery, name: &str) -> Option<&'s Repository> {
-    let (source, id) = (delivery.source.as_str(), delivery.id.as_str());
+    let forge = ForgeKind::named(&delivery.source);
     let mut named = serve.repositories.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
-    named.find(|it| match source {
-        // A sweep's ids begin with the host that was asked.
-        "sweep" => id.strip_prefix(it.host().as_str()).is_some_and(|rest| rest.starts_with('/')),
-        hook if hook.starts_with("hook:") => true,
-        forge => it.forge.word() == forge,
+    named.find(|it| {
+        let there = delivery.host.as_ref().is_none_or(|host| it.host() == *host);
+        there && forge.is_none_or(|forge| it.forge == forge)
     })
 }
 
@@ -91,43 +93,42 @@ async fn about(
     parts: &Parts<'_>,
     place: &Place,
     mut event: Event,
-    delivery: &Delivery,
+    (number, delivery): (i64, &Delivery),
     decided: &mut Decided,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Failed> {
     let mut notes = Vec::new();
     let moved = event.kind == EventKind::Push;
     let trusted = parts.trusted(place, moved).await?;
     let library = &*trusted.library;
-    if let Some(problem) = library.diagnostics.iter().find(|it| it.severity == Severity::Error) {
-        return Ok(vec![format!(
-            "nothing runs: the configuration of branch `{}` has errors ({}:{}: {}); `codeforge validate` shows them",
-            trusted.branch, problem.place.file, problem.place.line, problem.message
-        )]);
+    let broken = broken(&trusted);
+    if let Some(why) = broken.as_deref().filter(|_| parts.holds(number)) {
+        return waits(parts, why, delivery);
     }
     let ours = parts.ours(place, library).await?;
     let room = Room::new(parts, place, library, &ours).await?;
-    let desk = room.desk();
-    let failed = |error: DeskError| error.to_string();
+    let desk = Desk { broken: broken.as_deref(), ..room.desk() };
+    let mut says = false;
     if event.kind == EventKind::IssueComment {
-        let says = heard(&event, library, &room);
+        says = heard(&event, library, &room);
         let listens = library
             .workflows
             .values()
             .any(|workflow| !workflow.builtin && workflow.doc.on.as_ref().is_some_and(|on| on.issue_comment.is_some()));
-        if !says && !listens {
+        if !says && !listens && broken.is_none() {
             return Ok(vec!["a comment without a command".to_owned()]);
         }
         if says && let Some(comment) = &event.comment {
-            let name = format!("heard/{}/{}/{}", place.served.host, place.served.name, comment.id);
+            let name = format!("heard/{}/{}/{}", place.served.host, place.served.name, comment.known_by());
             let value = short_hash(comment.body.as_bytes(), 16);
-            if parts.queue.note(&name).await.map_err(|error| error.to_string())?.as_deref() == Some(&value) {
+            if parts.queue.note(&name).await?.as_deref() == Some(&value) {
                 return Ok(vec!["the comment was heard before".to_owned()]);
             }
             decided.heard.push((name, value));
         }
-        // A comment's event does not say where the change's head is: what it is now is what the command is about.
-        if let Some(number) = event.change.as_ref().filter(|it| it.head.sha.is_none()).map(|it| it.number) {
-            let now = place.forge.change(number).await.map_err(|error| error.to_string())?;
+        // A comment's event may not say where the change's head is, or where it was: what it is now is what a command is about.
+        let asks = |change: &&Change| says || change.head.sha.is_none();
+        if let Some(number) = event.change.as_ref().filter(asks).map(|it| it.number) {
+            let now = place.forge.change(number).await?;
             if let Some(change) = &mut event.change {
                 (change.head, change.base, change.draft) = (now.change.head, now.change.base, now.change.draft);
                 if change.labels.is_empty() {
@@ -144,6 +145,20 @@ async fn about(
     {
         notes.push(stale);
         return Ok(notes);
+    }
+    if let Some(why) = &broken {
+        if says {
+            let answered = desk.comment(&event).await?;
+            notes.extend(answered.notes);
+            decided.seen.extend(answered.heard);
+            decided.what.jobs.extend(answered.jobs);
+            notes.push(format!("nothing else comes of it: {why}"));
+            return Ok(notes);
+        }
+        // What it ends, ends now; what it starts waits.
+        end(parts, decided).await?;
+        parts.hold(number);
+        return waits(parts, why, delivery);
     }
     // What names no commit, an issue or a hook, is about the trusted branch as it is now.
     let names_commit = event.change.is_some() || event.push.is_some();
@@ -168,7 +183,7 @@ async fn about(
         changed = Some(changed_paths(parts, place, &trusted, &event).await?);
     };
     if event.kind == EventKind::IssueComment {
-        let answered = desk.comment(&event, &decisions).await.map_err(failed)?;
+        let answered = desk.comment(&event).await?;
         notes.extend(answered.notes);
         decided.seen.extend(answered.heard);
         decided.what.jobs.extend(answered.jobs);
@@ -203,7 +218,7 @@ async fn about(
         }
         let Some(workflow) = library.workflows.get(&name) else { continue };
         let made = job(parts, place, &event, &start, &workflow.doc, &delivery.id);
-        match desk.price(made).await.map_err(failed)? {
+        match desk.price(made).await? {
             Ok(job) => {
                 notes.push(format!(
                     "`{name}`{}",
@@ -212,12 +227,43 @@ async fn about(
                 decided.what.jobs.push(job);
             }
             Err(why) => {
-                desk.cannot(&event, &start, &why).await.map_err(failed)?;
+                desk.cannot(&event, &start, &why).await?;
                 notes.push(format!("not `{name}`: {why}"));
             }
         }
     }
     Ok(notes)
+}
+
+/// Why nothing runs under a configuration: its first error, with its place.
+fn broken(trusted: &Trusted) -> Option<String> {
+    let problem = trusted.library.diagnostics.iter().find(|it| it.severity == Severity::Error)?;
+    let place = &problem.place;
+    Some(format!(
+        "the configuration of branch `{}` has errors ({}:{}:{}: {})",
+        trusted.branch, place.file, place.line, place.column, problem.message
+    ))
+}
+
+/// The work of a delivery waits until the configuration is mended, and not for ever.
+fn waits(parts: &Parts<'_>, why: &str, delivery: &Delivery) -> Result<Vec<String>, Failed> {
+    if parts.now_ms() - delivery.at_ms > HELD_MS {
+        return Ok(vec![format!("nothing runs: {why}, and they were not mended within a day")]);
+    }
+    Err(Failed { kind: Kind::Broken, words: format!("{why}; `codeforge validate` shows them all") })
+}
+
+/// Does at once what is decided so far, before the delivery is put off.
+async fn end(parts: &Parts<'_>, decided: &mut Decided) -> Result<(), Failed> {
+    let now = parts.now_ms();
+    for (which, why) in std::mem::take(&mut decided.what.cancel) {
+        parts.queue.cancel(&which, &why, now).await?;
+    }
+    for job in std::mem::take(&mut decided.what.jobs) {
+        parts.queue.add(&job, now).await?;
+    }
+    parts.showing.look();
+    Ok(())
 }
 
 /// Whether a comment gives a command.
@@ -242,12 +288,12 @@ async fn stale(
     decided: &mut Decided,
     notes: &mut Vec<String>,
     desk: &Desk<'_>,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, Failed> {
     let Some(change) = &event.change else { return Ok(None) };
     let now = match place.forge.change(change.number).await {
         Ok(now) => now,
         Err(ForgeError::NotFound { .. }) => return Ok(Some(format!("change {} is gone", change.number))),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(error.into()),
     };
     let of = || Which { repository: Some(place.served.clone()), change: Some(change.number), ..Which::default() };
     let by = event.actor.as_deref().unwrap_or("somebody");
@@ -267,7 +313,7 @@ async fn stale(
     }
     if let Some(head) = head.clone().filter(|_| !own) {
         let answered = desk.pushed(&Event { change: Some(now.change.clone()), ..event.clone() }).await;
-        let answered = answered.map_err(|error| error.to_string())?;
+        let answered = answered?;
         notes.extend(answered.notes);
         decided.what.jobs.extend(answered.jobs);
         let short: String = head.chars().take(10).collect();
@@ -285,18 +331,18 @@ async fn stale(
 }
 
 /// Whether any of these jobs was begun and is not over.
-async fn at_work(desk: &Desk<'_>, which: Which) -> Result<bool, String> {
-    let found = desk.queue.jobs(&Which { states: vec![JobState::Waiting, JobState::Running], ..which }).await;
-    Ok(found.map_err(|error| error.to_string())?.iter().any(|job| job.attempts > 0))
+async fn at_work(desk: &Desk<'_>, which: Which) -> Result<bool, Failed> {
+    let found = desk.queue.jobs(&Which { states: vec![JobState::Waiting, JobState::Running], ..which }).await?;
+    Ok(found.iter().any(|job| job.attempts > 0))
 }
 
 /// Whether a commit says that it is of ours. Who writes that into a commit of theirs keeps a job of an older head from
 /// being ended early; it hands nothing over all the same, because the head is looked at again before that.
-async fn is_ours(place: &Place, commit: &str) -> Result<bool, String> {
+async fn is_ours(place: &Place, commit: &str) -> Result<bool, Failed> {
     match place.forge.commit(commit).await {
         Ok(commit) => Ok(publish::of_key(&commit.message).is_some()),
         Err(ForgeError::NotFound { .. } | ForgeError::Contract { .. }) => Ok(false),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -306,9 +352,9 @@ async fn changed_paths(
     place: &Place,
     trusted: &Trusted,
     event: &Event,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Failed> {
     if let Some(change) = &event.change {
-        let files = place.forge.changed_files(change.number).await.map_err(|error| error.to_string())?;
+        let files = place.forge.changed_files(change.number).await?;
         return Ok(files.into_iter().flat_map(|file| file.from.into_iter().chain([file.path])).collect());
     }
     let Some(push) = &event.push else { return Ok(Vec::new()) };
@@ -320,7 +366,7 @@ async fn changed_paths(
     if !missing.is_empty()
         && let Err(error) = parts.fetch(place, &trusted.clone, missing).await
     {
-        return Err(format!("the commits of the push: {error}"));
+        return Err(Failed::from(error).about("the commits of the push"));
     }
     let (clone, from, to) = (Arc::clone(&trusted.clone), push.before.clone().unwrap_or_default(), after.clone());
     let found = tokio::task::spawn_blocking(move || clone.change(&from, &to, DIFFERENCE)).await;

@@ -5,6 +5,7 @@
 //! A forge that hangs keeps its own repositories waiting and nobody else (`lanes`).
 
 use super::decide::{Decided, decide, served};
+use super::failed::{Failed, Kind};
 use super::lanes::{self, Lanes, meanwhile};
 use super::parts::Parts;
 use crate::model::forge::ForgeKind;
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The first wait after a failure, in milliseconds; doubled each time up to the longest.
 const AGAIN_MS: i64 = 2_000;
 const LONGEST_MS: i64 = 10 * 60 * 1000;
+/// The longest wait for what somebody has to mend, in milliseconds.
+const MENDED_MS: i64 = 2 * 60 * 1000;
 /// How often a delivery is looked at before it stays as a dead letter.
 const ATTEMPTS: u32 = 20;
 
@@ -47,7 +50,7 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
                     let lane = about(&serve, &it.delivery);
                     lanes.enter(lane.clone());
                     at_work.push(async move {
-                        one(parts, it).await;
+                        one(parts, it, &lane).await;
                         lane
                     });
                 }
@@ -73,7 +76,7 @@ fn about(serve: &Serve, delivery: &Delivery) -> Served {
     let name = delivery.repository.clone().unwrap_or_default();
     served(serve, delivery, &name).map(Repository::served).unwrap_or_else(|| {
         let forge = ForgeKind::named(&delivery.source).unwrap_or(ForgeKind::Local);
-        Served { forge, host: String::new(), name }
+        Served { forge, host: delivery.host.clone().unwrap_or_default(), name }
     })
 }
 
@@ -81,28 +84,51 @@ fn about(serve: &Serve, delivery: &Delivery) -> Served {
 fn apart(lanes: &Lanes, serve: &Serve) -> Vec<Apart> {
     let full = serve.repositories.iter().map(Repository::served).filter(|served| !lanes.has_room(served));
     let all = lanes.at_work().iter().cloned().chain(full);
-    all.map(|it| Apart { source: it.forge.word().to_owned(), repository: it.name }).collect()
+    all.map(|it| Apart { host: it.host, repository: it.name }).collect()
 }
 
 /// Decides about one delivery, and writes it down.
-async fn one(parts: &Parts<'_>, it: Unhandled) {
+async fn one(parts: &Parts<'_>, it: Unhandled, served: &Served) {
     let what = format!("delivery {} ({} {})", it.number, it.delivery.source, it.delivery.event);
-    let written = match decide(parts, it.delivery).await {
+    let at_ms = it.delivery.at_ms;
+    let became = decide(parts, it.number, it.delivery).await;
+    let refused = match &became {
+        Ok(decided) if decided.place.is_some() => parts.token(served, true).then_some(false),
+        Err(Failed { kind: Kind::Refused, .. }) => parts.token(served, false).then_some(true),
+        _ => None,
+    };
+    if refused == Some(true) {
+        parts.say(&format!(
+            "ALARM: the forge of {} refuses the token: give the server another one; what came in waits",
+            served.name
+        ));
+    }
+    let written = match became {
         Ok(decided) => match parts.inbox.handled(it.number, &decided.what, parts.now_ms()).await {
             Ok(ids) => {
                 parts.say(&format!("{what}: {}", decided.what.note));
+                parts.let_go(it.number);
                 after(parts, decided, &ids).await;
                 Ok(())
             }
             Err(error) => Err(error),
         },
         Err(why) => {
-            let dead = it.attempts >= ATTEMPTS;
-            let wait = AGAIN_MS.saturating_mul(1 << it.attempts.saturating_sub(1).min(20)).min(LONGEST_MS);
-            let due = (!dead).then(|| parts.now_ms().saturating_add(wait));
-            let mark = if dead { "ALARM: it stays as a dead letter" } else { "looked at again later" };
-            parts.say(&format!("{what}: {why}; {mark}"));
-            parts.inbox.put_off(it.number, due, &why).await
+            let now = parts.now_ms();
+            // What somebody else has to mend takes as long as it takes: it uses up no attempts.
+            let counts = why.kind == Kind::Other;
+            let dead = counts && it.attempts >= ATTEMPTS;
+            let wait = match counts {
+                true => AGAIN_MS.saturating_mul(1 << it.attempts.saturating_sub(1).min(20)).min(LONGEST_MS),
+                false => (now.saturating_sub(at_ms) / 2).clamp(AGAIN_MS, MENDED_MS),
+            };
+            let due = (!dead).then(|| now.saturating_add(wait));
+            let (alarm, mark) = match dead {
+                true => ("ALARM: ", "it stays as a dead letter (`codeforge queue deliveries --dead`)"),
+                false => ("", "looked at again later"),
+            };
+            parts.say(&format!("{alarm}{what}: {why}; {mark}"));
+            parts.inbox.put_off(it.number, due, counts, &why.words).await
         }
     };
     if let Err(error) = written {

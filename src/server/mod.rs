@@ -2,6 +2,7 @@
 
 pub mod commands;
 mod decide;
+pub mod failed;
 pub mod forget;
 pub mod health;
 pub mod http;

@@ -1,5 +1,6 @@
 //! What the server's loops work with: settings, forges, cached clones, and the configuration of each repository.
 
+use super::failed::Failed;
 use super::health::Health;
 use super::showing::Showing;
 use crate::engine::{configuration, fetching};
@@ -17,8 +18,8 @@ use crate::port::world::World;
 use crate::text;
 use crate::workflow::schema::Library;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 
@@ -54,6 +55,10 @@ pub struct Parts<'a> {
     /// A delivery came in, or a job.
     pub wake: Notify,
     known: Mutex<BTreeMap<Served, Arc<Place>>>,
+    /// Repositories whose forge refused our token when it was asked last.
+    refused: std::sync::Mutex<BTreeSet<Served>>,
+    /// Deliveries whose work waits until the configuration is mended; what they end is ended.
+    held: std::sync::Mutex<BTreeSet<i64>>,
     /// What waits to be shown at the forges.
     pub(super) showing: Showing,
 }
@@ -111,6 +116,8 @@ impl<'a> Parts<'a> {
             say,
             wake: Notify::new(),
             known: Mutex::default(),
+            refused: std::sync::Mutex::default(),
+            held: std::sync::Mutex::default(),
             showing: Showing::default(),
         }
     }
@@ -143,8 +150,8 @@ impl<'a> Parts<'a> {
     /// A repository that is served, by its name in jobs.
     ///
     /// # Errors
-    /// It is not served, or its forge cannot be spoken to; in words.
-    pub async fn place(&self, served: &Served) -> Result<Arc<Place>, String> {
+    /// It is not served, or its forge cannot be spoken to.
+    pub async fn place(&self, served: &Served) -> Result<Arc<Place>, Failed> {
         let serve = (self.settings)();
         let repository = serve.repositories.iter().find(|it| it.served() == *served).ok_or_else(|| {
             format!("{} is not served any more: put it back into serve.yml, or cancel its jobs", served.name)
@@ -172,11 +179,41 @@ impl<'a> Parts<'a> {
             marker_key,
         };
         let forge = self.world.forge_in_turn(&at, &places::turn(&serve.state, served));
-        let forge = forge.map_err(|error| error.to_string())?;
+        let forge = forge?;
         let (repository, served) = (repository.clone(), served.clone());
         let place = Arc::new(Place { repository, served: served.clone(), forge, seen: Mutex::default() });
         known.insert(served, Arc::clone(&place));
         Ok(place)
+    }
+
+    /// A forge took the token that a repository is served with, or refused it; true: that is other than before.
+    pub(super) fn token(&self, served: &Served, taken: bool) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = if taken { refused.remove(served) } else { refused.insert(served.clone()) };
+        if changed {
+            let words = match refused.len() {
+                0 => "forges take the tokens".to_owned(),
+                1 => "the forge of 1 repository refuses its token: its webhooks wait".to_owned(),
+                more => format!("the forges of {more} repositories refuse their tokens: their webhooks wait"),
+            };
+            self.health.report("token", refused.is_empty(), words);
+        }
+        changed
+    }
+
+    /// What a delivery ends was ended, and the rest of it waits.
+    pub(super) fn hold(&self, delivery: i64) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery);
+    }
+
+    /// Whether a delivery's work waits, and what it ends was ended.
+    pub(super) fn holds(&self, delivery: i64) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains(&delivery)
+    }
+
+    /// A delivery waits no more.
+    pub(super) fn let_go(&self, delivery: i64) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&delivery);
     }
 
     /// Forgets what is known of all repositories: settings or secrets were read anew.
@@ -187,8 +224,8 @@ impl<'a> Parts<'a> {
     /// The configuration that holds: of the trusted branch's tip. `anew`: the tip is asked for, whatever is known.
     ///
     /// # Errors
-    /// It cannot be had; in words.
-    pub async fn trusted(&self, place: &Place, anew: bool) -> Result<Trusted, String> {
+    /// It cannot be had.
+    pub async fn trusted(&self, place: &Place, anew: bool) -> Result<Trusted, Failed> {
         let mut seen = place.seen.lock().await;
         let now = self.now_ms();
         if let Some((trusted, at)) = &seen.trusted
@@ -205,7 +242,7 @@ impl<'a> Parts<'a> {
         let want = Want { what: format!("refs/heads/{branch}"), keep_as: "trusted".to_owned() };
         self.fetch(place, &clone, vec![want])
             .await
-            .map_err(|error| format!("the trusted branch `{branch}`: {error}"))?;
+            .map_err(|error| Failed::from(error).about(&format!("the trusted branch `{branch}`")))?;
         let commit = clone.resolve("refs/codeforge/ci/trusted").map_err(|error| error.to_string())?;
         let commit = commit.ok_or_else(|| format!("the branch `{branch}` was fetched, and is not there"))?;
         let library = match &seen.trusted {
@@ -237,7 +274,7 @@ impl<'a> Parts<'a> {
         fetching::fetch(clone, &order, Some(&*place.forge)).await
     }
 
-    async fn branch_of(&self, place: &Place, seen: &mut Seen) -> Result<String, String> {
+    async fn branch_of(&self, place: &Place, seen: &mut Seen) -> Result<String, Failed> {
         if let Some(branch) = &place.repository.trusted_branch {
             return Ok(branch.clone());
         }
@@ -247,7 +284,7 @@ impl<'a> Parts<'a> {
         {
             return Ok(branch.clone());
         }
-        let branch = place.forge.default_branch().await.map_err(|error| error.to_string())?;
+        let branch = place.forge.default_branch().await?;
         seen.branch = Some((branch.clone(), now));
         Ok(branch)
     }
@@ -255,14 +292,14 @@ impl<'a> Parts<'a> {
     /// The accounts that we act as.
     ///
     /// # Errors
-    /// The forge cannot be asked; in words.
-    pub async fn ours(&self, place: &Place, library: &Library) -> Result<Vec<String>, String> {
+    /// The forge cannot be asked.
+    pub async fn ours(&self, place: &Place, library: &Library) -> Result<Vec<String>, Failed> {
         let mut seen = place.seen.lock().await;
         let now = self.now_ms();
         let own = match &seen.own {
             Some((own, at)) if now - at < SETTLED_MS => own.clone(),
             _ => {
-                let own = place.forge.own_account().await.map_err(|error| error.to_string())?;
+                let own = place.forge.own_account().await?;
                 seen.own = Some((own.clone(), now));
                 own
             }

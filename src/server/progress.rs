@@ -177,31 +177,35 @@ impl Progress<'_> {
 
     async fn write(&self, floor: &Floor, thread: Thread, step: Option<&str>) -> Result<(), DeskError> {
         let job = &floor.job;
+        // The check leads to the comment: whoever waits for the job has one place to look at.
+        let said = match floor.is_replaced(None) {
+            true => Ok(None),
+            false => self.comment(job, thread, step).await,
+        };
         if !head(job).is_some_and(|commit| floor.is_replaced(Some(commit))) {
-            self.check(job, step).await?;
+            let page = said.as_ref().ok().and_then(|page| page.as_deref());
+            self.check(job, step, page).await?;
         }
-        if !floor.is_replaced(None) {
-            self.comment(job, thread, step).await?;
-        }
-        Ok(())
+        said.map(|_| ())
     }
 
-    async fn comment(&self, job: &Job, thread: Thread, step: Option<&str>) -> Result<(), DeskError> {
+    /// Says in the workflow's comment how a job stands; the comment's address, where it was said.
+    async fn comment(&self, job: &Job, thread: Thread, step: Option<&str>) -> Result<Option<String>, DeskError> {
         let before = self.before(thread, &job.new.workflow).await?;
         // What a run wrote itself at its end says more than we could.
         let written = before.body.as_deref().is_some_and(|body| !answers::is_progress(body));
         if written && job.state == JobState::Done {
-            return Ok(());
+            return Ok(None);
         }
         // Nobody asked for words about what runs by itself: the check moves, and the comment that is there stays current.
         let asked = job.new.priority == Priority::Command || job.new.approval.is_some();
         if before.body.is_none() && !asked {
-            return Ok(());
+            return Ok(None);
         }
         let body = answers::progress(job, step, self.phrase, before.body.as_deref());
         let memory = before.memory.as_deref();
-        self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
-        Ok(())
+        let stuck = self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
+        Ok(stuck.comment.url)
     }
 
     /// What a workflow's comment says and remembers. Only one of our own account counts.
@@ -227,11 +231,12 @@ impl Progress<'_> {
         Ok(Before { body: Some(body), memory })
     }
 
-    /// Moves the check of a job's commit; `step`: the step at work, where that is known.
+    /// Moves the check of a job's commit; `step`: the step at work, where that is known; `page`: where more is to be read
+    /// while the job has no result.
     ///
     /// # Errors
     /// [`ForgeError`]; that a token may not write checks is none.
-    pub async fn check(&self, job: &Job, step: Option<&str>) -> Result<(), ForgeError> {
+    pub async fn check(&self, job: &Job, step: Option<&str>, page: Option<&str>) -> Result<(), ForgeError> {
         let Some(commit) = head(job) else { return Ok(()) };
         let (_, mut words) = answers::standing(job);
         let more = match job.state {
@@ -248,7 +253,7 @@ impl Progress<'_> {
             (JobState::Done, Some(_)) => CheckState::Failure,
         };
         let name = format!("codeforge/{}", job.new.workflow);
-        let url = job.url.as_deref();
+        let url = job.url.as_deref().or(page);
         let check = Check { commit, name: &name, state, words: &words, url, summary: None, annotations: &[] };
         match self.forge.set_check(&check).await {
             Err(ForgeError::Refused { .. } | ForgeError::Unsupported(_) | ForgeError::NotFound { .. }) => Ok(()),

@@ -42,6 +42,7 @@ impl<'a> Room<'a> {
             phrase: &self.serve.commands.phrase,
             allow_users: &self.serve.commands.allow_users,
             ours: self.ours,
+            broken: None,
             models: &self.models,
             now_ms: self.parts.now_ms(),
             asked: tokio::sync::Mutex::default(),

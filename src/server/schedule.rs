@@ -93,7 +93,7 @@ async fn of_one(
                 }
                 None => {
                     tokio::time::sleep(LOOK * 5).await;
-                    return Err(why);
+                    return Err(why.into());
                 }
             },
         }

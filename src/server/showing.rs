@@ -10,7 +10,7 @@ use super::parts::{Parts, Place};
 use super::progress::{Progress, Shown};
 use super::room::Room;
 use crate::model::job::{Job, JobState, Served};
-use crate::port::forge::Thread;
+use crate::port::forge::CommentAt;
 use crate::port::queue::Which;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -55,7 +55,7 @@ pub struct Showing {
 /// What waits to be shown of one repository.
 #[derive(Default)]
 struct Line {
-    seen: VecDeque<(Thread, u64)>,
+    seen: VecDeque<CommentAt>,
     jobs: VecDeque<String>,
     /// Jobs that could not be shown yet.
     later: Vec<String>,
@@ -68,7 +68,7 @@ struct Line {
 
 /// One thing to show.
 enum What {
-    Seen((Thread, u64)),
+    Seen(CommentAt),
     Job(String),
 }
 
@@ -95,7 +95,7 @@ impl Showing {
     }
 
     /// Comments were heard: who wrote them is to see it.
-    pub fn heard(&self, served: &Served, comments: Vec<(Thread, u64)>) {
+    pub fn heard(&self, served: &Served, comments: Vec<CommentAt>) {
         self.with(served, |line| {
             let room = SEEN.saturating_sub(line.seen.len());
             line.seen.extend(comments.into_iter().take(room));
@@ -208,7 +208,7 @@ async fn line(parts: &Parts<'_>, served: Served) {
     {
         let (words, shown) = match what {
             What::Seen(comment) => {
-                (format!("that comment {} was heard", comment.1), heard(parts, &served, comment).await)
+                (format!("that comment {} was heard", comment.id), heard(parts, &served, comment).await)
             }
             What::Job(id) => {
                 let shown = job(parts, &served, &id).await;
@@ -232,9 +232,9 @@ async fn line(parts: &Parts<'_>, served: Served) {
     showing.ended(&served, rests);
 }
 
-async fn heard(parts: &Parts<'_>, served: &Served, (thread, comment): (Thread, u64)) -> Result<(), String> {
+async fn heard(parts: &Parts<'_>, served: &Served, comment: CommentAt) -> Result<(), String> {
     let place = parts.place(served).await?;
-    place.forge.react(thread, comment, "eyes").await.map_err(|error| error.to_string())
+    place.forge.react(comment, "eyes").await.map_err(|error| error.to_string())
 }
 
 async fn job(parts: &Parts<'_>, served: &Served, id: &str) -> Result<Shown, String> {

@@ -1,21 +1,26 @@
 //! What no webhook told: now and then the forge is asked what changed since the last time. What is found goes the way of
 //! a delivery, and makes the same keys: what a webhook told as well is not done twice.
 
+use super::commands::thread;
 use super::lanes::each;
 use super::parts::{Parts, Place};
 use crate::model::event::{Change, Comment, Event, EventKind, Issue, Push};
 use crate::model::id::short_hash;
-use crate::model::job::{Delivery, Served};
+use crate::model::job::{Delivery, JobState, Served};
 use crate::model::serve::Repository;
-use crate::port::forge::{CommentInfo, ForgeError, Thread};
+use crate::port::forge::{ChangeState, CommentInfo, ForgeError, Happening, Thread};
 use crate::port::inbox::Accepted;
-use std::collections::BTreeSet;
+use crate::port::queue::Which;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Clocks of forges are not ours: so much is looked at twice, in milliseconds.
 const OVERLAP_MS: i64 = 2 * 60 * 1000;
+
+/// Jobs that are looked through for one that a label made.
+const JOBS: u32 = 200;
 
 /// How often is looked whether there is something to ask, where nobody wants it.
 const LOOK: Duration = Duration::from_secs(60);
@@ -62,7 +67,9 @@ async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
     let mut found = 0;
     for info in unless_unsupported(place.forge.changes_since(since).await)? {
         let head = info.change.head.sha.clone().unwrap_or_default();
-        let id = format!("change/{}@{head}", info.change.number);
+        // What was a draft when it was seen last is something new once it is none.
+        let draft = if info.change.draft { "/draft" } else { "" };
+        let id = format!("change/{}@{head}{draft}", info.change.number);
         let event = Event {
             kind: EventKind::PullRequest,
             actor: info.change.author.clone(),
@@ -77,10 +84,28 @@ async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
     for (thread, comment) in unless_unsupported(place.forge.comments_since(since).await)? {
         // What an edited comment said before, nobody says here: none of its commands would count.
         if !comment.edited() {
-            let id = format!("comment/{}", comment.id);
-            found += offer(parts, place, &id, said(name, thread, comment)).await?;
+            let event = said(name, thread, comment);
+            let id = event.comment.as_ref().map(Comment::known_by).unwrap_or_default();
+            found += offer(parts, place, &format!("comment/{id}"), event).await?;
         }
     }
+    let happened_since = match place.forge.happened_since(since).await {
+        // A token that may not read issues is no reason to find nothing else.
+        Err(error @ (ForgeError::Refused { .. } | ForgeError::NotFound { .. } | ForgeError::Contract { .. })) => {
+            parts.say(&format!("sweep of {name}: issues and labels are not looked at: {error}"));
+            Vec::new()
+        }
+        asked => unless_unsupported(asked)?,
+    };
+    for happening in happened_since {
+        let id = format!("event/{}", happening.id);
+        if !is_known(parts, place, &happening).await?
+            && let Some(event) = happened(place, happening).await?
+        {
+            found += offer(parts, place, &id, event).await?;
+        }
+    }
+    found += stands(parts, place).await?;
     found += tip(parts, place).await?;
     parts.queue.keep_note(&note, &begun.to_string()).await.map_err(|error| error.to_string())?;
     if found > 0 {
@@ -97,6 +122,94 @@ fn unless_unsupported<T>(asked: Result<Vec<T>, ForgeError>) -> Result<Vec<T>, St
     }
 }
 
+/// Whether a webhook told of a label and a job came of it: a change may have another head by now, and that is no other
+/// event.
+async fn is_known(parts: &Parts<'_>, place: &Place, it: &Happening) -> Result<bool, String> {
+    if it.label.is_none() {
+        return Ok(false);
+    }
+    let change = match it.thread {
+        Thread::Change(number) => Some(number),
+        Thread::Issue(_) => None,
+    };
+    let which = Which { repository: Some(place.served.clone()), change, most: JOBS, ..Which::default() };
+    let jobs = parts.queue.jobs(&which).await.map_err(|error| error.to_string())?;
+    let since = it.at_ms.unwrap_or_default().saturating_sub(OVERLAP_MS);
+    Ok(jobs.iter().filter(|job| job.created_ms >= since).any(|job| {
+        let event = &job.new.event;
+        thread(event) == Some(it.thread)
+            && event.action.as_deref() == Some(it.action.as_str())
+            && event.label == it.label
+    }))
+}
+
+/// What happened to an issue or a change, as an event; `None`: what it happened to is gone.
+async fn happened(place: &Place, it: Happening) -> Result<Option<Event>, String> {
+    let mut event = Event {
+        kind: EventKind::Issues,
+        action: Some(it.action),
+        actor: it.by,
+        actor_is_bot: it.by_program,
+        repository: Some(place.served.name.clone()),
+        label: it.label,
+        issue: it.issue,
+        ..Event::default()
+    };
+    if let Thread::Change(number) = it.thread {
+        let now = match place.forge.change(number).await {
+            Ok(now) => now,
+            Err(ForgeError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        event.kind = EventKind::PullRequest;
+        event.sha.clone_from(&now.change.head.sha);
+        event.change = Some(now.change);
+    }
+    Ok(Some(event))
+}
+
+/// Changes that jobs are about and that stand otherwise than these jobs know: closed, retargeted, pushed to, put back to
+/// an older head. What is seen for the first time is told, so that such jobs end.
+async fn stands(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
+    let open = vec![JobState::Asked, JobState::Waiting, JobState::Running];
+    let which = Which { repository: Some(place.served.clone()), states: open, ..Which::default() };
+    let jobs = parts.queue.jobs(&which).await.map_err(|error| error.to_string())?;
+    let changes: BTreeMap<u64, Vec<&Change>> =
+        jobs.iter().filter_map(|job| job.new.event.change.as_ref()).fold(BTreeMap::new(), |mut changes, change| {
+            changes.entry(change.number).or_insert_with(Vec::new).push(change);
+            changes
+        });
+    let mut found = 0;
+    for (number, known) in changes {
+        let now = match place.forge.change(number).await {
+            Ok(now) => now,
+            Err(ForgeError::NotFound { .. }) => continue,
+            Err(error) => return Err(error.to_string()),
+        };
+        let same = |it: &&&Change| it.head.sha == now.change.head.sha && it.base.branch == now.change.base.branch;
+        if now.state == ChangeState::Open && known.iter().filter(same).count() == known.len() {
+            continue;
+        }
+        let action = match now.state {
+            ChangeState::Open => None,
+            ChangeState::Closed => Some("closed"),
+            ChangeState::Merged => Some("merged"),
+        };
+        // Each state once, whatever jobs there are for it; the same one later is another time.
+        let id = format!("stands/{number}/{}", now.updated_ms.unwrap_or_default());
+        let event = Event {
+            kind: EventKind::PullRequest,
+            action: action.map(str::to_owned),
+            repository: Some(place.served.name.clone()),
+            sha: now.change.head.sha.clone(),
+            change: Some(now.change),
+            ..Event::default()
+        };
+        found += offer(parts, place, &id, event).await?;
+    }
+    Ok(found)
+}
+
 fn said(repository: &str, thread: Thread, comment: CommentInfo) -> Event {
     let (change, issue) = match thread {
         Thread::Change(number) => (Some(Change { number, ..Change::default() }), None),
@@ -110,6 +223,7 @@ fn said(repository: &str, thread: Thread, comment: CommentInfo) -> Event {
         repository: Some(repository.to_owned()),
         comment: Some(Comment {
             id: comment.id,
+            kind: comment.kind,
             body: comment.body,
             before: None,
             author: comment.author,
@@ -160,11 +274,12 @@ async fn offer(parts: &Parts<'_>, place: &Place, id: &str, event: Event) -> Resu
         hash: short_hash(&hashed, 64),
         event: kind.to_owned(),
         repository: Some(name.clone()),
+        host: Some(host.clone()),
         body,
         at_ms: parts.now_ms(),
     };
     match parts.inbox.accept(delivery).await {
-        Ok(Accepted::New) => Ok(1),
+        Ok(Accepted::New | Accepted::Again) => Ok(1),
         Ok(Accepted::Known) => Ok(0),
         Err(error) => Err(error.to_string()),
     }

@@ -103,6 +103,7 @@ pub fn commands_of(library: &Library, event: &Event, facts: &Facts<'_>) -> Resul
         let meant = match Builtin::named(name) {
             Some(builtin) => Meant::Builtin(builtin),
             None if grammar.names().any(|it| it == name) => Meant::Workflow,
+            None if name.is_empty() => Meant::Unknown(None),
             None => Meant::Unknown(nearest(name, grammar.names()).map(str::to_owned)),
         };
         (command, meant)

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What free text begins with where nobody says.
 const MENTION: &str = "@codeforge";
 
+/// As much of a word is kept that is no command's name, in characters.
+const LONGEST: usize = 60;
+
 /// What commands look like in one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Grammar {
@@ -124,14 +127,18 @@ impl Grammar {
 
     /// What a line begins.
     fn line(&self, line: &str) -> Option<Line> {
-        if let Some(rest) = after(line, &self.phrase).filter(|rest| rest.starts_with(char::is_whitespace)) {
+        let ends = |rest: &&str| rest.is_empty() || rest.starts_with(char::is_whitespace);
+        if let Some(rest) = after(line, &self.phrase).filter(ends) {
             let rest = rest.trim();
             let (name, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            return command(&name.to_lowercase(), rest).map(Line::Command);
+            let name = name.to_lowercase();
+            // Whoever calls us is answered, also where that is no command's name.
+            let unnamed = || CommandText { name: name.chars().take(LONGEST).collect(), ..CommandText::default() };
+            return Some(Line::Command(command(&name, rest).unwrap_or_else(unnamed)));
         }
         for (short, name) in &self.aliases {
             let rest = after(line, &format!("/{short}"));
-            if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
+            if let Some(rest) = rest.filter(ends) {
                 return command(name, rest).map(Line::Command);
             }
         }
@@ -245,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn whoever_calls_us_without_a_commands_name_is_heard() {
+        assert_eq!(said("/codeforge"), ["||{}"]);
+        assert_eq!(said("/codeforge  \nthanks"), ["||{}"]);
+        assert_eq!(said("/codeforge Help!"), ["help!||{}"]);
+        assert_eq!(said("/codeforge Révision de tout"), ["révision||{}"]);
+        assert_eq!(said("/codeforge $(rm) x"), ["$(rm)||{}"]);
+        assert_eq!(said(&format!("/codeforge {}", "é".repeat(100))), [format!("{}||{{}}", "é".repeat(60))]);
+    }
+
+    #[test]
     fn short_words_stand_for_commands() {
         assert_eq!(said("/review focus=x all of it"), [r#"review|all of it|{"focus": "x"}"#]);
         assert_eq!(said("/REVIEW"), ["review||{}"]);
@@ -278,9 +295,8 @@ mod tests {
     fn quotes_code_and_other_places_hold_none() {
         for text in [
             "please /codeforge fix",
-            "/codeforge",
             "/codeforgery fix",
-            "/codeforge $(rm)",
+            "/codeforge, fix",
             "> /codeforge fix",
             "> somebody said\n/codeforge fix",
             "```\n/codeforge fix\n```",
@@ -316,7 +332,7 @@ mod tests {
             for command in grammar().commands(&text) {
                 let text = text.to_lowercase();
                 prop_assert!(text.contains("codeforge") || text.contains("/review") || text.contains("/s"));
-                prop_assert!(!command.name.is_empty());
+                prop_assert!(!command.name.contains(char::is_whitespace));
             }
         }
 

@@ -1,7 +1,7 @@
 //! The trigger's key: the same event gives the same branch, whoever runs it again. What really happens again gives the same
 //! one, too; that it makes another job is [`Job::gives_way_to`](crate::model::job::Job::gives_way_to)'s to say.
 
-use crate::model::event::{Event, EventKind};
+use crate::model::event::{Comment, Event, EventKind};
 use crate::model::id::short_hash;
 
 /// Twelve hexadecimal digits for an event and a workflow. `occurrence` tells apart what the event itself does not
@@ -31,7 +31,7 @@ pub fn key(event: &Event, workflow: &str, occurrence: Option<&str>) -> String {
             format!("{number} {} {}", text(&event.action), text(&event.label))
         }
         EventKind::IssueComment => {
-            let id = event.comment.as_ref().map(|comment| comment.id).unwrap_or_default();
+            let id = event.comment.as_ref().map(Comment::known_by).unwrap_or_default();
             let command = event.command.as_ref().map(|it| format!("{} {} {:?}", it.name, it.text, it.values));
             format!("{id} {}", text(&command))
         }

@@ -16,9 +16,11 @@ pub use command::{Arguments, Builtin, Meant, commands_of, dollars};
 pub use grammar::Grammar;
 pub use key::key;
 
-use crate::model::event::{CommandText, Event, EventKind};
+use crate::model::event::{CommandText, CommentKind, Event, EventKind};
 use crate::workflow::schema::docs::ScheduleDoc;
-use crate::workflow::schema::{Access, InputDoc, InputType, Library, Loaded, OnDoc, WorkflowDoc};
+use crate::workflow::schema::{
+    Access, EventAccess, ForgeEventDoc, InputDoc, InputType, Library, Loaded, OnDoc, WorkflowDoc,
+};
 use std::collections::BTreeMap;
 
 /// Our mark in what we write to a forge: a comment that holds it is none of a person's.
@@ -83,16 +85,34 @@ pub struct NeedsAccess {
     pub access: Access,
 }
 
-/// Decides for each workflow of the library. Shipped ones start by a command, or by name.
+/// Decides for each workflow of the library; where a comment gives one several commands, for each of them. Shipped ones
+/// start by a command, or by name.
 pub fn decide(library: &Library, event: &Event, facts: &Facts<'_>) -> Vec<(String, Decision)> {
     let given = command::given(&Grammar::of(library, facts.phrase), event, facts);
-    let decided = library.workflows.iter().map(|(name, workflow)| {
+    let decided = library.workflows.iter().flat_map(|(name, workflow)| {
         let on = workflow.doc.on.clone().unwrap_or_default();
         let only_commands = OnDoc { command: on.command.clone(), ..OnDoc::default() };
         let on = if workflow.builtin { only_commands } else { on };
-        (name.clone(), one(library, workflow, &on, event, facts, &given))
+        let each = each(&given, &on);
+        each.into_iter().map(move |given| (name.clone(), one(library, workflow, &on, event, facts, &given)))
     });
     decided.collect()
+}
+
+/// What a comment gives a workflow that it gives several commands: one after the other.
+fn each(given: &Result<Vec<CommandText>, String>, on: &OnDoc) -> Vec<Result<Vec<CommandText>, String>> {
+    let (Ok(commands), Some(wanted)) = (given, &on.command) else { return vec![given.clone()] };
+    let mut own: Vec<&CommandText> = Vec::new();
+    for command in commands.iter().filter(|command| command.name == wanted.name.0) {
+        // The same line twice asks for one thing.
+        if !own.contains(&command) {
+            own.push(command);
+        }
+    }
+    match own.as_slice() {
+        [] | [_] => vec![given.clone()],
+        several => several.iter().map(|command| Ok(vec![(*command).clone()])).collect(),
+    }
 }
 
 /// Decides for a workflow that the operator named. Naming it adds the event to what starts it; where the workflow says
@@ -160,6 +180,9 @@ fn one(
     if let Some(why) = left_alone(library, event, facts) {
         return skip(why);
     }
+    if event.comment.as_ref().is_some_and(|comment| comment.kind != CommentKind::Thread) {
+        return skip("the words of a review start nothing but by a command".to_owned());
+    }
     let filter = match event.kind {
         EventKind::Manual => return start(workflow, event, None, None),
         EventKind::PullRequest => on.pull_request.as_ref(),
@@ -198,10 +221,24 @@ fn one(
     };
     let Some(filter) = filter else { return not_at_all() };
     match filters::passes(filter, event, facts) {
-        filters::Passes::Yes => start(workflow, event, None, None),
+        filters::Passes::Yes => start(workflow, event, None, asked(filter, event, facts)),
         filters::Passes::No(why) => skip(why),
         filters::Passes::NeedsChangedPaths => Decision::NeedsChangedPaths,
     }
+}
+
+/// What the forge is asked of whoever brought an event about. Anybody can open an issue, with labels where its form sets
+/// them, and write below one: what comes of that is for whom the trusted configuration lets.
+fn asked(filter: &ForgeEventDoc, event: &Event, facts: &Facts<'_>) -> Option<NeedsAccess> {
+    let talk = matches!(event.kind, EventKind::Issues | EventKind::IssueComment);
+    let access = filter.access.or(talk.then_some(EventAccess::Write))?.asked()?;
+    let user = event.actor.clone().unwrap_or_default();
+    (!is_allowed(&user, facts)).then_some(NeedsAccess { user, access })
+}
+
+/// Whether the operator lets somebody give commands, whatever the forge says.
+fn is_allowed(user: &str, facts: &Facts<'_>) -> bool {
+    !facts.fork && facts.allow_users.iter().any(|name| name.eq_ignore_ascii_case(user))
 }
 
 /// Whether the CI's tick, whose time table counts in UTC, is one of the entry now.
@@ -259,8 +296,7 @@ fn commanded(
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Decision::Refuse(format!("the command gives the input `{unknown}`; it takes {known}"));
     }
-    let allowed = !facts.fork && facts.allow_users.iter().any(|name| name.eq_ignore_ascii_case(&user));
-    let access = (!allowed).then_some(NeedsAccess { user, access });
+    let access = (!is_allowed(&user, facts)).then_some(NeedsAccess { user, access });
     match start(workflow, event, Some(command), access) {
         Decision::Run(run) => Decision::Run(Box::new(Start { settings, given: Some(given.clone()), ..*run })),
         other => other,

@@ -132,6 +132,16 @@ async fn a_command_runs_only_for_those_whom_the_forge_clearly_names() {
     // Without a token nobody can be asked.
     let job = on_github(&forge, &clone, "issue_comment", &command).without("CODEFORGE_FORGE_TOKEN");
     tokio::task::block_in_place(|| job.run()).ends(4, "denied").says(&["nobody can be asked", "CODEFORGE_FORGE_TOKEN"]);
+    // What starts by itself is no fault of the pipeline's: a stranger's issue is passed over, and said in a line.
+    for (who, conclusion) in [("eve", "skipped"), ("ann", "success")] {
+        let issue = json!({ "action": "opened", "issue": { "number": 3, "title": "It breaks", "body": "On Mondays." },
+                            "sender": { "login": who } });
+        let job = on_github(&forge, &clone, "issues", &issue);
+        let ran = tokio::task::block_in_place(|| job.run()).ends(0, conclusion);
+        if who == "eve" {
+            ran.says(&["not `mend`: `eve` may not start `mend`", "`write` access"]);
+        }
+    }
     // A comment without a command is no news.
     let job = on_github(&forge, &clone, "issue_comment", &comment("> /codeforge mend x", "eve"));
     tokio::task::block_in_place(|| job.run()).ends(0, "skipped");

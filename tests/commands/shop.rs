@@ -96,6 +96,7 @@ impl Shop {
             phrase: "/codeforge",
             allow_users: &[],
             ours: &[],
+            broken: None,
             models: &[],
             now_ms: self.now_ms,
             asked: Default::default(),
@@ -137,7 +138,7 @@ impl Shop {
         let facts = Facts { phrase: "/codeforge", allow_users: &[], ours: &[], changed: None, fork: false, now_ms: 0 };
         let desk = self.desk();
         let decided = trigger::decide(&self.library, event, &facts);
-        let answered = desk.comment(event, &decided).await.unwrap();
+        let answered = desk.comment(event).await.unwrap();
         if let Some(heard) = answered.heard {
             desk.acknowledge(heard).await.unwrap();
         }

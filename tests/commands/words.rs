@@ -4,7 +4,7 @@ use crate::common::forge_server::{BOT, Fault};
 use crate::shop::{KINDS, Shop, one};
 use codeforge::model::event::{Comment, Event, EventKind};
 use codeforge::model::forge::ForgeKind;
-use codeforge::model::job::{JobEnd, JobState};
+use codeforge::model::job::{Job, JobEnd, JobState};
 use insta::assert_snapshot;
 use std::time::Instant;
 
@@ -76,6 +76,39 @@ async fn an_unknown_command_gets_one_answer_with_the_nearest_name() {
     "#);
     shop.say("ann", "/codeforge implemnt it").await;
     assert!(one(&shop).await.contains("Did you mean `/codeforge implement`?"), "the same comment says it");
+    for (text, says) in [
+        ("/codeforge help!", "Did you mean `/codeforge help`?"),
+        ("/codeforge Révision", "no command `révision`"),
+        ("/codeforge", "Nothing stands after `/codeforge`."),
+    ] {
+        shop.say("eve", text).await;
+        assert!(!one(&shop).await.contains(says), "strangers hear nothing: {text}");
+        shop.say("ann", text).await;
+        assert!(one(&shop).await.contains(says), "{text}: {}", one(&shop).await);
+    }
+}
+
+/// A comment may give one workflow several commands: each is carried out, or answered.
+#[tokio::test]
+async fn each_line_of_a_comment_is_a_command_of_its_own() {
+    let shop = Shop::open(ForgeKind::Github).await;
+    let id = shop
+        .say("ann", "/codeforge ask one\n/codeforge ask two\n/codeforge ask one\n/codeforge ask three nosuch=1")
+        .await;
+    let tasks = |jobs: Vec<Job>| {
+        let mut tasks: Vec<String> = jobs.iter().map(|job| job.new.event.command.clone().unwrap().text).collect();
+        tasks.sort();
+        tasks
+    };
+    assert_eq!(tasks(shop.jobs().await), ["one", "three nosuch=1", "two"]);
+    shop.say("ann", "/codeforge ask nosuch=1 four\n/codeforge ask five").await;
+    assert_eq!(tasks(shop.jobs().await).len(), 4, "one of them cannot be carried out");
+    let said = shop.ours().await;
+    assert!(
+        said.iter().any(|it| it.contains("was not carried out") && it.contains("nosuch")),
+        "and that is said: {said:#?}"
+    );
+    assert_eq!(shop.reactions(id), ["eyes"]);
 }
 
 /// Trust 11: access is the API's to say, of who sent it; programs and our own words start nothing.

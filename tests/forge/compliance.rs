@@ -462,7 +462,8 @@ async fn the_rest(kind: ForgeKind) {
     assert_eq!(forge.tip("top").await.unwrap(), None);
     let number = story.event.change.as_ref().unwrap().number;
     let comment = server.comment_by("ann", &format!("change {number}"), "/codeforge fix");
-    let reacted = forge.react(Thread::Change(number), comment, "eyes").await;
+    let reacted =
+        forge.react(CommentAt { thread: Thread::Change(number), kind: CommentKind::Thread, id: comment }, "eyes").await;
     if forge.capabilities().reactions {
         reacted.unwrap();
         assert_eq!(server.memory().comments[0].reactions, ["eyes"]);

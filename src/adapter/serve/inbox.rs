@@ -44,6 +44,7 @@ struct Row {
     hash: [u8; 32],
     event: String,
     repository: Option<String>,
+    host: Option<String>,
     lane: String,
     /// Packed.
     body: Vec<u8>,
@@ -203,29 +204,43 @@ async fn commit(writer: &Writer, taken: Vec<Work>) {
     for (answer, row) in waiting.into_iter().zip(rows) {
         let told = match &mut written {
             // Of several that are the same the first one is new.
-            Ok(new) => Ok(if new.remove(&(row.source, row.hash)) { Accepted::New } else { Accepted::Known }),
+            Ok(became) => Ok(became.of((row.source, row.hash))),
             Err(error) => Err(error.clone()),
         };
         let _ = answer.send(told);
     }
 }
 
-/// Inserts up to [`PER_COMMIT`] rows with one statement: each one is a message to the connection's thread and back. Gives
-/// source and hash of those that were not known. `again`: the rows may be needed once more.
-async fn insert(
-    connection: &mut SqliteConnection,
-    rows: &mut [Row],
-    again: bool,
-) -> Result<HashSet<(String, [u8; 32])>, sqlx::Error> {
+/// What became of rows, by source and hash. What is in neither was known.
+#[derive(Default)]
+struct Became {
+    new: HashSet<(String, [u8; 32])>,
+    again: HashSet<(String, [u8; 32])>,
+}
+
+impl Became {
+    /// What became of a row. Of several that are the same the first one is told that it is new.
+    fn of(&mut self, row: (String, [u8; 32])) -> Accepted {
+        match (self.new.remove(&row), self.again.remove(&row)) {
+            (true, _) => Accepted::New,
+            (false, true) => Accepted::Again,
+            (false, false) => Accepted::Known,
+        }
+    }
+}
+
+/// Inserts up to [`PER_COMMIT`] rows with one statement: each one is a message to the connection's thread and back.
+/// `again`: the rows may be needed once more.
+async fn insert(connection: &mut SqliteConnection, rows: &mut [Row], again: bool) -> Result<Became, sqlx::Error> {
     if rows.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(Became::default());
     }
     let size = SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
     let mut text =
-        String::from("INSERT INTO deliveries (source, id, hash, event, repository, lane, body, at_ms) VALUES ");
+        String::from("INSERT INTO deliveries (source, id, hash, event, repository, host, lane, body, at_ms) VALUES ");
     for place in 0..size {
         text.push_str(if place == 0 { "" } else { "," });
-        text.push_str("(?,?,?,?,?,?,?,?)");
+        text.push_str("(?,?,?,?,?,?,?,?,?)");
     }
     text.push_str(" ON CONFLICT DO NOTHING");
     // The text depends on nothing but the number of rows.
@@ -233,24 +248,51 @@ async fn insert(
     for row in rows.iter_mut() {
         let body = if again { row.body.clone() } else { std::mem::take(&mut row.body) };
         query = query.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).bind(&row.event);
-        query = query.bind(&row.repository).bind(&row.lane).bind(body).bind(row.at_ms);
+        query = query.bind(&row.repository).bind(&row.host).bind(&row.lane).bind(body).bind(row.at_ms);
     }
     // Places that are left over: one of them again, which is known by then.
     for row in rows.iter().cycle().take(size.saturating_sub(rows.len())) {
         query = query.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).bind(&row.event);
-        query = query.bind(&row.repository).bind(&row.lane).bind(Vec::new()).bind(row.at_ms);
+        query = query.bind(&row.repository).bind(&row.host).bind(&row.lane).bind(Vec::new()).bind(row.at_ms);
     }
     let inserted = query.execute(&mut *connection).await?.rows_affected();
     if inserted == rows.len() as u64 {
-        return Ok(rows.iter().map(|row| (row.source.clone(), row.hash)).collect());
+        let new = rows.iter().map(|row| (row.source.clone(), row.hash)).collect();
+        return Ok(Became { new, again: HashSet::new() });
     }
     // Numbers only grow: the highest ones are those of this statement.
     let new: Vec<(String, Vec<u8>)> =
         sqlx::query_as("SELECT source, hash FROM deliveries ORDER BY number DESC LIMIT ?")
             .bind(i64::try_from(inserted).unwrap_or(i64::MAX))
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?;
-    Ok(new.into_iter().filter_map(|(source, hash)| Some((source, hash.try_into().ok()?))).collect())
+    let new = new.into_iter().filter_map(|(source, hash)| Some((source, hash.try_into().ok()?))).collect();
+    let mut became = Became { new, again: HashSet::new() };
+    revive(connection, rows, &mut became).await?;
+    Ok(became)
+}
+
+/// Has those that are known as dead letters wait again.
+async fn revive(connection: &mut SqliteConnection, rows: &[Row], became: &mut Became) -> Result<(), sqlx::Error> {
+    let dead = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'dead')";
+    if !sqlx::query_scalar::<_, bool>(dead).fetch_one(&mut *connection).await? {
+        return Ok(());
+    }
+    for row in rows {
+        let key = (row.source.clone(), row.hash);
+        if became.new.contains(&key) {
+            continue;
+        }
+        let update = sqlx::query(
+            "UPDATE deliveries SET state = 'waiting', attempts = 0, due_ms = 0
+             WHERE state = 'dead' AND source = $1 AND (id = $2 OR hash = $3)",
+        );
+        let done = update.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).execute(&mut *connection).await?;
+        if done.rows_affected() > 0 {
+            became.again.insert(key);
+        }
+    }
+    Ok(())
 }
 
 /// A delivery that waits, as it is read.
@@ -262,6 +304,7 @@ struct Waiting {
     hash: Vec<u8>,
     event: String,
     repository: Option<String>,
+    host: Option<String>,
     body: Vec<u8>,
     at_ms: i64,
     attempts: i64,
@@ -270,25 +313,52 @@ struct Waiting {
 impl Waiting {
     fn unhandled(self) -> Result<Unhandled, String> {
         let hash = text::hex(&self.hash);
-        let Self { number, source, id, event, repository, body, at_ms, attempts, .. } = self;
+        let Self { number, source, id, event, repository, host, body, at_ms, attempts, .. } = self;
         let body = unpacked(&body)?;
-        let delivery = Delivery { source, id, hash, event, repository, body, at_ms };
+        let delivery = Delivery { source, id, hash, event, repository, host, body, at_ms };
         Ok(Unhandled { number, delivery, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) })
     }
 }
 
-/// Whose turn a delivery waits for: its repository's. What is no forge's own webhook, a sweep or a hook, goes by the name
-/// alone.
-fn lane(source: &str, repository: &str) -> String {
-    let forge = if source == "sweep" || source.starts_with("hook:") { "" } else { source };
-    format!("{forge} {}", repository.to_lowercase())
+/// What lists read of deliveries: not their bodies.
+macro_rules! listed {
+    () => {
+        "SELECT number, source, id, event, repository, host, at_ms, state, attempts, note FROM deliveries"
+    };
+}
+
+/// A delivery as lists show it, as it is read.
+#[derive(FromRow)]
+struct Listed {
+    number: i64,
+    source: String,
+    id: String,
+    event: String,
+    repository: Option<String>,
+    host: Option<String>,
+    at_ms: i64,
+    state: String,
+    attempts: i64,
+    note: Option<String>,
+}
+
+impl From<Listed> for Received {
+    fn from(row: Listed) -> Self {
+        let Listed { number, source, id, event, repository, host, at_ms, state, attempts, note } = row;
+        Self { number, source, id, event, repository, host, at_ms, state, attempts, note }
+    }
+}
+
+/// Whose turn a delivery waits for: its repository's, whoever told of it.
+fn lane(host: &str, repository: &str) -> String {
+    format!("{host} {}", repository.to_lowercase())
 }
 
 impl Database {
     /// The oldest deliveries that are due, by their numbers, up to `most`. However many wait, it is a look or two for each
     /// repository.
     async fn due(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<i64>, sqlx::Error> {
-        let apart = apart.iter().flat_map(|it| [lane(&it.source, &it.repository), lane("sweep", &it.repository)]);
+        let apart = apart.iter().map(|it| lane(&it.host, &it.repository));
         let lanes: Vec<(String,)> = sqlx::query_as(
             "WITH RECURSIVE lanes (lane) AS (
                  SELECT min(lane) FROM deliveries WHERE state = 'waiting'
@@ -322,7 +392,7 @@ impl Database {
 #[async_trait]
 impl Inbox for Database {
     async fn accept(&self, delivery: Delivery) -> Result<Accepted, InboxError> {
-        let Delivery { source, id, hash, event, repository, body, at_ms } = delivery;
+        let Delivery { source, id, hash, event, repository, host, body, at_ms } = delivery;
         let large = body.len() > LARGE;
         let Some(hash) = text::unhex(&hash).and_then(|hash| hash.try_into().ok()) else {
             let message = "a delivery without its SHA-256: a mistake of this program".to_owned();
@@ -339,8 +409,8 @@ impl Inbox for Database {
             packing()
         };
         let body = body.map_err(|message| InboxError { path: "serve.db".into(), message })?;
-        let lane = lane(&source, repository.as_deref().unwrap_or_default());
-        self.incoming.offer(Row { source, id, hash, event, repository, lane, body, at_ms }).await
+        let lane = lane(host.as_deref().unwrap_or_default(), repository.as_deref().unwrap_or_default());
+        self.incoming.offer(Row { source, id, hash, event, repository, host, lane, body, at_ms }).await
     }
 
     async fn unhandled(&self, most: u32, now_ms: i64, apart: &[Apart]) -> Result<Vec<Unhandled>, InboxError> {
@@ -358,33 +428,31 @@ impl Inbox for Database {
         self.incoming.change(move |connection| Box::pin(decided(connection, number, what, now_ms))).await
     }
 
-    async fn put_off(&self, number: i64, due_ms: Option<i64>, note: &str) -> Result<(), InboxError> {
+    async fn put_off(&self, number: i64, due_ms: Option<i64>, counts: bool, note: &str) -> Result<(), InboxError> {
         let note = note.to_owned();
-        self.incoming.change(move |connection| Box::pin(put_off(connection, number, due_ms, note))).await
+        self.incoming.change(move |connection| Box::pin(put_off(connection, number, due_ms, counts, note))).await
     }
 
-    async fn received(&self, most: u32) -> Result<Vec<Received>, InboxError> {
-        let found: Vec<(i64, String, String, String, Option<String>, i64, String, i64, Option<String>)> =
-            sqlx::query_as(
-                "SELECT number, source, id, event, repository, at_ms, state, attempts, note FROM deliveries
-             ORDER BY number DESC LIMIT $1",
-            )
-            .bind(i64::from(most))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|error| self.fault(&error))?;
-        let received = |(number, source, id, event, repository, at_ms, state, attempts, note)| Received {
-            number,
-            source,
-            id,
-            event,
-            repository,
-            at_ms,
-            state,
-            attempts,
-            note,
-        };
-        Ok(found.into_iter().map(received).collect())
+    async fn again(&self, number: i64) -> Result<bool, InboxError> {
+        let update = sqlx::query(
+            "UPDATE deliveries SET state = 'waiting', attempts = 0, due_ms = 0 WHERE state = 'dead' AND number = $1",
+        )
+        .bind(number);
+        let done = self.writer.whole(async |connection| Ok(update.execute(connection).await?.rows_affected()));
+        Ok(done.await? > 0)
+    }
+
+    async fn received(&self, most: u32, dead: bool) -> Result<Vec<Received>, InboxError> {
+        let found: Vec<Listed> = sqlx::query_as(if dead {
+            concat!(listed!(), " WHERE state = 'dead' ORDER BY number DESC LIMIT $1")
+        } else {
+            concat!(listed!(), " ORDER BY number DESC LIMIT $1")
+        })
+        .bind(i64::from(most))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.fault(&error))?;
+        Ok(found.into_iter().map(Received::from).collect())
     }
 
     async fn backlog(&self) -> Result<(u64, Option<i64>), InboxError> {
@@ -429,7 +497,7 @@ async fn begun(
     let taken = sqlx::query_as::<_, Waiting>(
         "UPDATE deliveries SET attempts = attempts + 1
          WHERE number IN (SELECT value FROM json_each($2)) AND state = 'waiting' AND due_ms <= $1
-         RETURNING number, source, id, hash, event, repository, body, at_ms, attempts",
+         RETURNING number, source, id, hash, event, repository, host, body, at_ms, attempts",
     )
     .bind(now_ms)
     .bind(jobs::text(&numbers))
@@ -440,7 +508,7 @@ async fn begun(
         let number = waiting.number;
         match waiting.unhandled() {
             Ok(it) => found.push(it),
-            Err(why) => put_off(connection, number, None, why).await?,
+            Err(why) => put_off(connection, number, None, true, why).await?,
         }
     }
     found.sort_by_key(|it: &Unhandled| it.number);
@@ -474,14 +542,15 @@ async fn put_off(
     connection: &mut SqliteConnection,
     number: i64,
     due_ms: Option<i64>,
+    counts: bool,
     note: String,
 ) -> Result<(), sqlx::Error> {
     let query = sqlx::query(
         "UPDATE deliveries SET state = CASE WHEN $2 IS NULL THEN 'dead' ELSE 'waiting' END,
-                               due_ms = coalesce($2, due_ms), note = $3
+                               due_ms = coalesce($2, due_ms), note = $3, attempts = max(attempts - $4, 0)
          WHERE number = $1 AND state <> 'handled'",
     );
-    query.bind(number).bind(due_ms).bind(note).execute(connection).await.map(|_| ())
+    query.bind(number).bind(due_ms).bind(note).bind(i64::from(!counts)).execute(connection).await.map(|_| ())
 }
 
 /// Makes the jobs of a delivery; gives the ids of those that are new.

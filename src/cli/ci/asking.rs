@@ -226,7 +226,26 @@ pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> 
     Ok(())
 }
 
-/// Whether the person who gave the command may. Anything but a clear yes is no.
+/// What of all that an event starts whoever brought it about may start. A command is an error where they may not; of what
+/// starts by itself it is said in a line: strangers open issues, and that is no fault of the pipeline's.
+///
+/// # Errors
+/// A command that somebody may not give; nobody can be asked.
+pub(super) async fn allowed(ci: &Ci, starts: Vec<Start>, cx: &Context<'_>) -> Result<Vec<Start>, CliError> {
+    let mut may = Vec::with_capacity(starts.len());
+    for start in starts {
+        match access(ci, &start).await {
+            Ok(()) => may.push(start),
+            Err(error) if start.command.is_none() && ci.forge.is_some() => {
+                say(cx, &format!("not `{}`: {}", start.workflow, error.message));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(may)
+}
+
+/// Whether the person who gave the command, or whose event starts it, may. Anything but a clear yes is no.
 ///
 /// # Errors
 /// They may not, or nobody can be asked.

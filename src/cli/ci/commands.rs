@@ -7,7 +7,7 @@ use crate::engine;
 use crate::model::ci::Home;
 use crate::model::forge::Access;
 use crate::model::id::RunId;
-use crate::port::forge::Sticky;
+use crate::port::forge::{CommentAt, Sticky};
 use crate::port::store::StoreError;
 use crate::report::ci::answers::{self, HelpFacts};
 use crate::report::ci::markdown::{code, prose};
@@ -52,7 +52,7 @@ pub(super) async fn answer(ci: &Ci, cx: &Context<'_>) -> Result<bool, CliError> 
             continue;
         }
         if !heard && matches!(meant, Meant::Builtin(_)) {
-            forge.react(thread, comment.id, "eyes").await?;
+            forge.react(CommentAt { thread, kind: comment.kind, id: comment.id }, "eyes").await?;
         }
         heard = true;
         let (key, body) = match meant {

@@ -336,6 +336,16 @@ impl Ci {
         let mut starts = Vec::new();
         for (name, decision) in decided {
             match decision {
+                Decision::Run(start) if starts.iter().any(|other: &Start| other.workflow == name) => {
+                    let text = start.command.map(|command| command.text).unwrap_or_default();
+                    say(
+                        cx,
+                        &format!(
+                            "not `{name}` for `{text}`: a job of a pipeline runs a workflow once; give that command in a \
+                             comment of its own"
+                        ),
+                    );
+                }
                 Decision::Run(start) => starts.push(*start),
                 Decision::Skip(why) => {
                     let shipped = self.library.workflows.get(&name).is_some_and(|workflow| workflow.builtin);

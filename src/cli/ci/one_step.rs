@@ -82,8 +82,12 @@ pub(super) async fn work(
     for line in blocking(move || Ok(checkout.left_out(&at)?)).await? {
         say(cx, &format!("note: {line}"));
     }
-    for start in &starts {
-        asking::access(ci, start).await?;
+    starts = asking::allowed(ci, starts, cx).await?;
+    if starts.is_empty() {
+        let why = "nothing here runs for whoever did this";
+        say(cx, &format!("skipped: {why}"));
+        told.outputs.set("final-message", why);
+        return Ok(Done::Skipped);
     }
     let kept = ci.state(&head, cx)?;
     let mut worst: Option<(Ending, Outputs)> = None;

@@ -96,6 +96,13 @@ fn offer_takes_text(offer: &Offer) -> bool {
 
 /// A command that there is not: one friendly answer with the nearest name.
 pub fn unknown(name: &str, nearest: Option<&str>, phrase: &str) -> String {
+    if name.is_empty() {
+        return format!(
+            "### CodeForge — which command?\n\nNothing stands after {}.\n\n{} lists what there is.\n",
+            code(phrase, 80),
+            code(&format!("{phrase} help"), 80)
+        );
+    }
     let near = nearest.map(|near| format!(" Did you mean {}?", code(&format!("{phrase} {near}"), 120)));
     format!(
         "### CodeForge — no command {}\n\n{}\n\n{} lists what there is.\n",

@@ -288,8 +288,8 @@ impl Desk<'_> {
             let before = shown.before(thread, &job.new.workflow).await?;
             let body = answers::above(&answers::asking(&asking), before.body.as_deref());
             let memory = before.memory.as_deref();
-            self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
-            shown.check(job, None).await?;
+            let stuck = self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
+            shown.check(job, None, stuck.comment.url.as_deref()).await?;
             shown.keep(job, None).await?;
         }
         Ok(self.queue.keep_note(&told, "yes").await?)

@@ -1,6 +1,6 @@
 //! `help`: who can use what, from the trusted configuration.
 
-use super::{Desk, DeskError, Given, Reply};
+use super::{Desk, DeskError, Given, Reply, prose};
 use crate::model::forge::Access;
 use crate::report::ci::answers::{self, HelpFacts, Offer};
 use crate::trigger::{Builtin, Grammar};
@@ -16,7 +16,7 @@ impl Desk<'_> {
             phrase: self.phrase,
             free_text: grammar.free_text(),
             settings: settings(self.library),
-            note: "",
+            note: &self.broken.map(|why| format!("Nothing runs here: {}.", prose(why))).unwrap_or_default(),
         };
         let body = answers::help(&offers(self.library, &grammar), &facts);
         Ok(Reply { body: Some(body), may: true, jobs: Vec::new(), note: "help".to_owned() })

@@ -18,7 +18,7 @@ use crate::model::event::{CommandText, Event};
 use crate::model::forge::Access;
 use crate::model::id::short_hash;
 use crate::model::job::{Job, NewJob, Served};
-use crate::port::forge::{Forge, ForgeError, Sticky, Thread};
+use crate::port::forge::{CommentAt, Forge, ForgeError, Sticky, Thread};
 use crate::port::inbox::InboxError;
 use crate::port::queue::{Most, Queue, Which};
 use crate::port::store::{Store, StoreError};
@@ -51,6 +51,8 @@ pub struct Desk<'a> {
     pub allow_users: &'a [String],
     /// Accounts that we act as.
     pub ours: &'a [String],
+    /// Why nothing runs here: the configuration has errors. What needs none of it is answered all the same.
+    pub broken: Option<&'a str>,
     /// Models that the environment names.
     pub models: &'a [ModelRef],
     /// Now, in milliseconds since 1970.
@@ -67,7 +69,7 @@ pub struct Answered {
     /// What was decided, in sentences, for the log.
     pub notes: Vec<String>,
     /// The comment whose commands were heard: who gave them is to see that ([`Desk::acknowledge`]).
-    pub heard: Option<(Thread, u64)>,
+    pub heard: Option<CommentAt>,
 }
 
 /// What a command could not be answered for.
@@ -109,8 +111,8 @@ struct Given<'a> {
     event: &'a Event,
     actor: &'a str,
     command: &'a CommandText,
-    /// The comment's number, for keys.
-    comment: u64,
+    /// What keys know the comment by.
+    comment: String,
     fork: bool,
 }
 
@@ -145,12 +147,11 @@ pub fn is_fork(event: &Event) -> bool {
 }
 
 impl Desk<'_> {
-    /// Answers the commands of a comment that are the server's to answer. `decided`: what [`trigger::decide`] said of
-    /// the same event.
+    /// Answers the commands of a comment that are the server's to answer.
     ///
     /// # Errors
     /// [`DeskError`]: asked again, it does nothing twice.
-    pub async fn comment(&self, event: &Event, decided: &[(String, Decision)]) -> Result<Answered, DeskError> {
+    pub async fn comment(&self, event: &Event) -> Result<Answered, DeskError> {
         let mut answered = Answered::default();
         let (Some(comment), Some(thread)) = (&event.comment, thread(event)) else { return Ok(answered) };
         let fork = is_fork(event);
@@ -171,10 +172,10 @@ impl Desk<'_> {
         };
         let actor = event.actor.as_deref().unwrap_or_default();
         for (command, meant) in &given {
-            let given = Given { event, actor, command, comment: comment.id, fork };
-            let reply = self.reply(&given, meant, decided).await?;
+            let given = Given { event, actor, command, comment: comment.known_by(), fork };
+            let reply = self.reply(&given, meant, &facts).await?;
             if reply.may {
-                answered.heard = Some((thread, comment.id));
+                answered.heard = Some(CommentAt { thread, kind: comment.kind, id: comment.id });
             }
             answered.jobs.extend(reply.jobs);
             if !reply.note.is_empty() {
@@ -198,17 +199,19 @@ impl Desk<'_> {
     ///
     /// # Errors
     /// [`DeskError::Forge`].
-    pub async fn acknowledge(&self, (thread, comment): (Thread, u64)) -> Result<(), DeskError> {
-        Ok(self.forge.react(thread, comment, "eyes").await?)
+    pub async fn acknowledge(&self, comment: CommentAt) -> Result<(), DeskError> {
+        Ok(self.forge.react(comment, "eyes").await?)
     }
 
-    async fn reply(
-        &self,
-        given: &Given<'_>,
-        meant: &Meant,
-        decided: &[(String, Decision)],
-    ) -> Result<Reply, DeskError> {
+    async fn reply(&self, given: &Given<'_>, meant: &Meant, facts: &Facts<'_>) -> Result<Reply, DeskError> {
         let name = given.command.name.as_str();
+        let works_on = |it: &Meant| {
+            let needs = [Builtin::Retry, Builtin::Approve].map(Meant::Builtin);
+            matches!(it, Meant::Builtin(_)) && !needs.contains(it)
+        };
+        if let Some(why) = self.broken.filter(|_| !works_on(meant)) {
+            return Ok(self.refused(given, &format!("{why}; mend it, then give the command anew")).await);
+        }
         let builtin = match meant {
             Meant::Builtin(builtin) => *builtin,
             Meant::Unknown(nearest) => {
@@ -220,7 +223,7 @@ impl Desk<'_> {
                 let note = format!("no command `{name}`: answered");
                 return Ok(Reply { body: Some(body), may: false, jobs: Vec::new(), note });
             }
-            Meant::Workflow => return Ok(self.of_workflow(given, decided).await),
+            Meant::Workflow => return Ok(self.of_workflow(given, facts).await),
         };
         let arguments = match Arguments::of(given.command) {
             Ok(arguments) => arguments,
@@ -238,7 +241,10 @@ impl Desk<'_> {
     }
 
     /// A workflow's own command: the intake makes its job; here it is acknowledged, or what is wrong with it is said.
-    async fn of_workflow(&self, given: &Given<'_>, decided: &[(String, Decision)]) -> Reply {
+    async fn of_workflow(&self, given: &Given<'_>, facts: &Facts<'_>) -> Reply {
+        // This line alone: others of the comment have answers of their own.
+        let alone = Event { command: Some(given.command.clone()), ..given.event.clone() };
+        let decided = trigger::decide(self.library, &alone, facts);
         let name = given.command.name.as_str();
         let waits = |workflow: &str| {
             let on = self.library.workflows.get(workflow).and_then(|it| it.doc.on.as_ref());
@@ -282,7 +288,7 @@ impl Desk<'_> {
             return Ok(());
         };
         let actor = event.actor.as_deref().unwrap_or_default();
-        let given = Given { event, actor, command, comment: comment.id, fork: is_fork(event) };
+        let given = Given { event, actor, command, comment: comment.known_by(), fork: is_fork(event) };
         let reply = self.refused(&given, why).await;
         let Some(body) = reply.body else { return Ok(()) };
         if self.may_answer(given.actor, &given.name()).await? {

@@ -1,10 +1,12 @@
 //! Webhooks: signature, then the row, then the answer. Nothing else happens in the request.
 
+use super::large::Room;
 use super::names::{self, Said};
 use super::signature::{self, Shown};
-use super::{LARGE, Peer, Shared, limits, says};
+use super::{LARGE, Peer, Place, Shared, limits, says};
 use crate::model::forge::ForgeKind;
 use crate::model::job::Delivery;
+use crate::model::serve::Repository;
 use crate::port::inbox::Accepted;
 use crate::server::log::{Level, Line};
 use crate::server::settings::{Key, Live};
@@ -15,9 +17,23 @@ use axum::response::{IntoResponse, Json, Response};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::json;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+/// As much room is made for a body before it comes, in bytes.
+const EXPECTED: usize = 64 * 1024;
+
+/// Why a body was not read.
+enum Unread {
+    /// It is larger than bodies may be.
+    TooLarge,
+    /// It ended before its end.
+    Cut,
+    /// It gave way to somebody else's.
+    Slow,
+}
 
 /// What became of a webhook, for its answer, the log and the numbers.
 struct Outcome {
@@ -40,6 +56,12 @@ struct Call<'a> {
     shared: &'a Shared,
     live: &'a Live,
     headers: &'a HeaderMap,
+    /// Who sends it.
+    source: Option<IpAddr>,
+    /// The connection.
+    place: Option<Arc<Place>>,
+    /// When its head was there.
+    begun: Instant,
     id: String,
 }
 
@@ -77,16 +99,17 @@ enum Door<'a> {
     Hook(&'a str),
 }
 
-async fn answer(shared: &Shared, request: Request, door: Door<'_>) -> Response {
+async fn answer(shared: &Shared, mut request: Request, door: Door<'_>) -> Response {
     let begun = Instant::now();
     let number = shared.requests.fetch_add(1, Ordering::Relaxed);
     let request_id = format!("{:x}-{number:x}", shared.began);
     let live = shared.server.settings.now();
-    let peer = request.extensions().get::<Peer>().copied();
+    let peer = request.extensions_mut().remove::<Peer>();
     let (head, body) = request.into_parts();
     let headers = &head.headers;
-    let source = peer.map(|Peer(peer)| limits::source(peer, headers, &live.serve.proxies));
-    let mut call = Call { shared, live: &live, headers, id: String::new() };
+    let source = peer.as_ref().map(|Peer(peer, _)| limits::source(*peer, headers, &live.serve.proxies));
+    let place = peer.map(|Peer(_, place)| place);
+    let mut call = Call { shared, live: &live, headers, source, place, begun, id: String::new() };
     let allowed = source.map_or(Ok(()), |source| shared.buckets.take(source, begun, &live.serve.limits));
     let outcome = match (allowed, &door) {
         (Err(wait), _) => Outcome {
@@ -192,9 +215,7 @@ impl Call<'_> {
         // Where several repositories share a secret, the body says which; never one that has another secret.
         let repository = match key.repositories.as_slice() {
             [one] => Some(*one),
-            several => {
-                repository_of(forge, &body).and_then(|name| several.iter().copied().find(|place| named(place, &name)))
-            }
+            several => meant(forge, &body, several.iter().filter_map(|place| Some((*place, served.get(*place)?)))),
         };
         let Some(repository) = repository.filter(|place| only.is_none_or(|name| named(place, name))) else {
             return Outcome::new("ignored", StatusCode::OK, "this repository is not served with this secret");
@@ -238,20 +259,47 @@ impl Call<'_> {
         if said.is_some_and(|length| length > limits.body) {
             return Err(too_large());
         }
+        if let Some(place) = &self.place {
+            place.reads(self.begun.saturating_duration_since(self.shared.start));
+        }
         let most = usize::try_from(limits.body).unwrap_or(usize::MAX);
-        let reading = async {
-            // What does not say how large it is may be large.
-            let _place = match said.filter(|length| *length <= LARGE) {
-                Some(_) => None,
-                None => self.shared.large.acquire().await.ok(),
-            };
-            whole(body, said.unwrap_or(0).min(LARGE), most).await
+        let expected = said.and_then(|length| usize::try_from(length).ok()).unwrap_or_default().min(EXPECTED);
+        let reading = self.read(body, most, expected);
+        let read = match tokio::time::timeout(Duration::from_millis(limits.body_ms), reading).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(Unread::TooLarge)) => Err(too_large()),
+            Ok(Err(Unread::Cut)) => Err(Outcome::new("cut", StatusCode::BAD_REQUEST, "the body ended early")),
+            Ok(Err(Unread::Slow)) | Err(_) => {
+                Err(Outcome::new("slow", StatusCode::REQUEST_TIMEOUT, "the body took too long"))
+            }
         };
-        match tokio::time::timeout(Duration::from_millis(limits.body_ms), reading).await {
-            Ok(Ok(Some(bytes))) => Ok(bytes),
-            Ok(Ok(None)) => Err(too_large()),
-            Ok(Err(_)) => Err(Outcome::new("cut", StatusCode::BAD_REQUEST, "the body ended early")),
-            Err(_) => Err(Outcome::new("slow", StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        if let Some(place) = &self.place {
+            place.works(true);
+        }
+        read
+    }
+
+    /// Reads a body of `most` bytes at most. What turns out to be large takes a place among the few that are read at once.
+    async fn read(&self, mut body: Body, most: usize, expected: usize) -> Result<Vec<u8>, Unread> {
+        let mut bytes = Vec::with_capacity(expected);
+        let mut room: Option<Room<'_>> = None;
+        loop {
+            let frame = match &room {
+                None => body.frame().await,
+                Some(room) => tokio::select! {
+                    frame = body.frame() => frame,
+                    () = room.gives_way.cancelled() => return Err(Unread::Slow),
+                },
+            };
+            let Some(frame) = frame else { return Ok(bytes) };
+            let Ok(data) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
+            if data.len() > most.saturating_sub(bytes.len()) {
+                return Err(Unread::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+            if room.is_none() && bytes.len() > LARGE {
+                room = Some(self.shared.large.room(self.source).await);
+            }
         }
     }
 
@@ -262,20 +310,24 @@ impl Call<'_> {
         // A sender without ids sends the same thing with the same body.
         let id = it.id.unwrap_or_else(|| hash.clone());
         self.id.clone_from(&id);
-        let repository = self.live.serve.repositories.get(it.repository).map(|repository| repository.name.clone());
+        let served = self.live.serve.repositories.get(it.repository);
+        let (repository, host) = served.map(|served| (served.name.clone(), served.host())).unzip();
         let Genuine { source, event, body, .. } = it;
         let at_ms = server.clock.now_ms();
-        let delivery = Delivery { source, id, hash, event, repository, body, at_ms };
+        let delivery = Delivery { source, id, hash, event, repository, host, body, at_ms };
         match server.inbox.accept(delivery).await {
             Ok(accepted) => {
                 if server.health.report("database", true, "webhooks are taken in") {
                     server.log.info("database_well").write();
                 }
-                let known = accepted == Accepted::Known;
-                if !known {
+                if accepted != Accepted::Known {
                     server.arrived.notify_one();
                 }
-                let word = if known { "known" } else { "accepted" };
+                let word = match accepted {
+                    Accepted::New => "accepted",
+                    Accepted::Known => "known",
+                    Accepted::Again => "again",
+                };
                 Outcome::new(word, StatusCode::ACCEPTED, word)
             }
             Err(error) => {
@@ -289,27 +341,27 @@ impl Call<'_> {
     }
 }
 
-/// A body, piece by piece in one place: what the connection read it into is free again at once. Nothing, where there is
-/// more of it than `most` bytes.
-async fn whole(mut body: Body, expected: u64, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-    while let Some(frame) = body.frame().await {
-        // What follows a body as trailers is nobody's.
-        let Ok(piece) = frame?.into_data() else { continue };
-        if piece.len() > most - bytes.len() {
-            return Ok(None);
-        }
-        bytes.extend_from_slice(&piece);
+/// Which of these repositories a body names: by its name, and where two forges have one of that name by its page's
+/// address. Everything else in it is passed over.
+fn meant<'s>(forge: ForgeKind, body: &[u8], several: impl Iterator<Item = (usize, &'s Repository)>) -> Option<usize> {
+    let (name, page) = repository_of(forge, body)?;
+    let named: Vec<_> = several.filter(|(_, it)| it.name.eq_ignore_ascii_case(&name)).collect();
+    if let [(only, _)] = named.as_slice() {
+        return Some(*only);
     }
-    Ok(Some(bytes))
+    let page = page?.to_lowercase();
+    let at = |it: &Repository| format!("{}/", it.server.trim_end_matches('/').to_lowercase());
+    named.into_iter().find(|(_, it)| page.starts_with(&at(it))).map(|(place, _)| place)
 }
 
-/// The repository that a body names. Everything else in it is passed over.
-fn repository_of(forge: ForgeKind, body: &[u8]) -> Option<String> {
+/// The repository that a body names, and the address of its page.
+fn repository_of(forge: ForgeKind, body: &[u8]) -> Option<(String, Option<String>)> {
     #[derive(Deserialize)]
     struct Named {
         full_name: Option<String>,
+        html_url: Option<String>,
         path_with_namespace: Option<String>,
+        web_url: Option<String>,
     }
     #[derive(Deserialize)]
     struct Payload {
@@ -318,7 +370,7 @@ fn repository_of(forge: ForgeKind, body: &[u8]) -> Option<String> {
     }
     let payload: Payload = serde_json::from_slice(body).ok()?;
     match forge {
-        ForgeKind::Gitlab => payload.project?.path_with_namespace,
-        _ => payload.repository?.full_name,
+        ForgeKind::Gitlab => payload.project.and_then(|it| Some((it.path_with_namespace?, it.web_url))),
+        _ => payload.repository.and_then(|it| Some((it.full_name?, it.html_url))),
     }
 }

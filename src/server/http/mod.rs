@@ -1,9 +1,11 @@
 //! The door: webhooks, health, metrics.
 //!
 //! A connection has a deadline for each head and each body. Where all places are taken, the connection that has waited
-//! longest for a request gives up its own: somebody who only opens connections keeps nobody out.
+//! longest for a request gives up its own, then the one that has been at a body longest: somebody who only opens
+//! connections, or sends slowly, keeps nobody out.
 
 mod hooks;
+mod large;
 mod limits;
 mod names;
 mod signature;
@@ -27,18 +29,19 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The largest head, in bytes; also what is read ahead of a body, for each connection.
 const HEAD: usize = 16 * 1024;
 /// Bodies larger than this are read a few at a time.
-const LARGE: u64 = 256 * 1024;
-/// How many large bodies are read at once.
-const LARGE_AT_ONCE: usize = 8;
+const LARGE: usize = 256 * 1024;
+/// Who has been at a body for so long gives way where all places are taken.
+const SLOW: Duration = Duration::from_secs(1);
+/// How often is looked who gives way, where nobody does by himself.
+const LOOK: Duration = Duration::from_millis(100);
 /// Requests that are under way may end within this time when the server stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// The database must answer within this time to count as well.
@@ -50,22 +53,46 @@ const LITTLE_ROOM: u64 = 256 * 1024 * 1024;
 struct Shared {
     server: Server,
     buckets: limits::Buckets,
-    large: Semaphore,
+    large: large::Large,
     /// Requests so far, for their ids.
     requests: AtomicU64,
     /// What ids of this process begin with.
     began: i64,
+    /// The instant that places count from.
+    start: Instant,
     stopping: AtomicBool,
 }
 
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Peer(IpAddr);
+/// Who is at the other end of a connection, and the connection.
+#[derive(Clone)]
+struct Peer(IpAddr, Arc<Place>);
 
 /// A connection, as the others see it.
+#[derive(Default)]
 struct Place {
-    busy: AtomicBool,
+    /// What it is at: waiting for a request, reading a body (since when), at work on what was read.
+    at: AtomicU64,
     give_up: CancellationToken,
+}
+
+impl Place {
+    const WAITS: u64 = 0;
+    const WORKS: u64 = u64::MAX;
+
+    /// A body is read from now on: `since`, after the server's start.
+    fn reads(&self, since: Duration) {
+        self.at.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1).max(1), Ordering::Relaxed);
+    }
+
+    /// A request is worked on, or its answer was given.
+    fn works(&self, works: bool) {
+        self.at.store(if works { Self::WORKS } else { Self::WAITS }, Ordering::Relaxed);
+    }
+
+    /// Since when its body is read, in milliseconds after the server's start.
+    fn reading(&self) -> Option<u64> {
+        Some(self.at.load(Ordering::Relaxed)).filter(|at| ![Self::WAITS, Self::WORKS].contains(at))
+    }
 }
 
 /// Connections by the order in which they began to wait.
@@ -77,19 +104,20 @@ pub(super) async fn serve(server: Server, listener: TcpListener, stop: Cancellat
     let shared = Arc::new(Shared {
         server,
         buckets: limits::Buckets::default(),
-        large: Semaphore::new(LARGE_AT_ONCE),
+        large: large::Large::default(),
         requests: AtomicU64::new(0),
         began,
+        start: Instant::now(),
         stopping: AtomicBool::new(false),
     });
     let router = router(Arc::clone(&shared));
     let places: Arc<Places> = Arc::default();
     let mut connections = JoinSet::new();
     let mut number = 0;
-    loop {
+    'accepting: loop {
         let (stream, peer) = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => break 'accepting,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -102,21 +130,22 @@ pub(super) async fn serve(server: Server, listener: TcpListener, stop: Cancellat
         };
         while connections.try_join_next().is_some() {}
         let limits = shared.server.settings.now().serve.limits.clone();
-        if connections.len() >= limits.connections as usize {
+        while connections.len() >= limits.connections as usize {
             give_way(&places, &shared);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break 'accepting,
                 _ = connections.join_next() => {}
+                () = shared.server.clock.sleep(LOOK) => {}
             }
         }
         number += 1;
-        let place = Arc::new(Place { busy: AtomicBool::new(false), give_up: CancellationToken::new() });
+        let place = Arc::new(Place::default());
         lock(&places).insert(number, Arc::clone(&place));
         let header = Duration::from_millis(limits.header_ms);
         let (router, places, stop) = (router.clone(), Arc::clone(&places), stop.clone());
         connections.spawn(async move {
-            connection(stream, Peer(peer.ip()), router, header, &place, stop).await;
+            connection(stream, Peer(peer.ip(), place), router, header, stop).await;
             lock(&places).remove(&number);
         });
         shared.server.metrics.set("codeforge_http_connections", "Connections now.", &[], connections.len() as f64);
@@ -134,41 +163,41 @@ fn lock(places: &Places) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Place>>>
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the connection that has been there longest without a request.
+/// Ends the connection that has been there longest without a request; where there is none, the one whose body has been
+/// coming longest: nobody knows yet whose it is.
 fn give_way(places: &Places, shared: &Shared) {
     let places = lock(places);
-    if let Some(place) =
-        places.values().find(|place| !place.busy.load(Ordering::Relaxed) && !place.give_up.is_cancelled())
-    {
+    let stay = || places.values().filter(|place| !place.give_up.is_cancelled());
+    let slow = || {
+        let reading = stay().filter_map(|place| Some((place.reading()?, place)));
+        let (since, place) = reading.min_by_key(|(since, _)| *since)?;
+        let since = shared.start.elapsed().saturating_sub(Duration::from_millis(since));
+        (since >= SLOW).then_some(place)
+    };
+    if let Some(place) = stay().find(|place| place.at.load(Ordering::Relaxed) == Place::WAITS).or_else(slow) {
         place.give_up.cancel();
         shared.server.metrics.count(
             "codeforge_http_given_up_total",
-            "Idle connections that gave way to new ones.",
+            "Connections without a whole request that gave way to new ones.",
             &[],
         );
     }
 }
 
 /// One connection, to its end.
-async fn connection(
-    stream: TcpStream,
-    peer: Peer,
-    router: Router,
-    header: Duration,
-    place: &Arc<Place>,
-    stop: CancellationToken,
-) {
+async fn connection(stream: TcpStream, peer: Peer, router: Router, header: Duration, stop: CancellationToken) {
+    let place = Arc::clone(&peer.1);
     // Answers are short: they must not wait for more.
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        place.busy.store(true, Ordering::Relaxed);
+        let place = Arc::clone(&peer.1);
+        request.extensions_mut().insert(peer.clone());
+        place.works(true);
         let answer = router.call(request.map(Body::new));
-        let place = Arc::clone(place);
         async move {
             let answer = answer.await;
-            place.busy.store(false, Ordering::Relaxed);
+            place.works(false);
             answer
         }
     });

@@ -48,7 +48,7 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
         }
     }
     let repositories = root.get("repositories").map(Node::items).unwrap_or_default();
-    let mut names: Vec<(String, String)> = Vec::new();
+    let mut names: Vec<Named> = Vec::new();
     for node in repositories {
         repository(checker, node, &mut names);
     }
@@ -56,9 +56,9 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
         secrets(checker, hook);
         let Some(node) = hook.get("repository") else { continue };
         let Some(text) = node.text() else { continue };
-        let found = names.iter().filter(|(forge, name)| means(text, forge, name)).count();
+        let found = names.iter().filter(|it| it.is_meant(text)).count();
         if found == 0 {
-            let known: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+            let known: Vec<&str> = names.iter().map(|it| it.name.as_str()).collect();
             let near = nearest(text, known.iter().copied());
             let problem = checker.error(codes::UNKNOWN_REPOSITORY, node.at, format!("unknown repository `{text}`"));
             problem.label = near.map(|near| format!("did you mean `{near}`?"));
@@ -66,7 +66,7 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
         } else if found > 1 {
             let message = format!("two repositories are called `{text}`");
             checker.error(codes::UNKNOWN_REPOSITORY, node.at, message).help =
-                Some(format!("say which forge's: `github:{text}`"));
+                Some(format!("say which forge's, `github:{text}`, or which server's, `git.example.com:{text}`"));
         }
     }
     if let Some(node) = root.get("commands").and_then(|commands| commands.get("phrase"))
@@ -77,9 +77,41 @@ pub(super) fn check(checker: &mut Checker<'_>, root: &Node) {
     }
 }
 
-fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, String)>) {
+/// A repository by what tells it apart.
+#[derive(PartialEq)]
+struct Named {
+    forge: String,
+    /// The server's host, with its port where it has one of its own.
+    host: String,
+    /// In small letters.
+    name: String,
+}
+
+impl Named {
+    /// One that stands in the file; `server`: the forge's address, where it is given.
+    fn new(forge: &str, server: Option<&str>, name: &str) -> Self {
+        let server = server.unwrap_or_else(|| cloud(forge == "github"));
+        let host = server.split_once("://").map_or(server, |(_, rest)| rest);
+        let host = host.split('/').next().unwrap_or_default().to_lowercase();
+        Self { forge: forge.to_owned(), host, name: name.to_lowercase() }
+    }
+
+    /// Whether a hook's `repository` means this one: `owner/name`, after the forge or the server where two are called so.
+    fn is_meant(&self, text: &str) -> bool {
+        let (wanted, called) = text.rsplit_once(':').map_or((None, text), |(wanted, name)| (Some(wanted), name));
+        let there = |wanted: &str| wanted == self.forge || wanted.eq_ignore_ascii_case(&self.host);
+        self.name == called.to_lowercase() && wanted.is_none_or(there)
+    }
+}
+
+/// The address of a forge that is everybody's.
+fn cloud(github: bool) -> &'static str {
+    if github { "https://github.com" } else { "https://gitlab.com" }
+}
+
+fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<Named>) {
     let text = |key: &str| node.get(key).and_then(Node::text);
-    let forge = text("forge").unwrap_or_default();
+    let forge = text("forge").map_or("", |forge| if forge == "forgejo" { "gitea" } else { forge });
     if let Some((name, at)) = node.get("name").and_then(|node| Some((node.text()?, node.at))) {
         let whole =
             name.split('/').count() >= 2 && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
@@ -87,14 +119,12 @@ fn repository(checker: &mut Checker<'_>, node: &Node, names: &mut Vec<(String, S
             checker.error(codes::BAD_NAME, at, format!("`{name}` is not a repository's name")).help =
                 Some("write owner/name, as it stands in the repository's address".into());
         }
-        let place = (text("server").map_or_else(|| forge.to_owned(), str::to_lowercase), name.to_lowercase());
-        if names.iter().any(|(other, name)| *other == forge && name.to_lowercase() == place.1)
-            && text("server").is_none()
-        {
+        let named = Named::new(forge, text("server"), name);
+        if names.contains(&named) {
             checker.error(codes::DUPLICATE_NAME, at, format!("`{name}` stands here twice")).help =
                 Some("keep one of them; several secrets go into one list".into());
         }
-        names.push((forge.to_owned(), name.to_owned()));
+        names.push(named);
     }
     match (node.get("token"), node.get("app")) {
         (Some(_), Some(app)) => {
@@ -128,19 +158,15 @@ fn secrets(checker: &mut Checker<'_>, node: &Node) {
     }
 }
 
-/// Whether a hook's `repository` means this one.
-fn means(text: &str, forge: &str, name: &str) -> bool {
-    let (wanted, called) = text.split_once(':').map_or((None, text), |(forge, name)| (Some(forge), name));
-    called.eq_ignore_ascii_case(name) && wanted.is_none_or(|wanted| wanted == forge)
-}
-
 /// The checked form. `None` where the walk missed something, which it does not.
 fn checked(doc: &ServeDoc) -> Option<Serve> {
     let listen = doc.listen.as_deref().unwrap_or("127.0.0.1:8080").parse().ok()?;
     let repositories = doc.repositories.iter().map(served).collect::<Option<Vec<_>>>()?;
     let hooks = doc.hooks.iter().map(|(name, hook)| {
-        let means = |it: &RepositoryDoc| means(&hook.repository, kind(it.forge).word(), &it.name);
-        let repository = doc.repositories.iter().position(means)?;
+        let named = |it: &RepositoryDoc| {
+            Named::new(kind(it.forge).word(), it.server.as_ref().map(|server| server.0.as_str()), &it.name)
+        };
+        let repository = doc.repositories.iter().position(|it| named(it).is_meant(&hook.repository))?;
         let event = hook.event.as_ref().unwrap_or(name).0.clone();
         Some((name.0.clone(), Hook { repository, event, secrets: all(&hook.secrets)? }))
     });
@@ -190,10 +216,7 @@ fn checked(doc: &ServeDoc) -> Option<Serve> {
 
 fn served(doc: &RepositoryDoc) -> Option<Repository> {
     let forge = kind(doc.forge);
-    let cloud = match forge {
-        ForgeKind::Github => "https://github.com",
-        _ => "https://gitlab.com",
-    };
+    let cloud = cloud(forge == ForgeKind::Github);
     let server = doc.server.as_ref().map_or_else(|| cloud.to_owned(), bare);
     let usual = match forge {
         ForgeKind::Github if server == cloud => "https://api.github.com".to_owned(),

@@ -122,7 +122,8 @@ pub enum AppId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HookDoc {
-    /// The repository that it is for: its name under `repositories`, or `forge:name` where two are called the same.
+    /// The repository that it is for: its name under `repositories`; where two are called the same `forge:name`, or
+    /// `host:name` with the server's host.
     pub repository: String,
     /// The event's name in `on: webhook`. Default: the hook's name.
     #[serde(default)]

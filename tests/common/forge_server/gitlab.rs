@@ -124,7 +124,11 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
                 memory.comments.iter().filter(|comment| since(call, "updated_after", &memory.touched(comment.id)));
             let numbers: std::collections::BTreeSet<u64> =
                 late.filter_map(|comment| comment.thread.strip_prefix("issue ")?.parse().ok()).collect();
-            (200, numbers.into_iter().map(|number| json!({ "iid": number })).collect())
+            let moved = numbers.into_iter().map(|number| json!({ "iid": number }));
+            (200, memory.listed.iter().cloned().chain(moved).collect())
+        }
+        ("GET", ["issues" | "merge_requests", number, "resource_label_events"]) => {
+            (200, inner.memory().events_of(number))
         }
         ("GET", ["merge_requests", number]) => one(inner, number, |inner, change| (200, merge(inner, change))),
         ("PUT", ["merge_requests", number]) => {

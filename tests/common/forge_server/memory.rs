@@ -95,6 +95,9 @@ pub struct Memory {
     /// The App that the forge knows, and the tokens that it minted.
     pub app: Option<FakeApp>,
     pub checks: Vec<FakeCheck>,
+    /// Issues and what happened to them, in the forge's words; `about`: the number, where the forge asks for one at a time.
+    pub listed: Vec<Value>,
+    pub events: Vec<Value>,
     /// Comments that were edited an hour after they were written.
     pub edited: Vec<u64>,
     /// Answers that were still the same.
@@ -155,6 +158,11 @@ impl Memory {
     /// The same as a project's number.
     pub fn head_project(&self, change: &FakeChange) -> Option<u64> {
         if change.fork { (!self.forks_gone).then_some(2) } else { Some(1) }
+    }
+
+    /// What happened to one issue or change.
+    pub(super) fn events_of(&self, number: &str) -> Value {
+        self.events.iter().filter(|event| event["about"].to_string() == number).cloned().collect()
     }
 
     pub(super) fn id(&mut self) -> u64 {

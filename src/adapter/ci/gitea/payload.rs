@@ -60,7 +60,7 @@ pub fn events(name: &str, payload: &Value) -> Result<Vec<Payload>, PayloadError>
             } else {
                 event.issue = Some(issue);
             }
-            event.comment = Some(comment(payload)?);
+            event.comment = Some(comment(payload, "comment")?);
         }
         other => return Err(PayloadError::Unknown(other.to_owned())),
     }

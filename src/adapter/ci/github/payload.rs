@@ -2,13 +2,13 @@
 
 use crate::adapter::ci::commit;
 use crate::adapter::ci::json::{at, number, text, time_ms, word, words, yes};
-use crate::model::event::{Change, Comment, EventKind, Hook, Issue, Push, Side, Tick};
+use crate::model::event::{Change, Comment, CommentKind, EventKind, Hook, Issue, Push, Side, Tick};
 use crate::port::ci::{Payload, PayloadError};
 use serde_json::Value;
 
 /// The events that are known, for messages.
-pub const KNOWN: &str = "pull_request, pull_request_target, push, schedule, issues, issue_comment, merge_group, \
-                         workflow_dispatch and repository_dispatch";
+pub const KNOWN: &str = "pull_request, pull_request_target, pull_request_review, pull_request_review_comment, push, \
+                         schedule, issues, issue_comment, merge_group, workflow_dispatch and repository_dispatch";
 
 /// Reads what a webhook brought: the same payloads as a runner has, but for what only a runner is told. A header that no
 /// signature covers must not make one of them.
@@ -25,6 +25,7 @@ pub fn hook(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
         // One event's body under another's name.
         "issues" if !at(payload, &["comment"]).is_null() => return Err(wrong(name, "comment")),
         "pull_request" if !at(payload, &["review"]).is_null() => return Err(wrong(name, "review")),
+        "pull_request" if !at(payload, &["comment"]).is_null() => return Err(wrong(name, "comment")),
         _ => {}
     }
     event(name, payload)
@@ -78,7 +79,22 @@ pub fn event(name: &str, payload: &Value) -> Result<Payload, PayloadError> {
             } else {
                 event.issue = Some(issue);
             }
-            event.comment = Some(comment(payload)?);
+            event.comment = Some(comment(payload, "comment")?);
+        }
+        "pull_request_review" | "pull_request_review_comment" => {
+            let change = change(at(payload, &["pull_request"]))?;
+            (read.head, read.base) = (change.head.sha.clone(), change.base.sha.clone());
+            event.kind = EventKind::IssueComment;
+            event.change = Some(change);
+            let (key, kind) = match name {
+                "pull_request_review" => ("review", CommentKind::Review),
+                _ => ("comment", CommentKind::Line),
+            };
+            event.comment = Some(Comment { kind, ..comment(payload, key)? });
+            // A review that is handed in is new.
+            if event.action.as_deref() == Some("submitted") {
+                event.action = Some("created".to_owned());
+            }
         }
         "merge_group" => {
             let group = at(payload, &["merge_group"]);
@@ -181,12 +197,13 @@ pub(in crate::adapter::ci) fn issue(issue: &Value) -> Result<Issue, PayloadError
     })
 }
 
-/// A comment.
-pub(in crate::adapter::ci) fn comment(payload: &Value) -> Result<Comment, PayloadError> {
-    let comment = at(payload, &["comment"]);
-    let id = number(comment, &["id"]).ok_or_else(|| PayloadError::Broken("`comment.id` is missing".to_owned()))?;
+/// A comment; `key`: where it stands in the payload.
+pub(in crate::adapter::ci) fn comment(payload: &Value, key: &str) -> Result<Comment, PayloadError> {
+    let comment = at(payload, &[key]);
+    let id = number(comment, &["id"]).ok_or_else(|| PayloadError::Broken(format!("`{key}.id` is missing")))?;
     Ok(Comment {
         id,
+        kind: CommentKind::Thread,
         body: text(comment, &["body"]).unwrap_or_default(),
         before: text(payload, &["changes", "body", "from"]),
         author: word(comment, &["user", "login"]),

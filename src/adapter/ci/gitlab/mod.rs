@@ -70,7 +70,7 @@ pub(super) fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
 }
 
 /// Accounts of access tokens: `project_17_bot_0a1b`, `group_3_bot`; and of services.
-fn is_bot(name: &str) -> bool {
+pub(in crate::adapter) fn is_bot(name: &str) -> bool {
     let token = ["project_", "group_"].iter().any(|prefix| {
         let rest = name.strip_prefix(prefix).unwrap_or_default();
         rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("_bot") && rest.starts_with(char::is_numeric)

@@ -2,7 +2,7 @@
 
 use crate::adapter::ci::commit;
 use crate::adapter::ci::json::{at, number, text, time_ms, word, words, yes};
-use crate::model::event::{Change, Comment, Event, EventKind, Hook, Issue, Push, Side};
+use crate::model::event::{Change, Comment, CommentKind, Event, EventKind, Hook, Issue, Push, Side};
 use crate::port::ci::{Payload, PayloadError};
 use serde_json::Value;
 
@@ -125,6 +125,7 @@ fn note(attributes: &Value, payload: &Value, read: &mut Payload) -> Result<(), P
     };
     event.comment = Some(Comment {
         id,
+        kind: CommentKind::Thread,
         body: text(attributes, &["note"]).unwrap_or_default(),
         before: text(payload, &["changes", "note", "previous"]),
         author: event.actor.clone().filter(|_| theirs),

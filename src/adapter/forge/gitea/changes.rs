@@ -6,7 +6,7 @@ use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::lines::patches;
 use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_ms};
-use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
+use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::Deserialize;
@@ -41,6 +41,10 @@ impl Changes for Gitea {
         let pulls: Vec<Pull> =
             self.at.http.while_all(self.reading(url, "looking for changes that moved"), late).await?;
         Ok(pulls.into_iter().map(ChangeInfo::from).collect())
+    }
+
+    async fn happened_since(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
+        self.happenings(since_ms).await
     }
 
     async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {

@@ -7,7 +7,7 @@ use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
-use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ impl Comments for Gitea {
         self.at.marks.memories(self.own().await?, thread, keys, &self.comments(thread).await?)
     }
 
-    async fn react(&self, _: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {
-        let parts = ["issues", "comments", &comment.to_string(), "reactions"];
+    async fn react(&self, to: CommentAt, with: &str) -> Result<(), ForgeError> {
+        let parts = ["issues", "comments", &to.id.to_string(), "reactions"];
         let (body, doing) = (json!({ "content": with }), "reacting to a comment");
         let done = self.at.write(Method::POST, &parts, body, doing, WRITE_ISSUES, Kind::Again).await;
         done.map(|_| ()).map_err(Failed::into_inner)

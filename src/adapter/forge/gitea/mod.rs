@@ -3,6 +3,7 @@
 mod changes;
 mod code;
 mod comments;
+mod events;
 mod issues;
 mod review;
 mod rules;

@@ -2,7 +2,7 @@
 
 use crate::adapter::forge::alike::{RefAt, Titled, User};
 use crate::adapter::forge::time_ms;
-use crate::model::event::Change;
+use crate::model::event::{Change, CommentKind};
 use crate::port::forge::{ChangeInfo, ChangeState, CommentInfo, Thread};
 use serde::Deserialize;
 
@@ -118,6 +118,7 @@ impl From<CommentWire> for CommentInfo {
     fn from(wire: CommentWire) -> Self {
         Self {
             id: wire.id,
+            kind: CommentKind::Thread,
             body: wire.body.unwrap_or_default(),
             author: wire.user.map(|user| user.login),
             url: wire.html_url,

@@ -5,7 +5,7 @@ use super::{Github, READ_CHANGES, WRITE_CHANGES, writes};
 use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_ms};
-use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
+use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::Deserialize;
@@ -43,6 +43,10 @@ impl Changes for Github {
         let query = [("state", "open"), ("sort", "updated"), ("direction", "desc"), ("per_page", "100")];
         let late = |pull: &Pull| pull.updated_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since_ms);
         self.pulls(&query, "looking for changes that moved", late).await
+    }
+
+    async fn happened_since(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
+        self.happenings(since_ms).await
     }
 
     async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {

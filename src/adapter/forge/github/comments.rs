@@ -6,7 +6,8 @@ use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
-use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use crate::model::event::CommentKind;
+use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -24,10 +25,15 @@ impl Comments for Github {
     async fn comments_since(&self, since_ms: i64) -> Result<Vec<(Thread, CommentInfo)>, ForgeError> {
         let since = time_text(since_ms);
         let query = [("since", since.as_str()), ("sort", "updated"), ("direction", "asc"), ("per_page", "100")];
-        let ask =
-            self.at.reading(self.at.url(&["issues", "comments"], &query)?, "reading the latest comments", READ_CHANGES);
-        let comments: Vec<CommentWire> = self.at.http.all(ask).await?;
-        Ok(comments.into_iter().filter_map(|wire| Some((wire.thread()?, wire.into()))).collect())
+        let mut found = Vec::new();
+        for (parts, kind) in [(["issues", "comments"], CommentKind::Thread), (["pulls", "comments"], CommentKind::Line)]
+        {
+            let ask = self.at.reading(self.at.url(&parts, &query)?, "reading the latest comments", READ_CHANGES);
+            let comments: Vec<CommentWire> = self.at.http.all(ask).await?;
+            let known = comments.into_iter().filter_map(|wire| Some((wire.thread()?, CommentInfo::from(wire))));
+            found.extend(known.map(|(thread, info)| (thread, CommentInfo { kind, ..info })));
+        }
+        Ok(found)
     }
 
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError> {
@@ -55,11 +61,16 @@ impl Comments for Github {
         self.at.marks.memories(self.own().await?, thread, keys, &self.comments(thread).await?)
     }
 
-    async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {
-        let parts = ["issues", "comments", &comment.to_string(), "reactions"];
-        let body = json!({ "content": with });
-        let done =
-            self.at.write(Method::POST, &parts, body, "reacting to a comment", writes(thread), Kind::Again).await;
+    async fn react(&self, to: CommentAt, with: &str) -> Result<(), ForgeError> {
+        let (id, number) = (to.id.to_string(), number_of(to.thread));
+        let parts: &[&str] = match to.kind {
+            CommentKind::Thread => &["issues", "comments", &id, "reactions"],
+            CommentKind::Line => &["pulls", "comments", &id, "reactions"],
+            // A review takes none.
+            CommentKind::Review => &["issues", &number, "reactions"],
+        };
+        let (body, doing) = (json!({ "content": with }), "reacting to a comment");
+        let done = self.at.write(Method::POST, parts, body, doing, writes(to.thread), Kind::Again).await;
         done.map(|_| ()).map_err(Failed::into_inner)
     }
 }

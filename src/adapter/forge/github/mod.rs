@@ -4,6 +4,7 @@ mod changes;
 mod checks;
 mod code;
 mod comments;
+mod events;
 mod issues;
 mod review;
 mod wire;

@@ -2,7 +2,7 @@
 
 use crate::adapter::forge::alike::{RefAt, Titled, User};
 use crate::adapter::forge::time_ms;
-use crate::model::event::Change;
+use crate::model::event::{Change, CommentKind};
 use crate::port::forge::{ChangeInfo, ChangeState, CommentInfo, Thread};
 use serde::Deserialize;
 
@@ -108,6 +108,7 @@ impl From<CommentWire> for CommentInfo {
         let author = wire.user.map(|user| user.login);
         Self {
             id: wire.id,
+            kind: CommentKind::Thread,
             body: wire.body.unwrap_or_default(),
             author,
             url: wire.html_url,

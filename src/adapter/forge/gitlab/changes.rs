@@ -4,7 +4,7 @@ use super::wire::{Merge, Milestone};
 use super::{Gitlab, at};
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_text};
-use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, NewChange, Thread};
+use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -45,6 +45,10 @@ impl Changes for Gitlab {
             ("per_page", "100"),
         ];
         self.merges(&query, "looking for changes that moved").await
+    }
+
+    async fn happened_since(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
+        self.happenings(since_ms).await
     }
 
     async fn opened_within(&self, prefix: &str, seconds: u64) -> Result<Vec<String>, ForgeError> {

@@ -5,7 +5,7 @@ use super::{Gitlab, at};
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::{time_ms, time_text};
-use crate::port::forge::{CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -82,7 +82,9 @@ impl Comments for Gitlab {
         self.at.marks.memories(self.own().await?, thread, keys, &self.comments(thread).await?)
     }
 
-    async fn react(&self, thread: Thread, comment: u64, with: &str) -> Result<(), ForgeError> {
+    async fn react(&self, to: CommentAt, with: &str) -> Result<(), ForgeError> {
+        // Remarks at lines are notes like the others.
+        let CommentAt { thread, id: comment, .. } = to;
         let (word, number) = at(thread);
         let name = match with {
             "+1" => "thumbsup",

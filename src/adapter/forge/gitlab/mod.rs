@@ -3,6 +3,7 @@
 mod changes;
 mod code;
 mod comments;
+mod events;
 mod issues;
 mod review;
 mod rules;
@@ -13,7 +14,7 @@ use super::http::{Answer, Ask, Failed, Kind, address, read};
 use super::issues::ISSUES_OFF;
 use super::token::{bearer, secret, source};
 use super::{Tools, time_ms};
-use crate::model::event::{Change, Side};
+use crate::model::event::{Change, CommentKind, Side};
 use crate::model::forge::{Access, Right, TokenRights};
 use crate::port::forge::{
     Capabilities, ChangeInfo, ChangeState, CommentInfo, Forge, ForgeAt, ForgeError, Place, Remote, Rights, Thread,
@@ -155,6 +156,7 @@ impl Gitlab {
         let url = format!("{}/-/{word}/{number}#note_{}", self.at.page, note.id);
         CommentInfo {
             id: note.id,
+            kind: CommentKind::Thread,
             body: note.body,
             author: note.author.map(|user| user.username),
             url: Some(url),

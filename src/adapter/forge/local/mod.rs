@@ -9,13 +9,13 @@ use super::alike::status_word;
 use super::lines::{patches, sorted};
 use super::marks::Marks;
 use super::{Lacks, before, missing, same_text, time_ms, time_text};
-use crate::model::event::{Change, Side};
+use crate::model::event::{Change, CommentKind, Side};
 use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
-    Capabilities, ChangeInfo, ChangeState, ChangedFile, Changes, Check, Code, CommentInfo, Comments, CommitInfo, Forge,
-    ForgeAt, ForgeError, NewChange, NewReview, Place, Protection, Remote, Reviewed, Reviews, Rights, Said, Sticky,
-    Stuck, Thread,
+    Capabilities, ChangeInfo, ChangeState, ChangedFile, Changes, Check, Code, CommentAt, CommentInfo, Comments,
+    CommitInfo, Forge, ForgeAt, ForgeError, NewChange, NewReview, Place, Protection, Remote, Reviewed, Reviews, Rights,
+    Said, Sticky, Stuck, Thread,
 };
 use crate::text;
 use async_trait::async_trait;
@@ -180,6 +180,7 @@ impl Local {
     fn comment(&self, thread: Thread, about: &About, body: &str) -> CommentInfo {
         CommentInfo {
             id: about.id,
+            kind: CommentKind::Thread,
             body: body.to_owned(),
             author: Some(about.author.clone()),
             url: Some(self.path(thread).display().to_string()),
@@ -403,7 +404,7 @@ impl Comments for Local {
         self.marks.memories(Some(US), thread, keys, &self.comments(thread).await?)
     }
 
-    async fn react(&self, _: Thread, _: u64, _: &str) -> Result<(), ForgeError> {
+    async fn react(&self, _: CommentAt, _: &str) -> Result<(), ForgeError> {
         Err(ForgeError::Unsupported("a local forge has no reactions".into()))
     }
 }

@@ -113,6 +113,39 @@ pub struct ForgeEventDoc {
     /// The tag matches one of these.
     #[serde(default)]
     pub tags: OneOrMany<Glob>,
+    /// What whoever did it must be allowed in the repository, as the forge answers. Default: `write` for `issues` and
+    /// `issue_comment`, which anybody can bring about; nobody is asked for the others.
+    #[serde(default)]
+    pub access: Option<EventAccess>,
+}
+
+/// Whose events count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EventAccess {
+    /// Everybody's: also what strangers write starts the workflow.
+    Anyone,
+    /// Of whoever may read.
+    Read,
+    /// Of whoever may sort issues.
+    Triage,
+    /// Of whoever may push.
+    Write,
+    /// Of whoever may do anything.
+    Admin,
+}
+
+impl EventAccess {
+    /// What the forge is asked for; `None`: nothing.
+    pub fn asked(self) -> Option<Access> {
+        Some(match self {
+            Self::Anyone => return None,
+            Self::Read => Access::Read,
+            Self::Triage => Access::Triage,
+            Self::Write => Access::Write,
+            Self::Admin => Access::Admin,
+        })
+    }
 }
 
 /// A time table.

@@ -1,0 +1,2 @@
+DROP INDEX deliveries_dead;
+ALTER TABLE deliveries DROP COLUMN host;
