@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""contracts.py github|gitlab|gitea SPEC.json: cuts a forge's published API description down to the requests that we make.
+"""contracts.py github|gitlab|gitea|graphql SPEC: cuts a forge's published API description down to the requests that we make.
 
 What stays: of each operation its parameters and its body, names and types only (no prose, no examples, no answers).
 GitHub's description is in the npm package @octokit/openapi; GitLab's is `doc/api/openapi/openapi_v3.yaml` of its
 repository, as JSON; Gitea's is Forgejo's `templates/swagger/v1_json.tmpl` (Swagger 2.0), its blanks filled in. Writes tests/contracts/NAME.json.
+
+GitHub's other API is described by `schema.graphql` of the npm package @octokit/graphql-schema. Writes
+tests/contracts/github.graphql: the fields that we ask for with all that they take, and whole types of input.
 """
 import json
 import pathlib
+import re
 import sys
 
 GITHUB = """
@@ -123,6 +127,25 @@ PATCH /repos/{owner}/{repo}/issues/{index}
 GET /repos/{owner}/{repo}/issues/{index}/timeline
 """
 
+# What we ask GitHub's GraphQL for: fields of types. Arguments, and what they are made of, stay whole.
+GRAPHQL = {
+    "Query": ["repository", "viewer"],
+    "Mutation": ["createCommitOnBranch", "markPullRequestReadyForReview", "resolveReviewThread"],
+    "Actor": ["login"],
+    "Commit": ["oid"],
+    "CreateCommitOnBranchPayload": ["commit"],
+    "MarkPullRequestReadyForReviewPayload": ["pullRequest"],
+    "PageInfo": ["endCursor", "hasNextPage"],
+    "PullRequest": ["id", "reviewThreads"],
+    "PullRequestReviewComment": ["author", "body"],
+    "PullRequestReviewCommentConnection": ["nodes"],
+    "PullRequestReviewThread": ["comments", "id", "isResolved"],
+    "PullRequestReviewThreadConnection": ["nodes", "pageInfo"],
+    "Repository": ["pullRequest"],
+    "ResolveReviewThreadPayload": ["thread"],
+    "User": ["login"],
+}
+
 # Parameters of queries that we use; an operation that lacks one of them must not be asked with it.
 ASKED = {
     "author_username", "check_name", "created_after", "created_by", "creator", "direction", "files", "filter", "head",
@@ -157,8 +180,106 @@ def schema(spec, given, deep=0):
     return out
 
 
+TOKEN = re.compile(r'"""(?:\\"""|[^"]|"(?!""))*"""|"(?:\\.|[^"\\])*"|#[^\n]*|[\w]+|[^\s\w]')
+
+
+def tokens(text):
+    """The words of a GraphQL schema without comments, descriptions and directives."""
+    words = [word for word in TOKEN.findall(text) if not word.startswith("#") and word != ","]
+    out, at = [], 0
+    while at < len(words):
+        word = words[at]
+        if word == "@":
+            at += 2
+            if at < len(words) and words[at] == "(":
+                at = close(words, at)
+            continue
+        # A text after `=` is a value, any other one describes what follows.
+        if not word.startswith('"') or out[-1:] == ["="]:
+            out.append(word)
+        at += 1
+    return out
+
+
+def close(words, at):
+    """Behind the bracket that closes the one here."""
+    deep = 0
+    while True:
+        deep += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(words[at], 0)
+        at += 1
+        if deep == 0:
+            return at
+
+
+def fields(words):
+    """Fields of a type: name, arguments and type, as words."""
+    found, at = {}, 0
+    while at < len(words):
+        name, at, given = words[at], at + 1, []
+        if words[at] == "(":
+            end = close(words, at)
+            given, at = words[at:end], end
+        end = at + 1
+        while end < len(words) and not (words[end].isidentifier() and words[end - 1] not in (":", "[", "=")):
+            end += 1
+        found[name] = (given, words[at:end])
+        at = end
+    return found
+
+
+def graphql(source):
+    """The part of a GraphQL schema that we ask for."""
+    words = tokens(open(source).read())
+    known, at = {}, 0
+    while at < len(words):
+        kind = words[at]
+        if kind in ("directive", "schema", "extend") or kind not in ("type", "interface", "input", "enum", "scalar", "union"):
+            at += 1
+            continue
+        name, start = words[at + 1], at + 2
+        if kind in ("scalar", "union"):
+            known[name], at = (kind, []), start
+            continue
+        while words[start] != "{":
+            start += 1
+        end = close(words, start)
+        known[name], at = (kind, words[start + 1 : end - 1]), end
+    def text(words):
+        return re.sub(r" (?=[!)\],:])|(?<=[(\[]) ", "", " ".join(words)).replace(" (", "(")
+    out, wanted, done = [], set(), {"String", "Int", "Boolean", "ID", "Float"}
+    for name, asked in sorted(GRAPHQL.items()):
+        kind, body = known[name]
+        there = fields(body)
+        lines = []
+        for field in asked:
+            given, of = there[field]
+            wanted |= {word for word in given if word in known}
+            lines.append(f"  {field}{text(given)}{text(of)}")
+        out.append(f"{kind} {name} {{\n" + "\n".join(lines) + "\n}\n")
+    while wanted - done:
+        name = min(wanted - done)
+        done.add(name)
+        kind, body = known[name]
+        if kind == "input":
+            wanted |= {word for word in body if word in known}
+            lines = [f"  {field}{text(of)}" for field, (_, of) in fields(body).items()]
+            out.append(f"input {name} {{\n" + "\n".join(lines) + "\n}\n")
+        elif kind == "enum":
+            out.append(f"enum {name} {{\n" + "\n".join(f"  {word}" for word in body) + "\n}\n")
+        else:
+            out.append(f"{kind} {name}\n")
+    # Scalars of what is answered.
+    named = set(re.findall(r"\w+", "".join(out)))
+    out += [f"scalar {name}\n" for name in sorted(named - done) if known.get(name, ("",))[0] == "scalar"]
+    to = pathlib.Path(__file__).parent.parent / "tests" / "contracts" / "github.graphql"
+    to.write_text("\n".join(out))
+    print(f"{to}: {len(out)} types, {to.stat().st_size} bytes")
+
+
 def main():
     kind, source = sys.argv[1], sys.argv[2]
+    if kind == "graphql":
+        return graphql(source)
     spec = json.load(open(source))
     operations = []
     for line in {"github": GITHUB, "gitlab": GITLAB, "gitea": GITEA}[kind].split("\n"):

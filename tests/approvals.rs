@@ -268,3 +268,37 @@ async fn a_push_of_our_own_ends_no_job() {
     town.settles().await;
     assert_eq!(state_of(&town, &job.id).await.conclusion, "success");
 }
+
+/// A forge that hangs keeps nobody waiting but its own: the quote of another repository ends when its time is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forge_that_hangs_does_not_keep_the_quotes_of_others() {
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", dead.local_addr().unwrap());
+    let town = town(ForgeKind::Github, FIX, Vec::new()).beside("acme/stuck", &address).start().await;
+    let (_, job) = asked(&town).await;
+    town.settles().await;
+    town.kill();
+    // The same job of a repository that is looked after first, and whose forge takes connections and says nothing.
+    let columns = "forge, workflow, key, change, event, on_conflict, priority, due_ms, settings, approval, state, created_ms, \
+                   updated_ms";
+    let host = address.trim_start_matches("http://");
+    let copied = format!(
+        "INSERT INTO jobs (id, host, name, {columns}) SELECT 'stuck000', '{host}', 'acme/stuck', {columns} FROM jobs"
+    );
+    town.alters("UPDATE jobs SET created_ms = created_ms - 999 * 86400000", &[]).await;
+    town.alters(&copied, &[]).await;
+    let file = town.folder().join("serve.yml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let first = lines.iter().position(|line| line.contains("name: acme/widgets")).unwrap();
+    let stuck = lines.iter().position(|line| line.contains("name: acme/stuck")).unwrap();
+    lines.swap(first, stuck);
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    town.starts().await;
+    let (connection, _) = dead.accept().await.unwrap();
+    town.until("its time is over", || async { (state_of(&town, &job.id).await.state == "cancelled").then_some(()) })
+        .await;
+    assert_eq!(state_of(&town, &job.id).await.note, "nobody approved it in time");
+    assert_eq!(state_of(&town, "stuck000").await.state, "asked", "its forge says nothing");
+    drop(connection);
+}

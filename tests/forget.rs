@@ -41,7 +41,8 @@ impl Rig {
     /// A job with a folder as its runs leave it.
     async fn job(&self, key: &str, asks: bool, at: i64) -> String {
         let commit = "c".to_owned();
-        let approval = NeedsApproval { max_cost_usd: None, commit, access: Access::Write, independent: false, asked: Vec::new() };
+        let approval =
+            NeedsApproval { max_cost_usd: None, commit, access: Access::Write, independent: false, asked: Vec::new() };
         let new = NewJob { due_ms: at, approval: asks.then_some(approval), ..waiting("night", key) };
         let Added::New(id) = Queue::add(&*self.queue, &new, at).await.unwrap() else { panic!("a new job") };
         self.leaves(&id);

@@ -6,11 +6,17 @@
 mod common;
 
 use codeforge::model::forge::ForgeKind;
+use common::forge_server::TOKEN;
 use common::forge_server::{BOT, ForgeServer};
 use common::hub::{Clone, Job, Ran, clone_of, comment, on_github, whole_clone_of};
+use common::town::{MARKER_KEY, MODEL_KEY, Plan, Town};
 use common::{ModelServer, Reply, Rule};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const LOOK: &str = r#"
 name: look
@@ -120,11 +126,15 @@ impl Stage {
     }
 }
 
-async fn reviewer() -> ModelServer {
+/// What a reviewer says of it.
+fn said() -> Reply {
     let finding = json!({ "file": "src/a.txt", "line": 1, "severity": "high", "what": "It is two, not one." });
     let output = json!({ "approved": false, "summary": "No.", "findings": [finding] });
-    let finish = Reply::call("finish", json!({ "summary": "Looked.", "output": output }));
-    ModelServer::start(vec![Rule::when().user("+two").reply(finish)]).await
+    Reply::call("finish", json!({ "summary": "Looked.", "output": output }))
+}
+
+async fn reviewer() -> ModelServer {
+    ModelServer::start(vec![Rule::when().user("+two").reply(said())]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,4 +224,121 @@ async fn what_must_not_be_of_a_fork_is_refused_before_it_costs_anything_and_agai
     stage.forge.keep_head(stage.number, &newer);
     stage.deliver(&asked, &artifact, &word).says(&["sha="]).ends(0, "skipped");
     assert_eq!(stage.written(), 0, "{:?}", stage.forge.memory().comments);
+}
+
+fn town() -> Plan {
+    let script =
+        vec![Rule::when().user("+two").reply(said()).always(), Rule::when().user("+five").reply(said()).always()];
+    let town = Town::of(ForgeKind::Github).file(".codeforge/workflows/look.yml", LOOK);
+    town.file(".codeforge/config.yml", CONFIG).model(script)
+}
+
+/// Looks at the environments of a server's phases while they run, until it is told to stop.
+struct Eyes {
+    seen: Arc<Mutex<BTreeMap<String, String>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Eyes {
+    fn on(server: String) -> Self {
+        let (seen, stop) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
+        let (found, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                for process in children(&server) {
+                    let read = |name: &str| std::fs::read(format!("/proc/{process}/{name}")).unwrap_or_default();
+                    let environment = String::from_utf8_lossy(&read("environ")).replace('\0', "\n");
+                    let phase = environment.lines().find_map(|line| line.strip_prefix("CODEFORGE_PHASE="));
+                    if let Some(phase) = phase {
+                        found.lock().unwrap().insert(phase.to_owned(), environment.clone());
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self { seen, stop, thread: Some(thread) }
+    }
+
+    fn seen(mut self) -> BTreeMap<String, String> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// The processes that a process started.
+fn children(of: &str) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// On a server the processes that run a fork's code hold nothing that writes, and get by: of a repository that only a token
+/// reads, the second time with what was found the first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_server_only_the_process_that_delivers_can_write() {
+    for app in [false, true] {
+        let plan = if app { town().app() } else { town() };
+        let town = plan.start().await;
+        let change = town.person("eve").opens_fork("topic", &[("src/a.txt", "one\ntwo, or so\nthree\n")]).await;
+        let look = async |head: &str| {
+            town.person("ann").comments(change, &format!("/codeforge look sha={head}")).await;
+            town.settles().await;
+        };
+        let eyes = Eyes::on(town.pid());
+        look(&town.forge.tip("topic").unwrap()).await;
+        let seen = eyes.seen();
+        assert_eq!(town.work().await, ["look: done success"], "{:#?}", town.jobs().await);
+        assert_eq!(seen.keys().collect::<Vec<_>>(), ["agent", "deliver", "gate"]);
+        for (phase, environment) in &seen {
+            let has = |what: &str| environment.contains(what);
+            assert_eq!(has(TOKEN), phase == "deliver" && !app, "{phase}: {environment}");
+            assert_eq!(
+                (has(MARKER_KEY), has(MODEL_KEY)),
+                (phase == "deliver", phase == "agent"),
+                "{phase}: {environment}"
+            );
+        }
+        assert_eq!(town.forge.memory().remarks.len(), 1);
+        // Pushed to: what came since is looked at.
+        let first = town.forge.tip("topic").unwrap();
+        let files = [("src/b.txt", Some("five\n"))];
+        let head = town.forge.commit_by("eve", "topic", "topic", &files);
+        town.forge.keep_head(change, &head);
+        look(&head).await;
+        let job = town.jobs().await.pop().unwrap();
+        let log = std::fs::read_to_string(town.state().join("jobs").join(&job.id).join("log")).unwrap();
+        assert!(log.contains(&format!("what came since {} is looked at", &first[..10])), "{log}");
+        assert_eq!(job.conclusion, "success", "{log}");
+    }
+}
+
+/// Without a sandbox a fork's code would read what the server holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forks_code_does_not_run_without_a_sandbox() {
+    let town = town().env("CODEFORGE_SANDBOX", "none").start().await;
+    let change = town.person("eve").opens_fork("topic", &[("src/a.txt", "one\ntwo, or so\nthree\n")]).await;
+    let head = town.forge.tip("topic").unwrap();
+    town.person("ann").comments(change, &format!("/codeforge look sha={head}")).await;
+    town.settles().await;
+    assert_eq!(town.work().await, ["look: done denied"], "{:#?}", town.jobs().await);
+    assert!(town.jobs().await[0].note.contains("without a sandbox"), "{:#?}", town.jobs().await);
+    assert!(town.model.asked().is_empty(), "nothing was asked of the model");
+}
+
+/// What nobody could be told is not begun, whatever else happened since the command was given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_of_a_closed_change_is_not_begun() {
+    for state in ["closed", "merged"] {
+        let stage = Stage::of(false).await;
+        let asked = stage.given("ann", "/codeforge look");
+        stage.forge.memory().changes[0].state = state;
+        let nobody = ModelServer::start(Vec::new()).await;
+        let clone = clone_of(&stage.forge, "refs/heads/main");
+        let job = stage.job(&clone, "all", &asked, None).model(nobody.url());
+        let ran = tokio::task::block_in_place(|| job.run()).ends(4, "denied");
+        ran.says(&[&format!("`look` was not started: change {} is {state}", stage.number)]);
+        assert!(nobody.asked().is_empty(), "nothing was asked of the model");
+    }
 }

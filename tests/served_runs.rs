@@ -6,13 +6,17 @@
 mod common;
 
 use codeforge::adapter::serve::runner::Processes;
+use codeforge::model::ci::Asked;
 use codeforge::model::event::{Change, Event, EventKind, Side};
 use codeforge::model::forge::ForgeKind;
 use codeforge::model::job::{Job, JobState, NewJob, Priority, Served};
-use codeforge::port::runner::{Order, Runner};
+use codeforge::port::forge::ForgeAt;
+use codeforge::port::runner::{Order, Runner, Tokens};
+use common::published::adapter;
 use common::queued::waiting;
-use common::town::{MODEL_KEY, Plan, SLOW, Town};
+use common::town::{JobRow, MARKER_KEY, MODEL_KEY, Plan, SLOW, Town};
 use common::{clean, git, ok, spoken};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,7 +66,8 @@ async fn a_served_runs_commit_is_signed_and_its_sandbox_knows_nothing_of_that() 
 fn telling(folder: &Path) -> Processes {
     use std::os::unix::fs::PermissionsExt;
     let program = folder.join("tell");
-    let script = "#!/bin/sh\nenv > \"$TMPDIR/seen-${CODEFORGE_PHASE:-all}\"\nmkdir -p \"$CODEFORGE_REPORT_DIR\"\n\
+    let script = "#!/bin/sh\nexec 3> \"$TMPDIR/seen-${CODEFORGE_PHASE:-all}\"\nenv >&3\n\
+                  if [ -S /dev/stdin ]; then echo STDIN=socket >&3; fi\necho \"LENDS=$(cat \"$CODEFORGE_JOB\")\" >&3\nmkdir -p \"$CODEFORGE_REPORT_DIR\"\n\
                   echo '{\"gate-word\":\"w\"}' > \"$CODEFORGE_REPORT_DIR/outputs.json\"\n";
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -82,7 +87,7 @@ fn telling(folder: &Path) -> Processes {
     Processes { program, env: Arc::new(env) }
 }
 
-fn order(state: &Path, fork: bool) -> Order {
+fn order(state: &Path, fork: bool, lends: bool) -> Order {
     let side = |branch: &str, of: &str| Side {
         branch: branch.into(),
         sha: Some("1".repeat(40)),
@@ -110,8 +115,18 @@ fn order(state: &Path, fork: bool) -> Order {
         approved_usd: None,
         cost_usd: None,
         url: None,
+        delivery: None,
+        delivery_id: None,
         created_ms: 0,
         updated_ms: 0,
+    };
+    let at = ForgeAt {
+        kind: ForgeKind::Github,
+        api: "http://127.0.0.1:9".into(),
+        repository: "acme/widgets".into(),
+        token: "a-token-of-the-forge".to_owned().into(),
+        git_url: "http://127.0.0.1:9/acme/widgets.git".into(),
+        marker_key: None,
     };
     Order {
         job,
@@ -122,31 +137,57 @@ fn order(state: &Path, fork: bool) -> Order {
         git_url: "http://127.0.0.1:9/acme/widgets.git".into(),
         default_branch: "main".into(),
         token: "a-token-of-the-forge".to_owned().into(),
-        lender: None,
-        vars: BTreeMap::from([("OPENAI_API_KEY".to_owned(), MODEL_KEY.to_owned().into())]),
-        marker_key: None,
+        lender: lends.then(|| Tokens(adapter(&at))),
+        vars: [
+            ("OPENAI_API_KEY", MODEL_KEY),
+            ("GITHUB_TOKEN", "the-operators-own"),
+            ("HTTP_PROXY", "http://127.0.0.1:9"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned().into()))
+        .collect(),
+        marker_key: Some(MARKER_KEY.to_owned().into()),
+        asked: fork.then(|| Asked { trusted: "2".repeat(40), remembered: None }),
+        allow_users: vec!["ann".into(), "bob".into()],
         phrase: "/codeforge".into(),
         grace: Duration::from_secs(5),
     }
 }
 
+/// The agent's process has the model's key only, the gate's nothing, and the one that delivers what it writes with.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_process_of_a_run_gets_what_its_phase_needs() {
-    let folder = tempfile::tempdir().unwrap();
-    let runner = telling(folder.path());
-    for fork in [false, true] {
-        let ran = runner.run(&order(&folder.path().join("state"), fork), CancellationToken::new()).await.unwrap();
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-    }
-    let of = |phase: &str| std::fs::read_to_string(folder.path().join(format!("seen-{phase}"))).unwrap();
-    for (phase, models, signs) in
-        [("all", true, true), ("agent", true, false), ("gate", false, false), ("deliver", false, true)]
-    {
-        let seen = of(phase);
-        assert_eq!(seen.contains(MODEL_KEY), models, "{phase}: the model's key\n{seen}");
-        assert_eq!(seen.contains("CODEFORGE_SIGNING=ssh"), signs, "{phase}: how commits are signed\n{seen}");
-        assert_eq!(seen.contains("the-key-that-signs"), signs, "{phase}: the key of it\n{seen}");
-        assert!(!seen.contains("SERVERS_OWN"), "{phase}\n{seen}");
+    for lends in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let runner = telling(folder.path());
+        for fork in [false, true] {
+            let order = order(&folder.path().join("state"), fork, lends);
+            let ran = runner.run(&order, CancellationToken::new()).await.unwrap();
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+        }
+        let of = |phase: &str| std::fs::read_to_string(folder.path().join(format!("seen-{phase}"))).unwrap();
+        for (phase, models, writes) in
+            [("all", true, true), ("agent", true, false), ("gate", false, false), ("deliver", false, true)]
+        {
+            let seen = of(phase);
+            let has =
+                |what: &str, wanted: bool| assert_eq!(seen.contains(what), wanted, "{phase}, {lends}: {what}\n{seen}");
+            has(MODEL_KEY, models);
+            has("CODEFORGE_SIGNING=ssh", writes);
+            has("the-key-that-signs", writes);
+            has("a-token-of-the-forge", writes && !lends);
+            has(MARKER_KEY, writes);
+            has("the-operators-own", phase == "all");
+            // Whoever can ask for a token has one.
+            has("STDIN=socket", writes && lends);
+            has("\"lends\":true", writes && lends);
+            // What was asked for a process that cannot ask; one that can asks itself.
+            has(&"2".repeat(40), !writes);
+            has("SERVERS_OWN", false);
+            for all in ["CODEFORGE_ALLOW_USERS=ann,bob", "HTTP_PROXY=http://127.0.0.1:9"] {
+                has(all, true);
+            }
+        }
     }
 }
 
@@ -238,4 +279,77 @@ async fn what_waits_is_cancelled_and_what_runs_is_told_to_stop() {
     let said = cancel(&running.id);
     assert!(said.status.code() == Some(2) && spoken(&said).contains("is over already"), "{}", spoken(&said));
     assert!(spoken(&cancel("zzzz")).contains("no job `zzzz`"));
+}
+
+/// One webhook is followed through the log to what was handed over, by one id and by the ids that it leads to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_followed_by_its_id_to_what_was_handed_over() {
+    let text = "on: { push: { branches: [work] } }\nsteps: { one: { run: \"echo made > made.txt\" } }\n\
+                deliver: { as: pull_request, title: Made, branch: codeforge/made }\n";
+    let town = town().workflow("make", text).start().await;
+    town.person("ann").pushes("elsewhere", &[("b.txt", "1\n")]).await;
+    town.person("ann").pushes("work", &[("a.txt", "1\n")]).await;
+    town.settles().await;
+    assert_eq!(town.work().await, ["make: done success"], "{:#?}", town.jobs().await);
+    let job = town.jobs().await.remove(0);
+    let lines: Vec<Value> = town.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let named = |event: &str| lines.iter().filter(move |line| line["event"] == event).collect::<Vec<_>>();
+    let made = named("job_made");
+    assert_eq!(made.len(), 1, "{made:#?}");
+    // From its webhook on, everything about it has the forge's own id, and nothing else has.
+    let delivery = made[0]["delivery"].as_str().unwrap();
+    let of: Vec<&Value> = lines.iter().filter(|line| line["delivery"] == delivery).collect();
+    let events: Vec<&str> = of.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["webhook", "decided", "job_made", "job_begun", "job_ended"], "{of:#?}");
+    assert!(of[0]["request"].as_str().is_some_and(|id| !id.is_empty()), "{}", of[0]);
+    let number = of[1]["number"].as_i64().unwrap();
+    assert!(of[1..].iter().all(|line| line["number"] == number && line["repository"] == "acme/widgets"), "{of:#?}");
+    assert!(of[2..].iter().all(|line| line["job"] == job.id && line["run"] == job.id), "{of:#?}");
+    assert_eq!((&of[3]["attempt"], &of[4]["conclusion"]), (&json!(1), &json!("success")));
+    let change = town.changes_of_ours().remove(0);
+    assert!(of[4]["url"].as_str().unwrap().ends_with(&format!("/{}", change.number)), "{}", of[4]);
+    assert!(named("decided").len() > 1, "the other push was heard of, too");
+}
+
+/// How many workers there are follows the settings: more begin at once; one too many ends its run, and takes no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_follow_the_settings() {
+    let text = "on: { push: { branches: [\"w*\"] } }\nsteps: { one: { run: \"sleep 300\" } }\ndeliver: none\n";
+    let town = town().workflow("long", text).serve("limits: { workers: 1, per_repository: 9 }").start().await;
+    let of = async |state: &str| town.jobs().await.into_iter().filter(|job| job.state == state).collect::<Vec<_>>();
+    let stand = async |running: usize, waiting: usize| {
+        let words = format!("{running} run and {waiting} wait");
+        town.until(&words, || async {
+            let at_work = of("running").await;
+            (at_work.len() == running && of("waiting").await.len() == waiting).then_some(at_work)
+        })
+        .await
+    };
+    let set = async |workers: usize| {
+        let file = town.folder().join("serve.yml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (before, after) = text.split_once("workers: ").unwrap();
+        let after = after.split_once(',').unwrap().1;
+        std::fs::write(&file, format!("{before}workers: {workers},{after}")).unwrap();
+        let read = town.log().matches("settings_read").count();
+        ok(clean("kill").args(["-HUP", &town.pid()]));
+        let again = || town.log().matches("settings_read").count() > read;
+        town.until("they are read", || async { again().then_some(()) }).await;
+    };
+    let ann = town.person("ann");
+    for branch in ["w1", "w2", "w3", "w4", "w5"] {
+        ann.pushes(branch, &[("a.txt", "1\n")]).await;
+    }
+    stand(1, 4).await;
+    set(3).await;
+    let begun = stand(3, 2).await;
+    set(1).await;
+    for job in begun {
+        let said = town.codeforge(&["queue", "cancel", &job.id, "--config", "serve.yml"]);
+        assert!(said.status.success(), "{}", spoken(&said));
+    }
+    stand(1, 1).await;
+    // Whoever else were there would have taken what waits by now.
+    ann.pushes("w6", &[("a.txt", "1\n")]).await;
+    stand(1, 2).await;
 }

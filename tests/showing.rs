@@ -321,3 +321,59 @@ async fn what_a_run_says_is_not_written_over() {
     assert!(ours[0].author == BOT && ours[0].body.contains("### "), "{}", ours[0].body);
     assert!(!ours[0].body.contains("codeforge:above"), "{}", ours[0].body);
 }
+
+/// Where the forge does not say whose the token is, our comment is known by its signature: how a job stands is said in it,
+/// and what was found before is not forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_comment_remembers_stays_where_the_forge_does_not_say_who_we_are() {
+    let text = "on: { command: { name: look, access: write } }\npolicy: plan-readonly\nsteps:\n  \
+                review: { mode: reviewer, prompt: \"{{ event.change.diff }}\", output: { schema: review } }\ndeliver: review\n";
+    let finding = json!({ "file": "src/a.txt", "line": 2, "severity": "high", "what": "It shouts." });
+    let output = json!({ "approved": false, "summary": "No.", "findings": [finding] });
+    let finish = Reply::call("finish", json!({ "summary": "Looked.", "output": output }));
+    let script = vec![Rule::when().user("+TWO").reply(finish).always()];
+    let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
+    let plan = Town::of(ForgeKind::Gitea).file(".codeforge/config.yml", gates).workflow("look", text).model(script);
+    let town = plan.build().await;
+    let change = old_change(&town, "topic");
+    town.forge.fail(Fault::status("GET", "/user", 403).times(u32::MAX));
+    town.starts().await;
+    for round in 1..=2 {
+        town.person("ann").comments(change, "/codeforge look").await;
+        town.settles().await;
+        let job = town.jobs().await.pop().unwrap();
+        assert_eq!(job.conclusion, "success", "{round}: {job:#?}\n{}", town.log());
+        let log = std::fs::read_to_string(town.state().join("jobs").join(&job.id).join("log")).unwrap();
+        assert_eq!(log.contains("was looked at before"), round == 2, "{round}: {log}");
+        let ours = town.comments_of_ours(change);
+        assert_eq!(ours.len(), 1, "{round}: {ours:#?}");
+        assert!(!ours[0].body.contains("queued"), "{round}: {}", ours[0].body);
+    }
+}
+
+/// A command on a change that is not open costs nothing where what it makes could not be handed over, and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_on_a_change_that_is_over_is_answered_before_it_costs_anything() {
+    for kind in KINDS {
+        let steps = "steps: { work: { run: \"echo made > made.txt\" } }";
+        let of =
+            |name: &str, deliver: &str| format!("on: {{ command: {{ name: {name} }} }}\n{steps}\ndeliver: {deliver}\n");
+        let gates = "gates:\n  tests: { run: \"true\" }\n  lint: { run: \"true\" }\n";
+        let plan = Town::of(kind).file(".codeforge/config.yml", gates).hasty();
+        let plan = plan.workflow("mend", &of("mend", "{ as: push-to-branch, title: Mended }"));
+        let town = plan.workflow("say", &of("say", "comment")).build().await;
+        let change = old_change(&town, "topic");
+        town.starts().await;
+        let ann = town.person("ann");
+        ann.closes(change).await;
+        ann.comments(change, "/codeforge mend").await;
+        town.settles().await;
+        assert_eq!(town.work().await, Vec::<String>::new(), "{kind:?}: {:#?}", town.decided().await);
+        let answer = town.comments_of_ours(change).pop().unwrap().body;
+        assert!(answer.contains(&format!("change {change} is closed")), "{kind:?}: {answer}");
+        // Words may stand under it.
+        ann.comments(change, "/codeforge say").await;
+        town.settles().await;
+        assert_eq!(town.work().await, ["say: done success"], "{kind:?}: {:#?}", town.jobs().await);
+    }
+}

@@ -9,7 +9,7 @@ use crate::model::serve::Serve;
 use crate::port::inbox::InboxError;
 use crate::port::world::{Serving, World};
 use crate::report::diagnostics;
-use crate::server::log::Log;
+use crate::server::log::{About, Level, Log};
 use crate::server::serve::{self, Loop, Phases, ServeError, Server};
 use crate::server::settings::{Live, Settings};
 use crate::server::{self, Parts};
@@ -91,9 +91,13 @@ pub async fn run(args: Args, cx: &Context<'_>, stop: Stop) -> Result<(), CliErro
 fn jobs(server: Server, phases: Phases) -> Loop {
     let work = async move {
         let settings = || Arc::new(server.settings.now().serve.clone());
-        let say = |line: &str| match line.strip_prefix("ALARM: ") {
-            Some(line) => server.log.alarm("jobs").text("said", line).write(),
-            None => server.log.info("jobs").text("said", line).write(),
+        let say = |line: &str, about: About| {
+            let (level, words) = match line.strip_prefix("ALARM: ") {
+                Some(words) => (Level::Alarm, words),
+                None => (Level::Info, line),
+            };
+            let event = about.event.unwrap_or("jobs");
+            about.on(server.log.line(level, event)).text("said", words).write();
         };
         let runner = server.world.runner();
         let kept = (Arc::clone(&server.inbox), Arc::clone(&server.queue));
@@ -102,8 +106,11 @@ fn jobs(server: Server, phases: Phases) -> Loop {
             loop {
                 tokio::select! {
                     () = server.arrived.notified() => parts.wake.notify_waiters(),
-                    // Tokens may be others.
-                    () = server.replaced.notified() => parts.forget().await,
+                    // Tokens may be others, and how many workers there are.
+                    () = server.replaced.notified() => {
+                        parts.forget().await;
+                        parts.wake.notify_waiters();
+                    }
                 }
             }
         };

@@ -1,6 +1,6 @@
 //! Fetching with a forge's token.
 
-use crate::port::checkout::{Checkout, Fetch, FetchError};
+use crate::port::checkout::{Checkout, Fetch, FetchError, Want};
 use crate::port::forge::{Forge, ForgeError};
 use std::sync::Arc;
 
@@ -24,6 +24,33 @@ pub async fn fetch(checkout: &Arc<dyn Checkout>, order: &Fetch, forge: Option<&d
             (fetched, _) => return fetched,
         }
     }
+}
+
+/// Makes sure that a commit is in a checkout. A forge that gives no bare commit gives it under the ref that is beside it.
+///
+/// # Errors
+/// [`FetchError`].
+pub async fn have(
+    checkout: &Arc<dyn Checkout>,
+    order: &Fetch,
+    forge: Option<&dyn Forge>,
+    (commit, git_ref): (&str, Option<&str>),
+    keep_as: &str,
+) -> Result<(), FetchError> {
+    if checkout.has(commit) {
+        return Ok(());
+    }
+    let mut last = FetchError::NoSuch(format!("the commit {commit} is not there"));
+    for what in [Some(commit), git_ref].into_iter().flatten() {
+        let wants = vec![Want { what: what.to_owned(), keep_as: keep_as.to_owned() }];
+        match fetch(checkout, &Fetch { wants, ..order.clone() }, forge).await {
+            Ok(()) if checkout.has(commit) => return Ok(()),
+            // The ref has moved on: what it leads to now is not what is asked for.
+            Ok(()) => last = FetchError::NoSuch(format!("the commit {commit} is not there any more")),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn once(checkout: &Arc<dyn Checkout>, order: Fetch) -> Result<(), FetchError> {

@@ -204,7 +204,7 @@ impl Work<'_> {
         if target == *branch {
             return Err(PublishError::Misuse(format!("nothing was pushed: `{branch}` cannot be proposed to itself")));
         }
-        self.room_for(branch).await?;
+        let _alone = self.room_for(branch).await?;
         let (reviewers, mut unasked) = self.reviewers(&target).await?;
         let (commit, fresh, open) = match self.push_ours(branch).await? {
             Pushed::LeftClosed(info) => return Ok(self.left_closed(&info)),

@@ -4,6 +4,7 @@ use super::event::Event;
 use super::forge::ForgeKind;
 use super::id::RunId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Where a job runs.
@@ -61,6 +62,19 @@ pub struct ServedJob {
     /// Tokens are asked of the server, over standard input: they end before a run may.
     #[serde(default)]
     pub lends: bool,
+    /// What the server asked beforehand, for a process that is given nothing to ask the forge with.
+    #[serde(default)]
+    pub asked: Option<Asked>,
+}
+
+/// What a server asked the forge for a process that runs a fork's code and holds no token. The commits that it names, the
+/// change's head and its base lie in the clone that the process's checkout borrows from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The commit at the trusted branch's tip.
+    pub trusted: String,
+    /// What our comments on the change remember, a line for each key; `None`: that could not be asked.
+    pub remembered: Option<BTreeMap<String, String>>,
 }
 
 impl ServedJob {

@@ -46,6 +46,14 @@ impl ForgeKind {
         }
     }
 
+    /// The ref under which it keeps the head of a change, also of one from a fork.
+    pub fn head_ref(self, number: u64) -> String {
+        match self {
+            Self::Gitlab => format!("refs/merge-requests/{number}/head"),
+            Self::Github | Self::Gitea | Self::Local => format!("refs/pull/{number}/head"),
+        }
+    }
+
     /// The one of a name, as settings spell it: `github`, `gitlab`, `gitea` or `forgejo`, `local`.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name.to_lowercase().as_str() {

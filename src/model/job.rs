@@ -248,6 +248,11 @@ impl Job {
         RunId(self.id.clone()).round(rounds)
     }
 
+    /// Whether it is about a change of a fork: its code must not run where a token is.
+    pub fn is_of_fork(&self) -> bool {
+        self.new.event.change.as_ref().is_some_and(super::event::Change::is_fork)
+    }
+
     /// What somebody said yes to, where it waited for that.
     pub fn approved(&self) -> Option<Approved> {
         let approval = self.new.approval.as_ref()?;
@@ -295,6 +300,12 @@ pub struct Job {
     pub cost_usd: Option<String>,
     /// What it made: the address of the change or comment.
     pub url: Option<String>,
+    /// The number of the delivery that it came of; `None`: of a time table, or a person on this machine.
+    #[serde(default)]
+    pub delivery: Option<i64>,
+    /// The sender's id of that delivery, as long as it is kept.
+    #[serde(default)]
+    pub delivery_id: Option<String>,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: i64,
     /// When it changed last.

@@ -326,6 +326,11 @@ impl DeliverKind {
     pub fn speaks(self) -> bool {
         matches!(self, Self::Comment | Self::Review | Self::Report | Self::Issue)
     }
+
+    /// Whether it goes to the triggering change, which must be open for that. (A comment may stand under any.)
+    pub fn needs_an_open_change(self) -> bool {
+        matches!(self, Self::PushToBranch | Self::Review)
+    }
 }
 
 /// When to deliver.

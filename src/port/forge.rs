@@ -174,6 +174,17 @@ pub struct Happening {
     pub issue: Option<Issue>,
 }
 
+impl ChangeState {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Merged => "merged",
+        }
+    }
+}
+
 /// A file of a change's difference.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangedFile {
@@ -286,6 +297,15 @@ pub struct Sticky<'a> {
     pub body: &'a str,
     /// What it remembers: one hidden line, that stands between the marker and the text.
     pub memory: Option<&'a str>,
+}
+
+/// A comment of ours that there is one of, without our marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its text.
+    pub body: String,
+    /// What it remembers, where that is ours.
+    pub memory: Option<String>,
 }
 
 /// What became of a comment.
@@ -551,6 +571,14 @@ pub trait Rights {
     }
 }
 
+/// Whoever has it opens changes of a repository alone: the lock of a file, where there are others to be kept waiting.
+#[derive(Debug, Default)]
+#[must_use = "it is given back when it is dropped"]
+pub struct Alone(
+    /// The locked file.
+    pub Option<std::fs::File>,
+);
+
 /// Pull and merge requests.
 #[async_trait]
 pub trait Changes {
@@ -591,6 +619,16 @@ pub trait Changes {
     /// [`ForgeError`].
     async fn happened_since(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
         Err(cannot(&format!("list what happened to issues since {since_ms}")))
+    }
+
+    /// Keeps every other process on this machine that is about to open a change of the repository waiting until what is
+    /// given is dropped: what is counted, and opened because of that count, is one thing. Processes that share no folder do
+    /// not know of each other.
+    ///
+    /// # Errors
+    /// [`ForgeError::Unavailable`]: somebody else is at it for too long.
+    async fn alone(&self) -> Result<Alone, ForgeError> {
+        Ok(Alone::default())
     }
 
     /// Opens a change, or finds the open one of the same branch: to that labels, reviewers and assignees are only added,
@@ -653,6 +691,12 @@ pub trait Comments {
     /// # Errors
     /// [`ForgeError`].
     async fn stick(&self, sticky: &Sticky<'_>) -> Result<Stuck, ForgeError>;
+
+    /// The comment that [`Self::stick`] would bring up to date; `None`: it would make one.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    async fn stuck(&self, thread: Thread, key: &str) -> Result<Option<Kept>, ForgeError>;
 
     /// What our own comments of these keys remember, by key. As with [`Self::stick`] only our account and our mark count,
     /// and where there is a key the signature over the memory.

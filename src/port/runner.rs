@@ -1,5 +1,6 @@
 //! A run as a process of its own.
 
+use crate::model::ci::Asked;
 use crate::model::forge::ForgeKind;
 use crate::model::job::Job;
 use crate::port::forge::{Forge, Login};
@@ -36,6 +37,10 @@ pub struct Order {
     pub vars: BTreeMap<String, SecretString>,
     /// The key that marks are signed with.
     pub marker_key: Option<SecretString>,
+    /// What was asked of the forge for a change of a fork: the phases that run its code hold no token.
+    pub asked: Option<Asked>,
+    /// People who may give commands, whatever the forge says; not on forks.
+    pub allow_users: Vec<String>,
     /// What commands begin with.
     pub phrase: String,
     /// How long a run that was interrupted may take to come to where it can be gone on with.

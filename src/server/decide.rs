@@ -6,10 +6,11 @@ use super::parts::{Parts, Place, Trusted, one_line};
 use super::room::Room;
 use crate::engine::publish;
 use crate::model::diagnostic::Severity;
-use crate::model::event::{Change, Event, EventKind};
+use crate::model::event::{Event, EventKind};
 use crate::model::forge::ForgeKind;
 use crate::model::id::short_hash;
 use crate::model::job::{Delivery, JobState, NewJob, OnConflict, Priority};
+use crate::model::plan::DeliverKind;
 use crate::model::serve::{Repository, Serve};
 use crate::plan;
 use crate::port::checkout::Want;
@@ -19,6 +20,7 @@ use crate::port::inbox::Handled;
 use crate::port::queue::Which;
 use crate::template;
 use crate::trigger::{self, Decision, Facts, Start};
+use crate::workflow::schema::docs::DeliverChoice;
 use crate::workflow::schema::docs::OnConflict as Rule;
 use crate::workflow::schema::{Library, WorkflowDoc};
 use std::collections::BTreeMap;
@@ -108,6 +110,8 @@ async fn about(
     let room = Room::new(parts, place, library, &ours).await?;
     let desk = Desk { broken: broken.as_deref(), ..room.desk() };
     let mut says = false;
+    // Why nothing can be handed over to the change.
+    let mut over = None;
     if event.kind == EventKind::IssueComment {
         says = heard(&event, library, &room);
         let listens = library
@@ -125,18 +129,24 @@ async fn about(
             }
             decided.heard.push((name, value));
         }
-        // A comment's event may not say where the change's head is, or where it was: what it is now is what a command is about.
-        let asks = |change: &&Change| says || change.head.sha.is_none();
-        if let Some(number) = event.change.as_ref().filter(asks).map(|it| it.number) {
-            let now = place.forge.change(number).await?;
-            if let Some(change) = &mut event.change {
+        if let Some(change) = &mut event.change {
+            let number = change.number;
+            let now = match place.forge.change(number).await {
+                Ok(now) => now,
+                Err(ForgeError::NotFound { .. }) => return Ok(vec![format!("change {number} is gone")]),
+                Err(error) => return Err(error.into()),
+            };
+            // A comment's event may not say where the change's head is, or where it was: what it is now is what a command is
+            // about.
+            if says || change.head.sha.is_none() {
                 (change.head, change.base, change.draft) = (now.change.head, now.change.base, now.change.draft);
                 if change.labels.is_empty() {
                     change.labels = now.change.labels;
                 }
-                if now.state != ChangeState::Open {
-                    notes.push(format!("change {number} is not open any more"));
-                }
+            }
+            if now.state != ChangeState::Open {
+                notes.push(format!("change {number} is not open any more"));
+                over = Some(format!("change {number} is {}", now.state.as_str()));
             }
         }
     }
@@ -217,6 +227,13 @@ async fn about(
             continue;
         }
         let Some(workflow) = library.workflows.get(&name) else { continue };
+        let kind = workflow.doc.deliver.as_ref().and_then(DeliverChoice::kind);
+        if let Some(over) = over.as_ref().filter(|_| kind.is_some_and(DeliverKind::needs_an_open_change)) {
+            let why = format!("{over}, and what this makes goes to an open one; reopen it, and give the command anew");
+            desk.cannot(&event, &start, &why).await?;
+            notes.push(format!("not `{name}`: {over}"));
+            continue;
+        }
         let made = job(parts, place, &event, &start, &workflow.doc, &delivery.id);
         match desk.price(made).await? {
             Ok(job) => {
@@ -298,7 +315,7 @@ async fn stale(
     let of = || Which { repository: Some(place.served.clone()), change: Some(change.number), ..Which::default() };
     let by = event.actor.as_deref().unwrap_or("somebody");
     if now.state != ChangeState::Open {
-        let word = if now.state == ChangeState::Merged { "merged" } else { "closed" };
+        let word = now.state.as_str();
         let closing = matches!(event.action.as_deref(), Some("closed" | "merged" | "close" | "merge"));
         let who = if closing { format!(" by {by}") } else { String::new() };
         decided.what.cancel.push((of(), format!("change {} was {word}{who}", change.number)));

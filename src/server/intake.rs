@@ -7,11 +7,13 @@
 use super::decide::{Decided, decide, served};
 use super::failed::{Failed, Kind};
 use super::lanes::{self, Lanes, meanwhile};
+use super::log::About;
 use super::parts::Parts;
 use crate::model::forge::ForgeKind;
 use crate::model::job::{Delivery, Served};
 use crate::model::serve::{Repository, Serve};
 use crate::port::inbox::{Apart, Unhandled};
+use crate::port::queue::Which;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::time::Duration;
@@ -90,6 +92,13 @@ fn apart(lanes: &Lanes, serve: &Serve) -> Vec<Apart> {
 /// Decides about one delivery, and writes it down.
 async fn one(parts: &Parts<'_>, it: Unhandled, served: &Served) {
     let what = format!("delivery {} ({} {})", it.number, it.delivery.source, it.delivery.event);
+    let about = About {
+        event: Some("decided"),
+        delivery: Some(it.delivery.id.clone()),
+        number: Some(it.number),
+        repository: it.delivery.repository.clone(),
+        ..About::default()
+    };
     let at_ms = it.delivery.at_ms;
     let became = decide(parts, it.number, it.delivery).await;
     let refused = match &became {
@@ -98,16 +107,18 @@ async fn one(parts: &Parts<'_>, it: Unhandled, served: &Served) {
         _ => None,
     };
     if refused == Some(true) {
-        parts.say(&format!(
+        let words = format!(
             "ALARM: the forge of {} refuses the token: give the server another one; what came in waits",
             served.name
-        ));
+        );
+        parts.say_of(about.clone(), &words);
     }
     let written = match became {
         Ok(decided) => match parts.inbox.handled(it.number, &decided.what, parts.now_ms()).await {
             Ok(ids) => {
-                parts.say(&format!("{what}: {}", decided.what.note));
+                parts.say_of(about.clone(), &format!("{what}: {}", decided.what.note));
                 parts.let_go(it.number);
+                made(parts, &ids).await;
                 after(parts, decided, &ids).await;
                 Ok(())
             }
@@ -127,13 +138,24 @@ async fn one(parts: &Parts<'_>, it: Unhandled, served: &Served) {
                 true => ("ALARM: ", "it stays as a dead letter (`codeforge queue deliveries --dead`)"),
                 false => ("", "looked at again later"),
             };
-            parts.say(&format!("{alarm}{what}: {why}; {mark}"));
+            parts.say_of(about.clone(), &format!("{alarm}{what}: {why}; {mark}"));
             parts.inbox.put_off(it.number, due, counts, &why.words).await
         }
     };
     if let Err(error) = written {
-        parts.say(&format!("{what}: what was decided cannot be written: {error}"));
+        parts.say_of(about, &format!("{what}: what was decided cannot be written: {error}"));
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Says which jobs came of a delivery, and their ids.
+async fn made(parts: &Parts<'_>, ids: &[String]) {
+    for id in ids {
+        let which = Which { id: Some(id.clone()), most: 1, ..Which::default() };
+        // Who cannot read it is heard of by its worker.
+        let Some(job) = parts.queue.jobs(&which).await.ok().and_then(|mut jobs| jobs.pop()) else { continue };
+        let words = format!("job {id} ({}) waits", job.new.workflow);
+        parts.say_of(About::job(&job).named("job_made"), &words);
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What comes from outside stands in values only, escaped. Bodies and secrets are in no line.
 
+use crate::model::job::Job;
 use crate::port::clock::Clock;
 use crate::text;
 use serde_json::Value;
@@ -137,6 +138,14 @@ impl Line<'_> {
         self
     }
 
+    /// Adds a number that may not be there.
+    fn numbered(self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+
     fn put(&mut self, name: &str, value: &str) {
         // Writing to a text cannot fail.
         let _ = if self.log.json {
@@ -151,6 +160,64 @@ impl Line<'_> {
         let Self { log, mut text } = self;
         text.push_str(if log.json { "}\n" } else { "\n" });
         log.send(text);
+    }
+}
+
+/// What a line of the loops is about: by these ids one thing is followed from its webhook to what was handed over. What is
+/// not known is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The line's name: `decided`, `job_made`, `job_begun`, `job_ended`; `None`: `jobs`.
+    pub event: Option<&'static str>,
+    /// A delivery's id, as the webhook's line has it.
+    pub delivery: Option<String>,
+    /// Its number in the database (`codeforge queue deliveries`).
+    pub number: Option<i64>,
+    /// The repository.
+    pub repository: Option<String>,
+    /// The workflow.
+    pub workflow: Option<String>,
+    /// The job.
+    pub job: Option<String>,
+    /// The job's run: its journal's id.
+    pub run: Option<String>,
+    /// Which attempt of the job's it is.
+    pub attempt: Option<u32>,
+    /// How the run ended.
+    pub conclusion: Option<String>,
+    /// What was handed over.
+    pub url: Option<String>,
+}
+
+impl About {
+    /// A job, and the run that it begins or goes on with.
+    pub fn job(job: &Job) -> Self {
+        Self {
+            repository: Some(job.new.repository.name.clone()),
+            workflow: Some(job.new.workflow.clone()),
+            job: Some(job.id.clone()),
+            run: Some(job.run(job.rounds).0),
+            attempt: Some(job.attempts).filter(|attempt| *attempt > 0),
+            delivery: job.delivery_id.clone(),
+            number: job.delivery,
+            ..Self::default()
+        }
+    }
+
+    /// In a line of this name.
+    #[must_use]
+    pub fn named(mut self, event: &'static str) -> Self {
+        self.event = Some(event);
+        self
+    }
+
+    /// Adds what is known to a line.
+    pub fn on(self, line: Line<'_>) -> Line<'_> {
+        let line = line.text("delivery", self.delivery.as_deref()).numbered("number", self.number);
+        let line = line.text("repository", self.repository.as_deref()).text("workflow", self.workflow.as_deref());
+        let line = line.text("job", self.job.as_deref()).text("run", self.run.as_deref());
+        let line = line.numbered("attempt", self.attempt).text("conclusion", self.conclusion.as_deref());
+        line.text("url", self.url.as_deref())
     }
 }
 

@@ -33,8 +33,6 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
         Ok(found) => parts.say(&format!("{found} jobs of a server that is gone are taken up where they are")),
         Err(error) => parts.say(&format!("whose jobs are nobody's cannot be told: {error}")),
     }
-    let workers = (parts.settings)().limits.workers.max(1);
-    let workers = (1..=workers).map(|number| worker::work(parts, number, stop));
     let over = CancellationToken::new();
     let work = async {
         tokio::join!(
@@ -42,7 +40,7 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
             schedule::run(parts, stop),
             sweep::run(parts, stop),
             tend::run(parts, stop),
-            futures::future::join_all(workers)
+            worker::all(parts, stop)
         );
         over.cancel();
     };

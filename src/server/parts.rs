@@ -2,14 +2,17 @@
 
 use super::failed::Failed;
 use super::health::Health;
+use super::log::About;
 use super::showing::Showing;
 use crate::engine::{configuration, fetching};
 use crate::model::chat::ModelRef;
+use crate::model::ci::Asked;
+use crate::model::event::Change;
 use crate::model::job::{Job, Lease, Served};
 use crate::model::places;
 use crate::model::serve::{Login, Repository, SecretAt, Serve};
 use crate::port::checkout::{Checkout, Depth, Fetch, FetchError, Want};
-use crate::port::forge::{AppKey, Credential, Forge, ForgeAt};
+use crate::port::forge::{AppKey, Credential, Forge, ForgeAt, Thread};
 use crate::port::inbox::Inbox;
 use crate::port::queue::Queue;
 use crate::port::runner::{Order, Runner, Tokens};
@@ -31,8 +34,8 @@ const SETTLED_MS: i64 = 10 * 60 * 1000;
 /// The operator's settings, as they are now: they may be read anew while the server runs.
 pub type Settings<'a> = &'a (dyn Fn() -> Arc<Serve> + Send + Sync);
 
-/// Takes a line for the log.
-pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
+/// Takes a line for the log, and what it is about.
+pub type Say<'a> = &'a (dyn Fn(&str, About) + Send + Sync);
 
 /// What the loops work with.
 pub struct Parts<'a> {
@@ -129,7 +132,12 @@ impl<'a> Parts<'a> {
 
     /// Says a line that may hold words of others.
     pub fn say(&self, line: &str) {
-        (self.say)(&one_line(line));
+        self.say_of(About::default(), line);
+    }
+
+    /// Says a line about something that can be followed through the log.
+    pub fn say_of(&self, about: About, line: &str) {
+        (self.say)(&one_line(line), about);
     }
 
     /// The secret at a place.
@@ -264,14 +272,18 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// [`FetchError`].
     pub async fn fetch(&self, place: &Place, clone: &Arc<dyn Checkout>, wants: Vec<Want>) -> Result<(), FetchError> {
-        let order = Fetch {
+        fetching::fetch(clone, &Fetch { wants, ..self.fetching(place) }, Some(&*place.forge)).await
+    }
+
+    /// How the cached clone is fetched into.
+    fn fetching(&self, place: &Place) -> Fetch {
+        Fetch {
             url: Some(place.repository.git_url()),
             login: None,
-            wants,
+            wants: Vec::new(),
             depth: Depth::Whole,
             extra_ca: self.world.env("CODEFORGE_EXTRA_CA").filter(|file| !file.is_empty()).map(Into::into),
-        };
-        fetching::fetch(clone, &order, Some(&*place.forge)).await
+        }
     }
 
     async fn branch_of(&self, place: &Place, seen: &mut Seen) -> Result<String, Failed> {
@@ -341,6 +353,26 @@ impl<'a> Parts<'a> {
         Ok(journal)
     }
 
+    /// Asks what the processes that run a fork's code cannot ask, and fetches the change's commits into the cached clone.
+    async fn asked(&self, place: &Place, change: &Change) -> Result<Asked, String> {
+        let trusted = self.trusted(place, true).await?;
+        let order = self.fetching(place);
+        let (number, head_ref) = (change.number, place.served.forge.head_ref(change.number));
+        let (head, base) = (change.head.sha.as_deref(), change.base.sha.as_deref());
+        for (what, commit, git_ref) in [("head", head, Some(head_ref.as_str())), ("base", base, None)] {
+            let Some(commit) = commit else { continue };
+            let keep_as = format!("{what}-{number}");
+            match fetching::have(&trusted.clone, &order, Some(&*place.forge), (commit, git_ref), &keep_as).await {
+                // One that is gone is the run's to say.
+                Ok(()) | Err(FetchError::NoSuch(_)) => {}
+                Err(error) => return Err(format!("the {what} of change {number}: {error}")),
+            }
+        }
+        let keys: Vec<&str> = trusted.library.workflows.keys().map(String::as_str).collect();
+        let remembered = place.forge.recall(Thread::Change(number), &keys).await.ok();
+        Ok(Asked { trusted: trusted.commit, remembered })
+    }
+
     /// All that a run of a job needs.
     ///
     /// # Errors
@@ -353,10 +385,10 @@ impl<'a> Parts<'a> {
             let mut seen = place.seen.lock().await;
             self.branch_of(&place, &mut seen).await?
         };
-        let mut vars = self.vars(&place)?;
-        // The run asks the forge about whoever gave its command once more.
-        let allowed = serve.commands.allow_users.join(",");
-        vars.insert("CODEFORGE_ALLOW_USERS".to_owned(), allowed.into());
+        let asked = match job.new.event.change.as_ref().filter(|_| job.is_of_fork()) {
+            Some(change) => Some(self.asked(&place, change).await?),
+            None => None,
+        };
         Ok(Order {
             job: job.clone(),
             fence: lease.fence,
@@ -367,7 +399,9 @@ impl<'a> Parts<'a> {
             default_branch,
             token: login.map_or_else(|| SecretString::from(String::new()), |login| login.token),
             lender: matches!(place.repository.login, Login::App { .. }).then(|| Tokens(Arc::clone(&place.forge))),
-            vars,
+            vars: self.vars(&place)?,
+            asked,
+            allow_users: serve.commands.allow_users.clone(),
             marker_key: serve.marker_key.as_ref().map(|at| self.secret(at)).transpose()?,
             phrase: serve.commands.phrase.clone(),
             grace: Duration::from_millis(serve.grace_ms),

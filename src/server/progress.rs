@@ -8,12 +8,11 @@
 
 use crate::model::forge::CheckState;
 use crate::model::job::{Job, JobState, Priority};
-use crate::port::forge::{Check, Forge, ForgeError, Sticky, Thread};
+use crate::port::forge::{Check, Forge, ForgeError, Kept, Sticky, Thread};
 use crate::port::queue::{Queue, Voice, Which};
 use crate::report::ci::answers;
 use crate::server::commands::{DeskError, of_thread, thread};
 use crate::server::parts::one_line;
-use crate::text;
 
 /// The least time between two updates that say nothing but which step is at work, in milliseconds.
 const BETWEEN_MS: i64 = 20_000;
@@ -41,15 +40,6 @@ pub enum Shown {
     Now,
     /// Not yet: somebody else is writing there, or it was written a moment ago. Ask again.
     Later,
-}
-
-/// What a workflow's comment said and remembers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Before {
-    /// Its body, without our marks; `None`: there is no such comment.
-    pub body: Option<String>,
-    /// What it remembers.
-    pub memory: Option<String>,
 }
 
 /// A comment that is ours to write until this is dropped, and whose it is.
@@ -192,43 +182,33 @@ impl Progress<'_> {
     /// Says in the workflow's comment how a job stands; the comment's address, where it was said.
     async fn comment(&self, job: &Job, thread: Thread, step: Option<&str>) -> Result<Option<String>, DeskError> {
         let before = self.before(thread, &job.new.workflow).await?;
+        let said = before.as_ref().map(|before| before.body.as_str());
         // What a run wrote itself at its end says more than we could.
-        let written = before.body.as_deref().is_some_and(|body| !answers::is_progress(body));
+        let written = said.is_some_and(|body| !answers::is_progress(body));
         if written && job.state == JobState::Done {
             return Ok(None);
         }
         // Nobody asked for words about what runs by itself: the check moves, and the comment that is there stays current.
         let asked = job.new.priority == Priority::Command || job.new.approval.is_some();
-        if before.body.is_none() && !asked {
+        if before.is_none() && !asked {
             return Ok(None);
         }
-        let body = answers::progress(job, step, self.phrase, before.body.as_deref());
-        let memory = before.memory.as_deref();
+        let body = answers::progress(job, step, self.phrase, said);
+        let memory = before.as_ref().and_then(|before| before.memory.as_deref());
         let stuck = self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
         Ok(stuck.comment.url)
     }
 
-    /// What a workflow's comment says and remembers. Only one of our own account counts.
+    /// What a workflow's comment says and remembers; `None`: there is none that is ours.
     ///
     /// # Errors
     /// [`ForgeError`].
-    pub async fn before(&self, thread: Thread, key: &str) -> Result<Before, ForgeError> {
-        let Some(own) = self.forge.own_account().await? else { return Ok(Before::default()) };
-        let comments = self.forge.comments(thread).await?;
-        let ours = comments.into_iter().find(|comment| {
-            let by_us = comment.author.as_deref().is_some_and(|author| author.eq_ignore_ascii_case(&own));
-            by_us && text::is_marked(&comment.body, key, "", None)
-        });
-        let Some(comment) = ours else { return Ok(Before::default()) };
-        let memory = self.forge.recall(thread, &[key]).await?.remove(key);
-        let mut lines = comment.body.lines().skip(1).peekable();
-        if memory.is_some() {
-            lines.next();
-            // Its signature, where there is one.
-            lines.next_if(|line| line.starts_with("<!-- codeforge:"));
+    pub async fn before(&self, thread: Thread, key: &str) -> Result<Option<Kept>, ForgeError> {
+        match self.forge.stuck(thread, key).await {
+            // Where ours cannot be told from others' none is: who writes one hears of it.
+            Err(ForgeError::Unsupported(_)) => Ok(None),
+            found => found,
         }
-        let body = lines.collect::<Vec<_>>().join("\n").trim().to_owned();
-        Ok(Before { body: Some(body), memory })
     }
 
     /// Moves the check of a job's commit; `step`: the step at work, where that is known; `page`: where more is to be read

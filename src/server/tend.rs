@@ -16,16 +16,17 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How often is swept, in milliseconds.
 const SWEEP_MS: i64 = 3_600_000;
 
-/// The loops, until `stop`.
+/// The loops, until `stop`. A forge that hangs keeps its own repositories' jobs waiting and nobody else's.
 pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
-    let looks = async |served: Served| {
+    let tend = async |served: Served| {
         if let Err(why) = one(parts, &served).await {
             parts.say(&format!("jobs of {} that wait for a yes: {why}", served.name));
         }
     };
-    tokio::join!(each(parts, stop, || LOOK, looks), sweeps(parts, stop));
+    tokio::join!(each(parts, stop, || LOOK, tend), sweeps(parts, stop));
 }
 
+/// Sweeps now and then, until `stop`.
 async fn sweeps(parts: &Parts<'_>, stop: &CancellationToken) {
     let mut swept: Option<i64> = None;
     while !stop.is_cancelled() {

@@ -1,6 +1,7 @@
 //! Workers: lease a job, run it, hold the lease meanwhile, say how it ended.
 
 use super::Parts;
+use super::log::About;
 use crate::model::event::EventKind;
 use crate::model::job::{Job, JobEnd, Lease};
 use crate::model::serve::Retries;
@@ -8,6 +9,9 @@ use crate::port::inbox::InboxError;
 use crate::port::queue::{Renewed, Room};
 use crate::port::runner::Ran;
 use crate::text;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +39,43 @@ enum Why {
     TooLong,
 }
 
-/// One worker, until `stop`.
-pub async fn work(parts: &Parts<'_>, number: u32, stop: &CancellationToken) {
+/// As many workers as the settings say, until `stop`. Where there are to be more, they begin at once; whoever is one too
+/// many ends its job first.
+pub async fn all(parts: &Parts<'_>, stop: &CancellationToken) {
+    let mut at_work = FuturesUnordered::new();
+    let mut numbers = BTreeSet::new();
+    loop {
+        if !stop.is_cancelled() {
+            for number in 1..=wanted(parts) {
+                if numbers.insert(number) {
+                    at_work.push(async move {
+                        work(parts, number, stop).await;
+                        number
+                    });
+                }
+            }
+        }
+        tokio::select! {
+            ended = at_work.next() => match ended {
+                Some(number) => {
+                    numbers.remove(&number);
+                }
+                None => return,
+            },
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// How many workers there are to be.
+fn wanted(parts: &Parts<'_>) -> u32 {
+    (parts.settings)().limits.workers.max(1)
+}
+
+/// One worker, until `stop` or until it is one too many.
+async fn work(parts: &Parts<'_>, number: u32, stop: &CancellationToken) {
     let name = format!("{}#{number}", parts.name);
-    while !stop.is_cancelled() {
+    while !stop.is_cancelled() && number <= wanted(parts) {
         let room = Room { per_repository: (parts.settings)().limits.per_repository };
         let leased = parts.queue.lease(&name, room, parts.now_ms(), lease_ms(parts)).await;
         let pause = match leased {
@@ -74,15 +111,17 @@ fn lease_ms(parts: &Parts<'_>) -> i64 {
 async fn one(parts: &Parts<'_>, mut job: Job, lease: Lease, stop: &CancellationToken) {
     let retries = (parts.settings)().retries.clone();
     let what = format!("job {} ({} of {})", job.id, job.new.workflow, job.new.repository.name);
+    let about = About::job(&job);
     if job.attempts > retries.attempts {
         // Its workers died with it, each time.
         let note = format!("begun {} times, and no worker lived to see its end", job.attempts - 1);
-        parts.say(&format!("ALARM: {what} is dead: {note}"));
+        parts.say_of(about.named("job_ended"), &format!("ALARM: {what} is dead: {note}"));
         let _ = parts.queue.end(&lease, &JobEnd::Dead { note }, parts.now_ms()).await;
         parts.showing.job(&job.new.repository, &job.id);
         return;
     }
-    parts.say(&format!("{what}: attempt {} under fence {}", job.attempts, lease.fence));
+    let begins = format!("{what}: attempt {} under fence {}", job.attempts, lease.fence);
+    parts.say_of(about.clone().named("job_begun"), &begins);
     parts.showing.job(&job.new.repository, &job.id);
     if let Err(error) = since(parts, &mut job, &lease).await {
         parts.say(&format!("{what}: it begins where it was to begin when it was made: {error}"));
@@ -97,36 +136,49 @@ async fn one(parts: &Parts<'_>, mut job: Job, lease: Lease, stop: &CancellationT
         parts.runner.run(&order, interrupt.clone()).await
     };
     let (ran, why) = hold(parts, &job, &lease, run, &interrupt, stop).await;
+    let about = ended(about, &ran);
     let Some(end) = ending(parts, &job, ran, why, &retries) else {
-        parts.say(&format!("{what}: another worker has it now; nothing was written"));
+        parts.say_of(about, &format!("{what}: another worker has it now; nothing was written"));
         return;
     };
     if let JobEnd::Dead { note } = &end {
-        parts.say(&format!("ALARM: {what} is dead after {} attempts: {note} (`codeforge queue dead`)", job.attempts));
+        let dead = format!("ALARM: {what} is dead after {} attempts: {note} (`codeforge queue dead`)", job.attempts);
+        parts.say_of(about.clone(), &dead);
     }
     // Before the end is written: whoever is killed in between ends the job once more, and no night is looked at twice.
     if let Err(error) = reviewed(parts, &job, &end).await {
-        parts.say(&format!("{what}: {error}"));
+        parts.say_of(about.clone(), &format!("{what}: {error}"));
     }
     // A database that is away for a moment must not lose how a run ended.
     for _ in 0..5 {
         match parts.queue.end(&lease, &end, parts.now_ms()).await {
             Ok(true) => {
-                parts.say(&format!("{what}: {}", words(&end)));
+                parts.say_of(about.named("job_ended"), &format!("{what}: {}", words(&end)));
                 break;
             }
             Ok(false) => {
-                parts.say(&format!("{what}: its fence {} is stale; nothing was written", lease.fence));
+                parts.say_of(about, &format!("{what}: its fence {} is stale; nothing was written", lease.fence));
                 return;
             }
             Err(error) => {
-                parts.say(&format!("{what}: how it ended cannot be written: {error}"));
+                parts.say_of(about.clone(), &format!("{what}: how it ended cannot be written: {error}"));
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
     parts.wake.notify_waiters();
     parts.showing.job(&job.new.repository, &job.id);
+}
+
+/// A job's line with what its run left of itself: its own id, how it ended, what it handed over.
+fn ended(about: About, ran: &Result<Ran, String>) -> About {
+    let output = |name: &str| ran.as_ref().ok()?.outputs.get(name).filter(|text| !text.is_empty()).cloned();
+    About {
+        run: output("run-id").or(about.run.clone()),
+        conclusion: output("conclusion"),
+        url: output("pull-request-url"),
+        ..about
+    }
 }
 
 /// Runs, and holds the lease meanwhile. Says why the run was told to stop, where it was.
@@ -166,7 +218,8 @@ async fn hold(
                 Ok(Renewed::Cancelled(note)) => Some(Why::Cancelled(note)),
                 Ok(Renewed::Lost) => Some(Why::Lost),
                 Err(error) => {
-                    parts.say(&format!("the lease of job {} cannot be renewed: {error}", lease.job));
+                    let words = format!("the lease of job {} cannot be renewed: {error}", lease.job);
+                    parts.say_of(About::job(job), &words);
                     None
                 }
             },

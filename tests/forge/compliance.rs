@@ -614,3 +614,47 @@ fn a_request_that_the_description_does_not_allow_is_noticed() {
     let discussions = "/api/v4/projects/1/merge_requests/1/discussions";
     assert!(judge(ForgeKind::Gitlab, "POST", discussions, "", &remark).is_some());
 }
+
+/// Gitea lists a pull request that it cannot read as `null`. The others are there all the same: for the sweep, and for
+/// what counts ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_in_giteas_list_hides_no_other_change() {
+    let story = Story::about_new(ForgeKind::Gitea).await;
+    let number = story.event.change.as_ref().unwrap().number;
+    let list = format!("{}/repos/acme/widgets/pulls?state=all", story.server.api());
+    let asked = reqwest::Client::new().get(list).header("authorization", format!("token {TOKEN}"));
+    let there: Vec<Value> = asked.send().await.unwrap().json().await.unwrap();
+    let gapped: Vec<Value> = [Value::Null].into_iter().chain(there).collect();
+    let gap = || story.server.fail(Fault::status("GET", "/pulls", 200).answering(json!(gapped)));
+    gap();
+    let moved = story.forge.changes_since(0).await.unwrap();
+    assert_eq!(moved.iter().map(|info| info.change.number).collect::<Vec<_>>(), [number]);
+    gap();
+    assert_eq!(story.forge.opened_within("topic", 3600).await.unwrap(), ["topic"]);
+    gap();
+    assert_eq!(story.forge.open_branches("topic").await.unwrap(), ["topic"]);
+}
+
+/// What GitHub's second API would refuse is seen: fields and inputs that there are not, and values that do not fit.
+#[test]
+fn what_githubs_second_api_does_not_know_is_seen() {
+    let judged = |query: &str, variables: Value| {
+        judge(ForgeKind::Github, "POST", "/graphql", "", &json!({ "query": query, "variables": variables }))
+    };
+    let resolve = "mutation($id: ID!) { resolveReviewThread(input: {threadId: $id}) { thread { id } } }";
+    assert_eq!(judged(resolve, json!({ "id": "T_1" })), None);
+    for (query, variables) in [
+        (resolve.replace("threadId", "thread"), json!({ "id": "T_1" })),
+        (resolve.replace("{ id }", "{ number }"), json!({ "id": "T_1" })),
+        (resolve.replace("ID!", "Int!"), json!({ "id": 1 })),
+        (resolve.to_owned(), json!({})),
+        (resolve.to_owned(), json!({ "id": "T_1", "other": 1 })),
+    ] {
+        assert!(judged(&query, variables.clone()).is_some(), "{query} {variables}");
+    }
+    let commit =
+        "mutation($input: CreateCommitOnBranchInput!) { createCommitOnBranch(input: $input) { commit { oid } } }";
+    let input = |parent: &str| json!({ "input": { "branch": {}, parent: "1", "message": { "headline": "x" } } });
+    assert_eq!(judged(commit, input("expectedHeadOid")), None);
+    assert!(judged(commit, input("parent")).is_some(), "inside a variable, too");
+}

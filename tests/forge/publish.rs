@@ -9,6 +9,7 @@ everywhere! {
     reliability_4_not_even_in_the_moment_of_our_push => persons_push;
     a_description_that_somebody_took_over_is_left_alone => taken_over;
     only_so_many_changes_of_ours_are_open => so_many_open;
+    nor_more_where_two_are_opened_at_once => two_at_once remote;
     what_stands_on_a_change_goes_to_it_or_nowhere => on_a_change;
     a_changes_own_branch_is_pushed_to_at_the_pinned_commit_only => own_branch;
 }
@@ -245,4 +246,26 @@ async fn a_repository_without_drafts_gets_an_open_one() {
     let told = story.publish(DeliverKind::PullRequest).await.unwrap().told.join(" ");
     assert!(told.contains("no draft"), "{told}");
     assert!(!story.server.memory().changes[0].draft);
+}
+
+/// Two jobs of one repository that come to their end at the same moment: the second one counts what the first one opened.
+async fn two_at_once(kind: ForgeKind) {
+    let turns = tempfile::tempdir().unwrap();
+    let mut story = Story::of(kind).await;
+    // Each is a process of its own, with a clock that passes: the one waits for the other.
+    let turn_file = Some(turns.path().join("turn"));
+    let settings = Settings { system_proxy: false, between_writes_ms: 1, turn_file, ..Settings::default() };
+    story.forge = forge::open(&story.server.at(), Arc::new(SystemClock), Arc::new(|| 0), settings).unwrap();
+    story.most_open = Some(1);
+    story.write("b.txt", "b\n");
+    story.server.fail(Fault::slow("POST", "git-receive-pack", Duration::from_millis(300)).times(2));
+    let one = story.delivery(DeliverKind::PullRequest);
+    let other = Delivery { branch: Some("codeforge/fix/work-8".into()), ..one.clone() };
+    let (first, second) = tokio::join!(
+        story.publish_as(&one, |_| {}),
+        story.publish_as(&other, |publication| publication.key = "fix/issue-8"),
+    );
+    let refused: Vec<String> = [first, second].into_iter().filter_map(Result::err).map(|it| it.to_string()).collect();
+    assert_eq!((story.server.memory().changes.len(), refused.len()), (1, 1), "{kind:?}: {refused:?}");
+    assert!(refused[0].contains("nothing was pushed"), "{kind:?}: {}", refused[0]);
 }

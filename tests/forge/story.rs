@@ -3,6 +3,7 @@
 pub use crate::common::forge_server::{BOT, FakeIssue, Fault, ForgeServer, TOKEN};
 pub use crate::common::published::{BRANCH, Desk as Story, KEY, NOW_MS, check, clocked as adapter};
 pub use crate::common::{TestRepo, spoken};
+pub use codeforge::adapter::clock::SystemClock;
 pub use codeforge::adapter::fake::FakeClock;
 pub use codeforge::adapter::forge::{self, Settings};
 pub use codeforge::adapter::git::{self, Force};

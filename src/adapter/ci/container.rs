@@ -3,7 +3,6 @@
 use super::{Env, commit, read, text};
 use crate::model::ci::{CiJob, Home, ServedJob};
 use crate::model::event::{Change, Comment, Event, EventKind, Hook, Issue, Push, Tick};
-use crate::model::forge::ForgeKind;
 use crate::port::ci::CiError;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -56,10 +55,7 @@ fn served(job: &mut CiJob, by: ServedJob) {
     job.run = Some(format!("serve:{}", by.id));
     job.run_url = by.url.clone();
     job.attempt = by.attempt;
-    job.head_ref = job.event.change.as_ref().map(|change| match by.forge {
-        ForgeKind::Gitlab => format!("refs/merge-requests/{}/head", change.number),
-        _ => format!("refs/pull/{}/head", change.number),
-    });
+    job.head_ref = job.event.change.as_ref().map(|change| by.forge.head_ref(change.number));
     job.served = Some(by);
 }
 

@@ -7,7 +7,7 @@ use crate::adapter::llm::http as shared;
 use crate::adapter::llm::retry::{Backoff, retry_after, spread};
 use crate::adapter::tls;
 use crate::port::clock::Clock;
-use crate::port::forge::ForgeError;
+use crate::port::forge::{Alone, ForgeError};
 use reqwest::header::{ACCEPT, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
@@ -162,6 +162,15 @@ impl Http {
             turns.ended(now).await;
         }
         done
+    }
+
+    /// Opens changes alone until this is dropped.
+    pub(super) async fn alone(&self) -> Result<Alone, ForgeError> {
+        let Some(turns) = &self.turns else { return Ok(Alone::default()) };
+        let doing = || "waiting for the turn to open a change".to_owned();
+        let held = turns.alone(&*self.clock).await;
+        held.map(|file| Alone(Some(file)))
+            .map_err(|error| ForgeError::Unavailable { doing: doing(), message: error.to_string() })
     }
 
     async fn attempts(&self, ask: &Ask<'_>) -> Result<Answer, Failed> {

@@ -4,7 +4,7 @@ use super::http::{Failed, Http};
 use super::lines::suggestion;
 use super::same_text;
 use crate::port::forge::{
-    CommentInfo, ForgeAt, ForgeError, IssueInfo, IssueText, LineSide, Remark, Sticky, Stuck, Thread,
+    CommentInfo, ForgeAt, ForgeError, IssueInfo, IssueText, Kept, LineSide, Remark, Sticky, Stuck, Thread,
 };
 use crate::text;
 use secrecy::ExposeSecret;
@@ -141,12 +141,27 @@ impl Marks {
     pub(super) fn find(
         &self,
         own: Option<&str>,
-        sticky: &Sticky<'_>,
+        (thread, key): (Thread, &str),
         comments: Vec<CommentInfo>,
     ) -> Result<Option<CommentInfo>, ForgeError> {
         self.can_know(own)?;
-        let ours = |it: &CommentInfo| self.is((own, it.author.as_deref()), sticky.thread, sticky.key, &it.body);
+        let ours = |it: &CommentInfo| self.is((own, it.author.as_deref()), thread, key, &it.body);
         Ok(comments.into_iter().filter(ours).min_by_key(|it| it.id))
+    }
+
+    /// The same, without our marks.
+    pub(super) fn stuck(
+        &self,
+        own: Option<&str>,
+        thread: Thread,
+        key: &str,
+        comments: Vec<CommentInfo>,
+    ) -> Result<Option<Kept>, ForgeError> {
+        let Some(comment) = self.find(own, (thread, key), comments)? else { return Ok(None) };
+        let memory = text::remembered(&comment.body, key, &self.place(thread), self.secret.as_deref());
+        let lines = 1 + memory.map_or(0, |_| 1 + usize::from(self.secret.is_some()));
+        let body = comment.body.lines().skip(lines).collect::<Vec<_>>().join("\n").trim().to_owned();
+        Ok(Some(Kept { body, memory: memory.map(str::to_owned) }))
     }
 }
 

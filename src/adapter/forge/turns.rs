@@ -13,6 +13,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How often is asked for the place of who opens a change, and for how long: pushing a large pack takes its time.
+const OPENING_EACH: Duration = Duration::from_millis(100);
+const OPENING: u32 = 9000;
 /// A time further ahead than this was written by a clock that was wrong.
 const FARTHEST_MS: i64 = 600_000;
 /// How often a lock that somebody holds is asked for, and how long is waited in between.
@@ -55,6 +58,23 @@ impl Turns {
         .await;
     }
 
+    /// Waits until nobody else opens a change, and keeps others from it as long as the file is open. The system takes the
+    /// lock back from whoever dies.
+    pub(super) async fn alone(&self, clock: &dyn Clock) -> std::io::Result<File> {
+        let file = opened(&self.file.with_extension("opening"))?;
+        for _ in 0..OPENING {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::WOULDBLOCK) => clock.sleep(OPENING_EACH).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "another process has been opening a change for a quarter of an hour",
+        ))
+    }
+
     /// Changes the number under the lock; gives what `change` gives beside it, or nothing where the file cannot be used.
     async fn with(&self, change: impl FnOnce(Option<i64>, i64) -> (Option<i64>, i64) + Send + 'static) -> Option<i64> {
         let (path, between) = (self.file.clone(), self.between_ms);
@@ -74,11 +94,15 @@ impl Turns {
     }
 }
 
-fn locked(path: &Path) -> std::io::Result<File> {
+fn opened(path: &Path) -> std::io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn locked(path: &Path) -> std::io::Result<File> {
+    let file = opened(path)?;
     for _ in 0..ASKED {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),

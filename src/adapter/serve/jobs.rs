@@ -278,11 +278,14 @@ struct Line {
     fence: i64,
     rounds: i64,
     in_line: bool,
+    delivery: Option<i64>,
+    delivery_id: Option<String>,
 }
 
 const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
                        settings, approval, state, conclusion, note, attempts, approved_by, approved_usd, cost_usd, \
-                       url, created_ms, updated_ms, fence, rounds, in_line";
+                       url, created_ms, updated_ms, fence, rounds, in_line, delivery, \
+                       (SELECT d.id FROM deliveries d WHERE d.number = delivery) AS delivery_id";
 
 impl Line {
     /// The job; or its id, and why it cannot be read.
@@ -335,6 +338,8 @@ impl Line {
             approved_usd: self.approved_usd,
             cost_usd: self.cost_usd,
             url: self.url,
+            delivery: self.delivery,
+            delivery_id: self.delivery_id,
             created_ms: self.created_ms,
             updated_ms: self.updated_ms,
             id: self.id,

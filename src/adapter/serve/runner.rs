@@ -2,6 +2,9 @@
 //! repository's cached clone, with one repository's token and nothing of the others. A token that may end before the run
 //! does is not handed over: the run asks for it over its standard input, whenever it needs one (decision 0051).
 //!
+//! A change of a fork is worked on by three processes, and only the one that delivers, which runs nothing of the
+//! repository's, has a token or can ask for one. What the others would ask the forge was asked for them.
+//!
 //! A job's folder holds what its next attempt needs: the checkout, the newest fence, and whose process is at work. A
 //! process that is left of an earlier attempt (its server was killed, or was away for too long) is ended before the next
 //! one begins; one that cannot be reached from here finds another fence than its own before it hands over.
@@ -79,11 +82,62 @@ pub struct Processes {
     pub env: Env,
 }
 
+/// Variables that hold what a forge is written to with: of the operator's own, too, they go only where is delivered.
+const WRITES: [&str; 11] = [
+    "CODEFORGE_FORGE_TOKEN",
+    "CODEFORGE_FORGE_TOKEN_FILE",
+    "CODEFORGE_APP_ID",
+    "CODEFORGE_APP_KEY",
+    "CODEFORGE_MARKER_KEY",
+    "GITHUB_TOKEN",
+    "GH_TOKEN",
+    "GITLAB_TOKEN",
+    "CI_JOB_TOKEN",
+    "GITEA_TOKEN",
+    "FORGEJO_TOKEN",
+];
+
+/// What a process of a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Everything: the repository's own work.
+    Whole,
+    /// A fork's, in three.
+    Agent,
+    Gate,
+    Deliver,
+}
+
+impl Part {
+    /// The phase's name; `None`: it has none.
+    fn phase(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::Agent => Some("agent"),
+            Self::Gate => Some("gate"),
+            Self::Deliver => Some("deliver"),
+        }
+    }
+
+    /// Whether it asks models.
+    fn asks(self) -> bool {
+        matches!(self, Self::Whole | Self::Agent)
+    }
+
+    /// Whether it writes to the forge.
+    fn writes(self) -> bool {
+        matches!(self, Self::Whole | Self::Deliver)
+    }
+}
+
 /// What the processes of one run have in common.
 struct Run<'a> {
     order: &'a Order,
     folder: PathBuf,
+    told: ServedJob,
     vars: BTreeMap<String, String>,
+    /// What only the process gets that writes to the forge: its token, and the key of our marks.
+    writing: BTreeMap<String, String>,
     /// What only the process gets that writes commits.
     signing: BTreeMap<String, String>,
     /// Values that must not be in a log; more of them while tokens are lent.
@@ -96,6 +150,31 @@ impl Run<'_> {
     fn shown(&self, line: &str) -> String {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         text::redact(&text::clean(line), &secrets.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The variables of one of its processes: what its part needs, and nothing else.
+    fn given(&self, part: Part, word: &str) -> Result<BTreeMap<String, String>, String> {
+        let told = ServedJob {
+            lends: part.writes() && self.order.lender.is_some(),
+            asked: self.order.asked.clone().filter(|_| !part.writes()),
+            ..self.told.clone()
+        };
+        let own =
+            |name: &String| !self.signing.contains_key(name) && (part.writes() || !WRITES.contains(&name.as_str()));
+        let operators = self.order.vars.iter().filter(|(name, _)| part.asks() && own(name));
+        let mut given: BTreeMap<String, String> =
+            operators.map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect();
+        given.extend(self.vars.clone());
+        given.insert("CODEFORGE_JOB".to_owned(), put(&self.folder, "job.json", &told)?);
+        if part.writes() {
+            given.extend(self.writing.clone().into_iter().chain(self.signing.clone()));
+        }
+        if let Some(phase) = part.phase() {
+            let artifact = self.folder.join("artifact.json").display().to_string();
+            let named = [("PHASE", phase.to_owned()), ("ARTIFACT", artifact), ("GATE_WORD", word.to_owned())];
+            given.extend(named.map(|(name, value)| (format!("CODEFORGE_{name}"), value)));
+        }
+        Ok(given)
     }
 
     /// A token for a run that asks for one.
@@ -116,7 +195,7 @@ impl Runner for Processes {
             .await
             .map_err(|error| format!("an internal error: {error}"))??;
         let run = self.ready(order, folder, stop)?;
-        let ran = if from_fork(job) { self.phases(&run).await? } else { self.process(&run, &BTreeMap::new()).await? };
+        let ran = if job.is_of_fork() { self.phases(&run).await? } else { self.process(&run, Part::Whole, "").await? };
         if matches!(ran.code, Some(0..=4)) {
             // It is over: nobody goes on with it here.
             let _ = tokio::fs::remove_dir_all(run.folder.join("checkout")).await;
@@ -128,11 +207,6 @@ impl Runner for Processes {
         let text = tokio::fs::read_to_string(places::job(state, job).join(places::STEP)).await.ok()?;
         text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
     }
-}
-
-/// A change from a fork: its run holds the token and runs its code in jobs of their own.
-fn from_fork(job: &Job) -> bool {
-    job.new.event.change.as_ref().is_some_and(crate::model::event::Change::is_fork)
 }
 
 /// Ends what is left of an earlier attempt, and makes folder, fence and checkout. Blocking.
@@ -152,6 +226,14 @@ fn prepare(folder: &Path, clone: &Path, fence: i64) -> Result<(), String> {
 /// Makes a folder that only its owner may read.
 fn private(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Writes a value into a file of a job's folder; the file's address.
+fn put(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<String, String> {
+    let file = folder.join(name);
+    let text = serde_json::to_string(value).map_err(|error| format!("an internal error: {error}"))?;
+    write(&file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(file.display().to_string())
 }
 
 /// Writes a file whole or not at all.
@@ -202,24 +284,16 @@ impl Processes {
             fence_file: folder.join("fence"),
             approved: job.approved(),
             rounds: job.rounds,
-            lends: order.lender.is_some(),
+            // Said to each process as it is for that one.
+            lends: false,
+            asked: None,
         };
-        let put = |name: &str, text: Result<String, serde_json::Error>| {
-            let file = folder.join(name);
-            let text = text.map_err(|error| format!("an internal error: {error}"))?;
-            write(&file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
-            Ok::<_, String>(file.display().to_string())
-        };
-        let event = put("event.json", serde_json::to_string(&job.new.event))?;
-        let told = put("job.json", serde_json::to_string(&told))?;
-        let mut vars: BTreeMap<String, String> = PASSED
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), (self.env)(name).filter(|value| !value.is_empty())?)))
-            .collect();
-        vars.extend(order.vars.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())));
+        let event = put(&folder, "event.json", &job.new.event)?;
+        let passed = PASSED.iter().filter_map(|name| Some(((*name).to_owned(), self.value(order, name)?)));
+        let mut vars: BTreeMap<String, String> = passed.collect();
         for (name, value) in [
             ("CODEFORGE_EVENT", event),
-            ("CODEFORGE_JOB", told),
+            ("CODEFORGE_ALLOW_USERS", order.allow_users.join(",")),
             ("CODEFORGE_REPORT_DIR", folder.join("report").display().to_string()),
             ("CODEFORGE_STATE_DIR", places::journal(&order.state, &job.new.repository).display().to_string()),
             ("CODEFORGE_TURN_FILE", places::turn(&order.state, &job.new.repository).display().to_string()),
@@ -229,12 +303,10 @@ impl Processes {
         ] {
             vars.insert(name.to_owned(), value);
         }
-        if order.lender.is_none() {
-            vars.insert("CODEFORGE_FORGE_TOKEN".to_owned(), order.token.expose_secret().to_owned());
-        }
-        if let Some(key) = &order.marker_key {
-            vars.insert("CODEFORGE_MARKER_KEY".to_owned(), key.expose_secret().to_owned());
-        }
+        let token = order.lender.is_none().then_some(("CODEFORGE_FORGE_TOKEN", &order.token));
+        let key = order.marker_key.as_ref().map(|key| ("CODEFORGE_MARKER_KEY", key));
+        let writing = token.into_iter().chain(key);
+        let writing = writing.map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect();
         for (name, value) in &job.new.settings {
             // What a command may set is decided where it is taken; here are the names that there are.
             if let Some(variable) = setting(name) {
@@ -246,23 +318,23 @@ impl Processes {
             vars.insert(variable.to_owned(), usd);
         }
         let signing = self.signing(order);
-        for name in signing.keys() {
-            vars.remove(name);
-        }
         let all = order.vars.values().chain(&order.marker_key).chain([&order.token]).map(|it| it.expose_secret());
         // A log is looked through line by line, and keys have several.
         let parts = signing.values().flat_map(|value| value.lines()).filter(|line| line.len() >= PART);
         let parts = parts.filter(|line| !line.starts_with("-----") && !line.contains("://"));
         let secrets = all.filter(|text| text.len() >= 8).chain(parts).map(str::to_owned).collect();
-        Ok(Run { order, folder, vars, signing, secrets: Mutex::new(secrets), stop })
+        Ok(Run { order, folder, told, vars, writing, signing, secrets: Mutex::new(secrets), stop })
     }
 
-    /// How commits are signed, as the operator says it: for the runs of a repository, or for the server.
+    /// A variable as the operator says it: for the runs of a repository, or for the server.
+    fn value(&self, order: &Order, name: &str) -> Option<String> {
+        let own = order.vars.get(name).map(|value| value.expose_secret().to_owned());
+        own.or_else(|| (self.env)(name)).filter(|value| !value.is_empty())
+    }
+
+    /// How commits are signed.
     fn signing(&self, order: &Order) -> BTreeMap<String, String> {
-        let value = |name: &str| {
-            let own = order.vars.get(name).map(|value| value.expose_secret().to_owned());
-            own.or_else(|| (self.env)(name)).filter(|value| !value.is_empty())
-        };
+        let value = |name: &str| self.value(order, name);
         let found = SIGNING.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?)));
         let mut vars: BTreeMap<String, String> = found.collect();
         // The key itself, where a variable holds it.
@@ -277,50 +349,33 @@ impl Processes {
 
     /// The phases one after the other, each with what it needs: no key where gates run, none where is written.
     async fn phases(&self, run: &Run<'_>) -> Result<Ran, String> {
-        let artifact = run.folder.join("artifact.json").display().to_string();
-        let of = |phase: &str, word: &str| {
-            BTreeMap::from([
-                ("CODEFORGE_PHASE".to_owned(), phase.to_owned()),
-                ("CODEFORGE_ARTIFACT".to_owned(), artifact.clone()),
-                ("CODEFORGE_GATE_WORD".to_owned(), word.to_owned()),
-            ])
-        };
-        let agent = self.process(run, &of("agent", "")).await?;
+        let agent = self.process(run, Part::Agent, "").await?;
         if agent.code != Some(0) || run.stop.is_cancelled() {
             return Ok(agent);
         }
-        let gate = self.process(run, &of("gate", "")).await?;
+        let gate = self.process(run, Part::Gate, "").await?;
         if gate.code != Some(0) || run.stop.is_cancelled() {
             return Ok(gate);
         }
         let word = gate.outputs.get("gate-word").cloned().unwrap_or_default();
-        self.process(run, &of("deliver", &word)).await
+        self.process(run, Part::Deliver, &word).await
     }
 
-    /// One process, to its end.
-    async fn process(&self, run: &Run<'_>, more: &BTreeMap<String, String>) -> Result<Ran, String> {
+    /// One process, to its end. `word`: what the gates said, for the one that delivers.
+    async fn process(&self, run: &Run<'_>, part: Part, word: &str) -> Result<Ran, String> {
         let report = run.folder.join("report");
         // What an earlier attempt left says nothing of this one.
         let _ = tokio::fs::remove_file(report.join("outputs.json")).await;
         #[expect(clippy::disallowed_methods, reason = "this adapter's work is to start runs")]
         let mut command = Command::new(&self.program);
-        command.arg("ci").current_dir(run.folder.join("checkout")).env_clear().envs(&run.vars).envs(more);
-        let phase = more.get("CODEFORGE_PHASE").map(String::as_str);
-        if phase.is_some_and(|phase| phase != "agent") {
-            for key in run.order.vars.keys() {
-                command.env_remove(key);
-            }
-        }
-        if matches!(phase, None | Some("deliver")) {
-            command.envs(&run.signing);
-        }
+        command.arg("ci").current_dir(run.folder.join("checkout")).env_clear().envs(run.given(part, word)?);
         let lent = match &run.order.lender {
-            None => None,
-            Some(tokens) => {
+            Some(tokens) if part.writes() => {
                 let (ours, theirs) = lending::pair().map_err(|error| format!("the run cannot be started: {error}"))?;
                 command.stdin(theirs);
                 Some((ours, tokens))
             }
+            _ => None,
         };
         if lent.is_none() {
             command.stdin(Stdio::null());

@@ -226,6 +226,24 @@ pub(super) async fn room(ci: &Ci, plan: &Plan, here: bool, cx: &Context<'_>) -> 
     Ok(())
 }
 
+/// Whether the change that a plan's delivery goes to is open: who closes it while the job waits is heard before anything is
+/// spent.
+///
+/// # Errors
+/// It is not.
+pub(super) async fn open(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
+    let (Some(forge), Some(change)) = (&ci.forge, &ci.job.event.change) else { return Ok(()) };
+    if !plan.deliver.kind.needs_an_open_change() || ci.settings.dry_run {
+        return Ok(());
+    }
+    let state = forge.change(change.number).await?.state;
+    if state == ChangeState::Open {
+        return Ok(());
+    }
+    let what = format!("`{}` was not started: change {} is {}", plan.workflow, change.number, state.as_str());
+    Err(CliError::new(Ending::Denied, what).hint("what it makes goes to an open change: reopen it, and start it anew"))
+}
+
 /// What of all that an event starts whoever brought it about may start. A command is an error where they may not; of what
 /// starts by itself it is said in a line: strangers open issues, and that is no fault of the pipeline's.
 ///
@@ -251,6 +269,10 @@ pub(super) async fn allowed(ci: &Ci, starts: Vec<Start>, cx: &Context<'_>) -> Re
 /// They may not, or nobody can be asked.
 pub async fn access(ci: &Ci, start: &Start) -> Result<(), CliError> {
     let Some(needs) = &start.access else { return Ok(()) };
+    // The server asked before it made the job. This process has nothing to ask with; the one that delivers asks again.
+    if ci.job.served.as_ref().is_some_and(|served| served.asked.is_some()) {
+        return Ok(());
+    }
     let wanted = needs.access.wanted();
     let refused = |why: &str| {
         CliError::new(Ending::Denied, format!("`{}` may not start `{}`: {why}", needs.user, start.workflow))

@@ -85,9 +85,17 @@ async fn recall_issue(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Result<Earlier,
 /// Asks the forge what our comments on the job's change remember. Where it cannot be asked that is said, and nothing is
 /// remembered.
 async fn recall(ci: &Ci, plan: &Plan, cx: &Context<'_>) -> Earlier {
-    let (Some(forge), Some(change)) = (&ci.forge, &ci.job.event.change) else { return Earlier::default() };
+    let Some(change) = &ci.job.event.change else { return Earlier::default() };
+    let asked = ci.job.served.as_ref().and_then(|served| served.asked.as_ref());
     let names: Vec<&str> = ci.library.workflows.keys().map(String::as_str).collect();
-    let lines = match forge.recall(Thread::Change(change.number), &names).await {
+    let lines = match (asked, &ci.forge) {
+        (Some(asked), _) => asked.remembered.clone().ok_or_else(|| "the forge did not say".to_owned()),
+        (None, Some(forge)) => {
+            forge.recall(Thread::Change(change.number), &names).await.map_err(|error| error.to_string())
+        }
+        (None, None) => return Earlier::default(),
+    };
+    let lines = match lines {
         Ok(lines) => lines,
         Err(error) => {
             say(cx, &format!("note: what earlier runs found in change {} is not known: {error}", change.number));

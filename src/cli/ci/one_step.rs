@@ -391,7 +391,9 @@ async fn one(
     }
     // What nobody would hand over is not begun.
     phases::refuse_fork(ci, &plan)?;
+    phases::walled(ci, &plan)?;
     asking::room(ci, &plan, parts.is_none(), cx).await?;
+    asking::open(ci, &plan).await?;
     if !kept.learns && phases::unlearn(&mut plan) {
         say(cx, "note: what agents learn in this run is not kept: a change could be made to teach");
     }

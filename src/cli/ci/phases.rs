@@ -19,6 +19,7 @@ use crate::model::artifact::{Taken, Word};
 use crate::model::ci::{CiJob, Home};
 use crate::model::delivery::Delivered;
 use crate::model::event::Event;
+use crate::model::exec::DriverKind;
 use crate::model::finding::Finding;
 use crate::model::id::TreeId;
 use crate::model::journal::{GateResult, Verdict};
@@ -192,6 +193,7 @@ async fn gate(ci: &Ci, told: &mut Told, cx: &Context<'_>, stop: Stop) -> Result<
     let (mut final_message, mut warnings) = (Vec::new(), String::new());
     let secrets: Vec<&str> = engine.secrets.iter().map(String::as_str).collect();
     for Match { taken, plan, .. } in &matches {
+        walled(ci, plan)?;
         let said = both::gates(plan, taken, &head, &engine, stop.clone()).await?;
         for note in &said.notes {
             say(cx, &format!("note: {note}"));
@@ -378,6 +380,22 @@ pub(super) fn refuse_fork(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
         ),
     )
     .hint("for forks, deliver a comment, a review or a patch"))
+}
+
+/// A fork's code runs in a sandbox or not at all: beside this process it could read what that holds, and on a server what
+/// the server holds.
+pub(super) fn walled(ci: &Ci, plan: &Plan) -> Result<(), CliError> {
+    if !ci.job.fork || ci.job.event.change.is_none() || plan.sandbox.driver != DriverKind::None {
+        return Ok(());
+    }
+    Err(CliError::new(
+        Ending::Denied,
+        format!(
+            "`{}` was not started: the change comes from a fork, and its code would run without a sandbox",
+            plan.workflow
+        ),
+    )
+    .hint("take a sandbox: `sandbox: { driver: native }` (or docker) in .codeforge/config.yml, or CODEFORGE_SANDBOX"))
 }
 
 /// The change's head must still be the commit that was worked on and judged.

@@ -40,6 +40,8 @@ pub struct Commits {
     from: Fetch,
     forge: Option<Arc<dyn Forge>>,
     head_ref: Option<String>,
+    /// A server fetched what there is: nothing more is to be had from here.
+    fetched: bool,
 }
 
 impl Commits {
@@ -69,7 +71,8 @@ impl Commits {
             depth: Depth::Commits(1),
             extra_ca: settings.extra_ca.clone(),
         };
-        Self { checkout, home: job.home, from, forge: forge.cloned(), head_ref: job.head_ref.clone() }
+        let fetched = job.served.as_ref().is_some_and(|served| served.asked.is_some());
+        Self { checkout, home: job.home, from, forge: forge.cloned(), head_ref: job.head_ref.clone(), fetched }
     }
 
     /// Whether the checkout's `origin` is the repository that the job belongs to.
@@ -82,6 +85,9 @@ impl Commits {
     }
 
     async fn fetch(&self, wants: Vec<Want>, depth: Depth) -> Result<(), FetchError> {
+        if self.fetched {
+            return Err(FetchError::NoSuch("the server fetched what there was, and it is not among that".to_owned()));
+        }
         let order = Fetch { wants, depth, ..self.from.clone() };
         fetching::fetch(&self.checkout, &order, self.forge.as_deref()).await
     }
@@ -99,6 +105,10 @@ impl Commits {
                 .hint("name it in CODEFORGE_BASE_BRANCH (the action's input `base-branch`)"));
         };
         let full = format!("refs/heads/{branch}");
+        let asked = job.served.as_ref().and_then(|served| served.asked.as_ref());
+        if let Some(asked) = asked.filter(|asked| self.checkout.has(&asked.trusted)) {
+            return Ok(Trusted { branch, commit: asked.trusted.clone(), stale: None });
+        }
         let known = |commit: String, stale: Option<String>| Ok(Trusted { branch: branch.clone(), commit, stale });
         // What happened on the branch itself was its tip then; a rerun comes later.
         let on_it = job.event.change.is_none() && job.event.git_ref.as_deref() == Some(full.as_str());
@@ -143,21 +153,13 @@ impl Commits {
     /// # Errors
     /// It cannot be had; says what to do.
     pub async fn have(&self, commit: &str, keep_as: &str, git_ref: Option<&str>) -> Result<(), CliError> {
-        if self.checkout.has(commit) {
-            return Ok(());
-        }
-        let mut wants = vec![commit.to_owned()];
-        wants.extend(git_ref.map(str::to_owned));
-        let mut last = FetchError::NoSuch(format!("the commit {commit} is not there"));
-        for what in wants {
-            match self.fetch(vec![Want { what, keep_as: keep_as.to_owned() }], Depth::Commits(1)).await {
-                Ok(()) if self.checkout.has(commit) => return Ok(()),
-                // The ref has moved on: what it leads to now is not what the event is about.
-                Ok(()) => last = FetchError::NoSuch(format!("the commit {commit} is not there any more")),
-                Err(error) => last = error,
+        let had = match self.fetched && !self.checkout.has(commit) {
+            true => self.fetch(Vec::new(), Depth::Commits(1)).await,
+            false => {
+                fetching::have(&self.checkout, &self.from, self.forge.as_deref(), (commit, git_ref), keep_as).await
             }
-        }
-        Err(self.cannot(&format!("the commit {commit}"), &last))
+        };
+        had.map_err(|error| self.cannot(&format!("the commit {commit}"), &error))
     }
 
     /// The head's commit, here.

@@ -4,6 +4,7 @@ use super::{PublishError, Work, branch_name_fault};
 use crate::deliver;
 use crate::gate;
 use crate::model::event::Event;
+use crate::port::forge::Alone;
 use crate::text;
 
 impl Work<'_> {
@@ -156,21 +157,23 @@ impl Work<'_> {
         Ok(default)
     }
 
-    /// Refuses another open change where there are as many as there may be. One that is there may always be updated.
-    pub(super) async fn room_for(&self, branch: &str) -> Result<(), PublishError> {
+    /// Refuses another open change where there are as many as there may be. One that is there may always be updated. What
+    /// is given is held until the change is open: whoever counts next counts it.
+    pub(super) async fn room_for(&self, branch: &str) -> Result<Alone, PublishError> {
         const HOUR: u64 = 3600;
         let p = self.publication;
         let (most, per_hour) = (p.most_open, p.asked.most_per_hour);
         if most.is_none() && per_hour.is_none() {
-            return Ok(());
+            return Ok(Alone::default());
         }
+        let alone = self.forge.alone().await?;
         let open = self.forge.open_branches(p.prefix).await?;
         let recent = match per_hour {
             Some(_) => self.forge.opened_within(p.prefix, HOUR).await?,
             None => Vec::new(),
         };
         match deliver::full(branch, (&open, most), (&recent, per_hour)) {
-            None => Ok(()),
+            None => Ok(alone),
             Some(why) => Err(PublishError::Refused(format!("nothing was pushed: {why}"))),
         }
     }

@@ -474,6 +474,8 @@ mod tests {
             approved_usd: None,
             cost_usd: None,
             url: None,
+            delivery: None,
+            delivery_id: None,
             created_ms: 0,
             updated_ms: 0,
         }

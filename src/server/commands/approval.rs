@@ -286,8 +286,9 @@ impl Desk<'_> {
                 return Ok(());
             }
             let before = shown.before(thread, &job.new.workflow).await?;
-            let body = answers::above(&answers::asking(&asking), before.body.as_deref());
-            let memory = before.memory.as_deref();
+            let said = before.as_ref().map(|before| before.body.as_str());
+            let body = answers::above(&answers::asking(&asking), said);
+            let memory = before.as_ref().and_then(|before| before.memory.as_deref());
             let stuck = self.forge.stick(&Sticky { thread, key: &job.new.workflow, body: &body, memory }).await?;
             shown.check(job, None, stuck.comment.url.as_deref()).await?;
             shown.keep(job, None).await?;

@@ -427,6 +427,16 @@ pub enum DeliverChoice {
     Detailed(Box<DeliverDoc>),
 }
 
+impl DeliverChoice {
+    /// The form of a run that a CI job or a server started; `None`: that follows from the steps.
+    pub fn kind(&self) -> Option<DeliverKind> {
+        match self {
+            Self::Kind(kind) => Some(*kind),
+            Self::Detailed(doc) => doc.kind,
+        }
+    }
+}
+
 /// What is handed over.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,10 @@
 //! Every request is held against what the forge's published description allows (`tests/contracts`).
 
 use super::wire::decoded;
+use apollo_compiler::request::coerce_variable_values;
+use apollo_compiler::response::JsonMap;
+use apollo_compiler::validation::Valid;
+use apollo_compiler::{ExecutableDocument, Schema};
 use codeforge::model::forge::ForgeKind;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -15,6 +19,11 @@ struct Operation {
 static GITHUB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/github.json")));
 static GITEA: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitea.json")));
 static GITLAB: LazyLock<Vec<Operation>> = LazyLock::new(|| read(include_str!("../../contracts/gitlab.json")));
+
+static GRAPHQL: LazyLock<Valid<Schema>> = LazyLock::new(|| {
+    let text = include_str!("../../contracts/github.graphql");
+    Schema::parse_and_validate(text, "github.graphql").unwrap()
+});
 
 /// What GitLab documents in prose only.
 const IN_PROSE: [&str; 5] = [
@@ -52,11 +61,32 @@ fn fits(template: &[String], path: &[String]) -> bool {
         && template.iter().zip(path).all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
 }
 
+/// Holds a question of GitHub's second API against its schema: the query, and the variables that come with it.
+fn judge_graphql(body: &Value) -> Result<(), String> {
+    let fields = body.as_object().ok_or("it is no object")?;
+    if let Some(name) = fields.keys().find(|name| !["query", "variables"].contains(&name.as_str())) {
+        return Err(format!("no field `{name}`"));
+    }
+    let query = body["query"].as_str().ok_or("there is no query")?;
+    let document = ExecutableDocument::parse_and_validate(&GRAPHQL, query, "query");
+    let document = document.map_err(|error| error.errors.to_string())?;
+    let operation = document.operations.get(None).map_err(|_| "it is not one operation".to_owned())?;
+    let variables: JsonMap = serde_json::from_value(body["variables"].clone()).map_err(|error| error.to_string())?;
+    let declared = |name: &str| operation.variables.iter().any(|variable| variable.name == name);
+    if let Some((name, _)) = variables.iter().find(|(name, _)| !declared(name.as_str())) {
+        return Err(format!("the query has no variable `{}`", name.as_str()));
+    }
+    let fits = coerce_variable_values(&GRAPHQL, operation, &variables);
+    fits.map(|_| ()).map_err(|error| error.message().to_string())
+}
+
 /// What is wrong with a request; `None`: nothing.
 pub fn judge(kind: ForgeKind, method: &str, path: &str, query: &str, body: &Value) -> Option<String> {
     let given = parts(path);
     let operations = match kind {
-        ForgeKind::Github if path == "/graphql" => return None,
+        ForgeKind::Github if path == "/graphql" => {
+            return judge_graphql(body).err().map(|why| format!("{method} {path}: {why}\n{body:#}"));
+        }
         ForgeKind::Github => &GITHUB,
         ForgeKind::Gitlab => &GITLAB,
         ForgeKind::Gitea => &GITEA,

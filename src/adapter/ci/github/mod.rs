@@ -45,7 +45,7 @@ pub(super) fn job(env: Env<'_>, cwd: &Path) -> Result<CiJob, CiError> {
     if let Some(change) = job.event.change.as_ref().filter(|_| job.head.is_none()) {
         (job.head, job.base) = (change.head.sha.clone(), change.base.sha.clone());
     }
-    job.head_ref = job.event.change.as_ref().map(|change| format!("refs/pull/{}/head", change.number));
+    job.head_ref = job.event.change.as_ref().map(|change| ForgeKind::Github.head_ref(change.number));
     if job.event.change.is_none() {
         // A job that is no change's works on the runner's own commit.
         job.head = job.head.or_else(|| sha.clone());

@@ -6,6 +6,7 @@ pub mod payload;
 use super::{Env, commit, read, text};
 use crate::model::ci::{CiJob, Home};
 use crate::model::event::{Change, EventKind, Push, Side, Tick};
+use crate::model::forge::ForgeKind;
 use crate::port::ci::CiError;
 use std::path::{Path, PathBuf};
 
@@ -119,7 +120,7 @@ fn merge_request(env: Env<'_>, job: &mut CiJob) -> Result<(), CiError> {
     // GitLab tells the merge base itself.
     job.base = id("DIFF_BASE_SHA").or_else(|| change.base.sha.clone());
     job.head = head;
-    job.head_ref = Some(format!("refs/merge-requests/{number}/head"));
+    job.head_ref = Some(ForgeKind::Gitlab.head_ref(number));
     if let Some(url) = text("PROJECT_URL") {
         job.git_url = Some(format!("{url}.git"));
     }
@@ -158,7 +159,7 @@ fn hook(file: &Path, job: &mut CiJob) -> Result<(), CiError> {
         job.fork = change.is_fork();
         job.head = change.head.sha.clone();
         job.base = change.base.sha.clone();
-        job.head_ref = Some(format!("refs/merge-requests/{}/head", change.number));
+        job.head_ref = Some(ForgeKind::Gitlab.head_ref(change.number));
     }
     Ok(())
 }

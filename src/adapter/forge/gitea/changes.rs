@@ -6,9 +6,9 @@ use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::lines::patches;
 use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_ms};
-use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
+use crate::port::forge::{Alone, ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
 use async_trait::async_trait;
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -37,10 +37,8 @@ impl Changes for Gitea {
 
     async fn changes_since(&self, since_ms: i64) -> Result<Vec<ChangeInfo>, ForgeError> {
         let url = self.at.url(&["pulls"], &[("state", "open"), ("sort", "recentupdate"), PAGE])?;
-        let late = |pull: &Pull| pull.updated_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since_ms);
-        let pulls: Vec<Pull> =
-            self.at.http.while_all(self.reading(url, "looking for changes that moved"), late).await?;
-        Ok(pulls.into_iter().map(ChangeInfo::from).collect())
+        let late = |at: &Option<String>| at.as_deref().and_then(time_ms).is_none_or(|at| at >= since_ms);
+        self.read_pulls(url, "looking for changes that moved", |pull| late(&pull.updated_at)).await
     }
 
     async fn happened_since(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
@@ -51,10 +49,9 @@ impl Changes for Gitea {
         let since = before(self.at.http.now_ms(), seconds);
         // The newest come first.
         let url = self.at.url(&["pulls"], &[("state", "all"), PAGE])?;
-        let late = |pull: &Pull| pull.created_at.as_deref().and_then(time_ms).is_none_or(|at| at >= since);
-        let pulls: Vec<Pull> =
-            self.at.http.while_all(self.reading(url, "counting the changes of the last hour"), late).await?;
-        Ok(branches(pulls.into_iter().map(ChangeInfo::from), prefix))
+        let late = |at: &Option<String>| at.as_deref().and_then(time_ms).is_none_or(|at| at >= since);
+        let doing = "counting the changes of the last hour";
+        Ok(branches(self.read_pulls(url, doing, |pull| late(&pull.created_at)).await?, prefix))
     }
 
     async fn make_ready(&self, number: u64) -> Result<(), ForgeError> {
@@ -80,6 +77,10 @@ impl Changes for Gitea {
             patch: patches.get(at).filter(|_| known).cloned().flatten(),
         };
         Ok(files.into_iter().enumerate().map(of).collect())
+    }
+
+    async fn alone(&self) -> Result<Alone, ForgeError> {
+        self.at.http.alone().await
     }
 
     async fn open_change(&self, new: &NewChange) -> Result<(ChangeInfo, Vec<String>), ForgeError> {
@@ -194,11 +195,23 @@ impl Gitea {
 
     /// Changes whose head is in this repository.
     async fn pulls(&self, query: &[(&str, &str)]) -> Result<Vec<ChangeInfo>, ForgeError> {
-        let ask = self.reading(self.at.url(&["pulls"], query)?, "looking for pull requests");
-        let pulls: Vec<Option<Pull>> = self.at.http.all(ask).await?;
-        // One that cannot be read is a gap in the list.
-        let infos = pulls.into_iter().flatten().map(ChangeInfo::from);
-        Ok(infos.filter(|info| !info.change.is_fork()).collect())
+        let url = self.at.url(&["pulls"], query)?;
+        let mut infos = self.read_pulls(url, "looking for pull requests", |_| true).await?;
+        infos.retain(|info| !info.change.is_fork());
+        Ok(infos)
+    }
+
+    /// What comes first of a list of pull requests, up to the first that is not wanted. One that Gitea cannot read is a gap
+    /// in the list, and hides none of the others.
+    async fn read_pulls(
+        &self,
+        url: Url,
+        doing: &str,
+        wanted: impl Fn(&Pull) -> bool,
+    ) -> Result<Vec<ChangeInfo>, ForgeError> {
+        let wanted = |pull: &Option<Pull>| pull.as_ref().is_none_or(&wanted);
+        let pulls: Vec<Option<Pull>> = self.at.http.while_all(self.reading(url, doing), wanted).await?;
+        Ok(pulls.into_iter().flatten().map(ChangeInfo::from).collect())
     }
 
     /// The numbers of labels; `make`: those that are not there are made, as the other forges do by themselves.

@@ -7,7 +7,7 @@ use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
-use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Kept, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -40,7 +40,8 @@ impl Comments for Gitea {
             let made = self.at.write(Method::POST, &parts, json!({ "body": body }), doing, WRITE_ISSUES, Kind::Once);
             Ok(CommentInfo::from(read::<CommentWire>(doing, &made.await?.body).map_err(Failed::Lost)?))
         };
-        let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
+        let key = (sticky.thread, sticky.key);
+        let look = || async { self.at.marks.find(self.own().await?, key, self.comments(sticky.thread).await?) };
         let update = |id: u64| async move {
             let parts = ["issues", "comments", &id.to_string()];
             let body = json!({ "body": body });
@@ -51,6 +52,10 @@ impl Comments for Gitea {
             self.at.write(Method::DELETE, &parts, Value::Null, doing, WRITE_ISSUES, Kind::Again).await.map(|_| ())
         };
         stick(&self.at.http, body, look, make, update, remove).await
+    }
+
+    async fn stuck(&self, thread: Thread, key: &str) -> Result<Option<Kept>, ForgeError> {
+        self.at.marks.stuck(self.own().await?, thread, key, self.comments(thread).await?)
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

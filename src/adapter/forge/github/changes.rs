@@ -5,7 +5,7 @@ use super::{Github, READ_CHANGES, WRITE_CHANGES, writes};
 use crate::adapter::forge::alike::number_of;
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_ms};
-use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
+use crate::port::forge::{Alone, ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::Deserialize;
@@ -78,6 +78,10 @@ impl Changes for Github {
                 patch: file.patch,
             })
             .collect())
+    }
+
+    async fn alone(&self) -> Result<Alone, ForgeError> {
+        self.at.http.alone().await
     }
 
     async fn open_change(&self, new: &NewChange) -> Result<(ChangeInfo, Vec<String>), ForgeError> {

@@ -7,7 +7,7 @@ use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::time_text;
 use crate::model::event::CommentKind;
-use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Kept, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -53,8 +53,13 @@ impl Comments for Github {
             let parts = ["issues", "comments", &id.to_string()];
             self.at.write(Method::DELETE, &parts, Value::Null, doing, needs, Kind::Again).await.map(|_| ())
         };
-        let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
+        let key = (sticky.thread, sticky.key);
+        let look = || async { self.at.marks.find(self.own().await?, key, self.comments(sticky.thread).await?) };
         stick(&self.at.http, body, look, make, update, remove).await
+    }
+
+    async fn stuck(&self, thread: Thread, key: &str) -> Result<Option<Kept>, ForgeError> {
+        self.at.marks.stuck(self.own().await?, thread, key, self.comments(thread).await?)
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

@@ -4,7 +4,7 @@ use super::wire::{Merge, Milestone};
 use super::{Gitlab, at};
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::{Lacks, before, branches, missing_milestone, open_of, time_text};
-use crate::port::forge::{ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
+use crate::port::forge::{Alone, ChangeInfo, ChangedFile, Changes, ForgeError, Happening, NewChange, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -82,6 +82,10 @@ impl Changes for Gitlab {
                 patch: (!file.diff.is_empty()).then_some(file.diff),
             })
             .collect())
+    }
+
+    async fn alone(&self) -> Result<Alone, ForgeError> {
+        self.at.http.alone().await
     }
 
     async fn open_change(&self, new: &NewChange) -> Result<(ChangeInfo, Vec<String>), ForgeError> {

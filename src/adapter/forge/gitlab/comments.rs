@@ -5,7 +5,7 @@ use super::{Gitlab, at};
 use crate::adapter::forge::http::{Failed, Kind, read};
 use crate::adapter::forge::marks::stick;
 use crate::adapter::forge::{time_ms, time_text};
-use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Sticky, Stuck, Thread};
+use crate::port::forge::{CommentAt, CommentInfo, Comments, ForgeError, Kept, Sticky, Stuck, Thread};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -74,8 +74,13 @@ impl Comments for Gitlab {
                 self.write(Method::DELETE, &parts, Value::Null, doing, Kind::Again).await.map(|_| ())
             }
         };
-        let look = || async { self.at.marks.find(self.own().await?, sticky, self.comments(sticky.thread).await?) };
+        let key = (sticky.thread, sticky.key);
+        let look = || async { self.at.marks.find(self.own().await?, key, self.comments(sticky.thread).await?) };
         stick(&self.at.http, body, look, make, update, remove).await
+    }
+
+    async fn stuck(&self, thread: Thread, key: &str) -> Result<Option<Kept>, ForgeError> {
+        self.at.marks.stuck(self.own().await?, thread, key, self.comments(thread).await?)
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {

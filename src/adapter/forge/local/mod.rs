@@ -14,8 +14,8 @@ use crate::model::forge::{Access, CheckState, ForgeKind, Right, TokenRights};
 use crate::port::clock::Clock;
 use crate::port::forge::{
     Capabilities, ChangeInfo, ChangeState, ChangedFile, Changes, Check, Code, CommentAt, CommentInfo, Comments,
-    CommitInfo, Forge, ForgeAt, ForgeError, NewChange, NewReview, Place, Protection, Remote, Reviewed, Reviews, Rights,
-    Said, Sticky, Stuck, Thread,
+    CommitInfo, Forge, ForgeAt, ForgeError, Kept, NewChange, NewReview, Place, Protection, Remote, Reviewed, Reviews,
+    Rights, Said, Sticky, Stuck, Thread,
 };
 use crate::text;
 use async_trait::async_trait;
@@ -307,7 +307,8 @@ impl Changes for Local {
         let lacks = Lacks::of(new, &found);
         if !lacks.nothing() {
             self.edit(Thread::Change(found.change.number), |page| {
-                let lists = [("Labels", &lacks.labels), ("Reviewers", &lacks.reviewers), ("Assignees", &lacks.assignees)];
+                let lists =
+                    [("Labels", &lacks.labels), ("Reviewers", &lacks.reviewers), ("Assignees", &lacks.assignees)];
                 for (name, more) in lists {
                     let mut list = page.list(name);
                     list.extend(more.iter().cloned());
@@ -398,6 +399,10 @@ impl Comments for Local {
             (about, true, false)
         })?;
         Ok(Stuck { comment: self.comment(sticky.thread, &about, &body), created, updated })
+    }
+
+    async fn stuck(&self, thread: Thread, key: &str) -> Result<Option<Kept>, ForgeError> {
+        self.marks.stuck(Some(US), thread, key, self.comments(thread).await?)
     }
 
     async fn recall(&self, thread: Thread, keys: &[&str]) -> Result<BTreeMap<String, String>, ForgeError> {
