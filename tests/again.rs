@@ -1,7 +1,7 @@
 //! What happens a second time, and what is said twice: the real `codeforge serve`, a forge that remembers and tells, runs in
 //! processes of their own. A second real event makes a second job; a second word of the same event makes none.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::model::forge::ForgeKind;

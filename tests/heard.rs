@@ -1,7 +1,6 @@
 //! What a server hears, and from whom: who may start work, which repository is meant, what becomes of what cannot be decided.
 //! The real program, real HTTP and git; the forge is a fake that remembers.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod common;
 
 use codeforge::model::forge::ForgeKind;

@@ -11,7 +11,7 @@ use codeforge::model::forge::ForgeKind;
 use codeforge::model::journal::Verdict;
 use codeforge::model::patch::{FILE, GONE, LINK, Put};
 use common::artifacts::{edit, read, replace, tree_of, word};
-use common::forge_server::{ForgeServer, TOKEN};
+use common::forge_server::{BOT, ForgeServer, TOKEN};
 use common::hub::{Clone, Hub, Job, Ran, pull_request};
 use common::{ModelServer, Reply, Rule, Script};
 use serde_json::{Value, json};
@@ -390,6 +390,8 @@ struct AtForge {
     forge: ForgeServer,
     number: u64,
     head: String,
+    /// Not the change, but the time table of the default branch.
+    at_night: bool,
 }
 
 impl AtForge {
@@ -404,7 +406,7 @@ impl AtForge {
         let forge = ForgeServer::with(ForgeKind::Github, &files).await;
         let head = forge.commit_by("ann", "topic", "main", &[("app.txt", Some("broken\n"))]);
         let number = forge.open("ann", "topic", "Please.");
-        Self { forge, number, head }
+        Self { forge, number, head, at_night: false }
     }
 
     /// A job in a fresh clone; `rights`: with the token.
@@ -432,18 +434,29 @@ impl AtForge {
             std::fs::copy(artifact, &file).unwrap();
         }
         let job = Job::bare(&clone);
-        let payload = pull_request(self.number, "opened", &self.head, &self.forge.tip("main").unwrap());
+        let change = format!("refs/pull/{}/merge", self.number);
+        let (event, at, payload) = match self.at_night {
+            true => {
+                let repository = json!({ "id": 1, "full_name": "acme/widgets", "default_branch": "main" });
+                let payload = json!({ "schedule": "0 2 * * *", "repository": repository });
+                ("schedule", "refs/heads/main", payload)
+            }
+            false => {
+                let main = self.forge.tip("main").unwrap();
+                ("pull_request", change.as_str(), pull_request(self.number, "opened", &self.head, &main))
+            }
+        };
         job.file("event.json", &payload.to_string());
         let server = self.forge.git_url().replace("/acme/widgets.git", "");
         let job = job
             .env("GITHUB_ACTIONS", "true")
-            .env("GITHUB_EVENT_NAME", "pull_request")
+            .env("GITHUB_EVENT_NAME", event)
             .env("GITHUB_EVENT_PATH", clone.aside().join("event.json").to_str().unwrap())
             .env("GITHUB_REPOSITORY", "acme/widgets")
             .env("GITHUB_SERVER_URL", &server)
             .env("GITHUB_API_URL", &self.forge.api())
             .env("GITHUB_SHA", &self.head)
-            .env("GITHUB_REF", &format!("refs/pull/{}/merge", self.number))
+            .env("GITHUB_REF", at)
             .env("GITHUB_RUN_ID", "77")
             .env("RUNNER_TEMP", clone.aside().to_str().unwrap())
             .env("CODEFORGE_PHASE", phase)
@@ -538,7 +551,7 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
     let forge = ForgeServer::with(ForgeKind::Github, &files).await;
     let head = forge.commit_by("ann", "topic", "main", &[("src/a.txt", Some("two\n")), ("src/b.txt", Some("three\n"))]);
     let number = forge.open("ann", "topic", "Please.");
-    let mut stage = AtForge { forge, number, head };
+    let mut stage = AtForge { forge, number, head, at_night: false };
     // The agent's job may read what our comment remembers, and writes nothing.
     let look = async |stage: &AtForge, rule: Rule| {
         let model = ModelServer::start(vec![rule]).await;
@@ -595,4 +608,47 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
     assert_eq!(quality[0]["location"]["path"], "src/b.txt", "{quality:#}");
     assert_eq!(quality.as_array().map(Vec::len), Some(1), "{quality:#}");
     assert!(ran.report("summary.md").contains("src/b.txt is wrong."), "{}", ran.report("summary.md"));
+}
+
+/// A night in phases.
+const NIGHT: &str = r#"
+name: night
+on: { schedule: [{ cron: "0 2 * * *" }] }
+policy: plan-readonly
+steps:
+  review:
+    mode: reviewer
+    prompt: "Look at it.{% if event.change.earlier %} EARLIER[{{ event.change.earlier }}]{% endif %}"
+    output: { schema: review }
+deliver: { as: issue, title: Found at night }
+"#;
+
+/// The job that writes cannot know what the agent's job was told: there a finding is gone with its line, not by silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_writing_job_keeps_the_issue_and_takes_nobodys_word_for_what_is_gone() {
+    let files = [(".codeforge/workflows/night.yml", NIGHT), ("src/a.txt", "one\n"), ("src/b.txt", "one\n")];
+    let forge = ForgeServer::with(ForgeKind::Github, &files).await;
+    let head = forge.commit_by("ann", "topic", "main", &[]);
+    let mut stage = AtForge { forge, number: 1, head, at_night: true };
+    let night = async |stage: &mut AtForge, rule: Rule| {
+        stage.head = stage.forge.tip("main").unwrap();
+        let model = ModelServer::start(vec![rule]).await;
+        let (_kept, ran) = stage.job_of("agent", true, None, "", Some(&model));
+        let file = PathBuf::from(ran.ends(0, "success").outputs()["artifact"].as_str().unwrap());
+        model.finished();
+        let (_clone, ran) = stage.job("deliver", true, Some(&file), "");
+        ran.ends(0, "success");
+        let memory = stage.forge.memory();
+        assert_eq!(memory.issues.len(), 1);
+        memory.issues[0].clone()
+    };
+    let first = night(&mut stage, Rule::any(found(&["src/a.txt", "src/b.txt"]))).await;
+    assert!(first.body.contains("**2 findings: 2 new**") && first.title == "Found at night", "{}", first.body);
+    stage.forge.commit_by("ann", "main", "main", &[("src/a.txt", Some("fixed\n"))]);
+    let told = Rule::when().user("EARLIER[").user("src/a.txt:1 (high): src/a.txt is wrong.").reply(found(&[]));
+    let second = night(&mut stage, told).await;
+    assert!(second.body.contains("**1 finding: 1 still there; 1 gone**"), "{}", second.body);
+    stage.forge.commit_by("ann", "main", "main", &[("src/b.txt", None)]);
+    let third = night(&mut stage, Rule::any(found(&[]))).await;
+    assert_eq!((third.state, third.closed_by.as_deref()), ("closed", Some(BOT)), "{}", third.body);
 }

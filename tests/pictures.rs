@@ -299,7 +299,7 @@ async fn every_built_in_workflow_has_a_page_with_a_picture_of_its_result() {
             serde_json::from_str(&ok(&mut repo.codeforge(&["runs", "show", run, "--format", "json"]))).unwrap();
         let text = |path: &str| std::fs::read_to_string(repo.path().join(path)).ok();
         let found = ci::findings(ci::outputs(&account), &Tree { text: &text, renamed: &BTreeMap::new() });
-        let looked = |path: &str| scene.scope.as_ref().is_some_and(|scope| scope.looked_at(path));
+        let looked = |old: &Finding| scene.scope.as_ref().is_some_and(|scope| scope.looked_at(&old.file));
         let found = ci::standing(found, &scene.earlier, &looked);
         let facts = Facts {
             asked: (!scene.asked.is_empty()).then(|| scene.asked.to_owned()),

@@ -204,7 +204,7 @@ async fn at_two_at_night_what_came_in_is_reviewed_once() {
     let before = town.kept_issue();
     town.a_night_passes().await;
     assert_eq!(town.kept_issue(), before);
-    assert!(town.log_of("nightly-review").await.contains("was closed by `ann`, and stays closed"));
+    assert!(town.newest_log("nightly-review").await.contains("was closed by `ann`, and stays closed"));
     town.model.finished();
 }
 

@@ -388,10 +388,13 @@ mod tests {
             attempts: 1,
             rounds: 0,
             approved_by: None,
+            approved_usd: None,
             cost_usd: None,
             url: None,
             created_ms: 0,
             updated_ms: 0,
+            delivery: None,
+            delivery_id: None,
         }
     }
 

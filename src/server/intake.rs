@@ -73,10 +73,12 @@ pub async fn run(parts: &Parts<'_>, stop: &CancellationToken) {
     lanes::last(at_work).await;
 }
 
-/// The repository that a delivery is about; one that is not served is nobody's forge's.
+/// The repository that a delivery is about, as its lane has it; one that is not served is nobody's forge's.
 fn about(serve: &Serve, delivery: &Delivery) -> Served {
     let name = delivery.repository.clone().unwrap_or_default();
-    served(serve, delivery, &name).map(Repository::served).unwrap_or_else(|| {
+    // An older row has no host, and a lane of its own.
+    let known = delivery.host.as_ref().and_then(|_| served(serve, delivery, &name));
+    known.map(Repository::served).unwrap_or_else(|| {
         let forge = ForgeKind::named(&delivery.source).unwrap_or(ForgeKind::Local);
         Served { forge, host: delivery.host.clone().unwrap_or_default(), name }
     })

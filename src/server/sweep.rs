@@ -151,6 +151,7 @@ async fn happened(place: &Place, it: Happening) -> Result<Option<Event>, String>
         actor: it.by,
         actor_is_bot: it.by_program,
         repository: Some(place.served.name.clone()),
+        at_ms: it.at_ms,
         label: it.label,
         issue: it.issue,
         ..Event::default()

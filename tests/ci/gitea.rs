@@ -165,6 +165,7 @@ deliver: none
 async fn one_of_several_labels_that_gitea_tells_of_at_once_is_enough() {
     let files = [(".codeforge/workflows/labelled.yml", LABELLED), (".codeforge/policies/lax.yml", OPEN)];
     let forge = ForgeServer::with(ForgeKind::Gitea, &files).await;
+    forge.memory().members.insert("ann".into(), "write".into());
     let clone = clone_of(&forge, "refs/heads/main");
     let label = |name: &str| json!({ "name": name });
     let mut payload = comment("", "ann");

@@ -135,6 +135,7 @@ async fn a_command_runs_only_for_those_whom_the_forge_clearly_names() {
     // What starts by itself is no fault of the pipeline's: a stranger's issue is passed over, and said in a line.
     for (who, conclusion) in [("eve", "skipped"), ("ann", "success")] {
         let issue = json!({ "action": "opened", "issue": { "number": 3, "title": "It breaks", "body": "On Mondays." },
+                            "repository": { "full_name": "acme/widgets", "default_branch": "main" },
                             "sender": { "login": who } });
         let job = on_github(&forge, &clone, "issues", &issue);
         let ran = tokio::task::block_in_place(|| job.run()).ends(0, conclusion);

@@ -117,7 +117,11 @@ async fn trust_11_nobody_without_the_right_gets_anything() {
     for (kind, there) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let shop = Shop::open(kind).await;
         if there {
-            // Something to cancel, to approve and to explain.
+            // Something to retry and to explain, to cancel and to approve.
+            shop.say("rita", "/codeforge ask why?").await;
+            let (_, lease) = shop.begin().await;
+            let end = JobEnd::Done { conclusion: "failure".into(), cost_usd: None, url: None, note: None };
+            shop.queue.end(&lease, &end, shop.now_ms).await.unwrap();
             shop.say("ann", "/codeforge mend the parser").await;
         }
         let before = (shop.jobs().await, shop.ours().await);
@@ -195,6 +199,8 @@ async fn trust_14_quoted_commands_run_nothing() {
     for text in [
         "> /codeforge cancel",
         "> quoted\n> \n> /codeforge ask x",
+        "> quoted\n/codeforge ask x",
+        "- item\n/codeforge ask x",
         "```\n/codeforge ask x\n```",
         "~~~sh\n/codeforge ask x\n~~~",
         "    /ask x",

@@ -465,9 +465,9 @@ impl Town {
     }
 
     /// The log that a workflow's newest job left.
-    pub async fn log_of(&self, workflow: &str) -> String {
+    pub async fn newest_log(&self, workflow: &str) -> String {
         let job = self.jobs().await.into_iter().rfind(|job| job.workflow == workflow).expect("such a job");
-        std::fs::read_to_string(self.state().join("jobs").join(job.id).join("log")).unwrap_or_default()
+        self.log_of(&job.id)
     }
 
     /// The one issue that our account opened.

@@ -462,8 +462,9 @@ async fn the_rest(kind: ForgeKind) {
     assert_eq!(forge.tip("top").await.unwrap(), None);
     let number = story.event.change.as_ref().unwrap().number;
     let comment = server.comment_by("ann", &format!("change {number}"), "/codeforge fix");
-    let reacted =
-        forge.react(CommentAt { thread: Thread::Change(number), kind: CommentKind::Thread, id: comment }, "eyes").await;
+    let (thread, kind) = (Thread::Change(number), codeforge::model::event::CommentKind::Thread);
+    let to = codeforge::port::forge::CommentAt { thread, kind, id: comment };
+    let reacted = forge.react(to, "eyes").await;
     if forge.capabilities().reactions {
         reacted.unwrap();
         assert_eq!(server.memory().comments[0].reactions, ["eyes"]);

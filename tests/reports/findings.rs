@@ -81,7 +81,7 @@ fn what_was_there_before_is_told_apart_and_what_was_not_looked_at_still_stands()
         &[("a.rs", &grown), ("b.rs", ""), ("d.rs", CODE)],
         &[],
     );
-    let second = ci::standing(second, &first, &|path| path != "c.rs");
+    let second = ci::standing(second, &first, &|old| old.file != "c.rs");
     let told: BTreeMap<&str, Standing> = second.iter().map(|it| (it.file.as_str(), it.standing)).collect();
     assert_eq!(
         told,

@@ -132,6 +132,7 @@ pub fn finding(text: &str, at: u64, level: Level) -> Finding {
 pub fn facts(text: &str) -> Facts {
     let changes = ChangeSet { files: vec![file(text, 2), file("Cargo.lock", 90)], diff: String::new() };
     Facts {
+        kept_spent: None,
         asked: Some(text.into()),
         asked_by: Some(text.into()),
         done: Some(text.into()),

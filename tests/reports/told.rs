@@ -103,6 +103,7 @@ async fn a_run_is_told_in_every_form() {
     )
     .coverage;
     let facts = Facts {
+        kept_spent: None,
         asked: Some("parse() drops the last field\nwhen the line ends in a comma".into()),
         asked_by: Some("octocat".into()),
         done: ci::planned(&account),

@@ -162,7 +162,8 @@ impl Memory {
 
     /// What happened to one issue or change.
     pub(super) fn events_of(&self, number: &str) -> Value {
-        self.events.iter().filter(|event| event["about"].to_string() == number).cloned().collect()
+        let is_about = |event: &&Value| event["about"].as_u64().is_some_and(|about| number.parse() == Ok(about));
+        self.events.iter().filter(is_about).cloned().collect()
     }
 
     pub(super) fn id(&mut self) -> u64 {
