@@ -236,7 +236,8 @@ impl Work<'_> {
             milestone: p.asked.milestone.clone(),
         };
         let wanted = Asked::of(&new);
-        new.body = remembering(&wanted);
+        // What is remembered is what was set: who is cut off before that sets it the next time.
+        new.body = remembering(&Asked::default());
         if let Some(open) = &open {
             let taken = wanted.taken_away(&Asked::remembered(&open.change.body, p.key, branch), open);
             if taken != Asked::default() {
@@ -252,7 +253,9 @@ impl Work<'_> {
         if info.change.body.trim() != body.trim() {
             if text::is_marked(&info.change.body, p.key, branch, None) {
                 self.forge.update_body(info.change.number, &body).await?;
-                told.push(format!("the {} was brought up to date", self.forge.kind().change_word()));
+                if open.is_some() {
+                    told.push(format!("the {} was brought up to date", self.forge.kind().change_word()));
+                }
             } else {
                 told.push("its description is somebody else's and was left as it is".to_owned());
             }

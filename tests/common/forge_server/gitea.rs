@@ -101,11 +101,12 @@ pub(super) fn handle(inner: &Inner, call: &Call) -> Said {
         },
         ("GET", ["issues", number, "timeline"]) => {
             let mut memory = inner.memory();
-            let told = memory.events_of(number);
-            let Some(found) = memory.issue(number) else { return (200, told) };
-            let event = |what: &str, who: &str| json!({ "type": what, "user": { "login": who } });
-            let mut all = vec![event("label", "ann"), event("comment", "bob")];
-            all.extend(found.closed_by.as_ref().map(|who| event("close", who)));
+            let Value::Array(mut all) = memory.events_of(number) else { return not_found() };
+            let event = |id: u64, what: &str, who: &str| json!({ "id": id, "type": what, "user": { "login": who } });
+            if let Some(found) = memory.issue(number) {
+                all.extend([event(1, "label", "ann"), event(2, "comment", "bob")]);
+                all.extend(found.closed_by.as_ref().map(|who| event(3, "close", who)));
+            }
             (200, Value::Array(all))
         }
         ("GET", ["issues", "comments"]) => {
