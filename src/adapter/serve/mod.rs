@@ -46,7 +46,11 @@ pub async fn open(state_dir: &Path) -> Result<Arc<Database>, InboxError> {
     let writer = Arc::new(Writer::new(file.clone(), Some(file.open().await?)));
     let incoming = inbox::Incoming::start(Arc::clone(&writer), mover::Mover::start(file.clone()));
     let folder = state_dir.to_path_buf();
-    Ok(Arc::new(Database { readers: file.readers(READERS), file, writer, incoming, folder }))
+    // What is read is read once: a small cache each, 512 KiB.
+    let mut reading = file.clone();
+    reading.options = reading.options.pragma("cache_size", "-512");
+    let readers = reading.readers(READERS);
+    Ok(Arc::new(Database { readers, file, writer, incoming, folder }))
 }
 
 /// How many bytes are free on a folder's disk, for whoever is not root.
