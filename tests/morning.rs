@@ -15,7 +15,7 @@ use common::{Reply, Rule, Script};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Workflows of the repository.
 const WORKFLOWS: [(&str, &str); 7] = [
@@ -28,13 +28,13 @@ steps: { work: { run: \"test -f README.md\" } }\ndeliver: none\n",
     // A look that takes its time: what becomes of it is told while it runs.
     (
         "vet",
-        "on: { pull_request: { paths: [\"long/**\"] } }\nsteps: { work: { run: \"sleep 4\" } }\ndeliver: none\n",
+        "on: { pull_request: { paths: [\"long/**\"] } }\nsteps: { work: { run: \"sleep 12\" } }\ndeliver: none\n",
     ),
     // An issue with a label becomes a change. The second step leaves time for a crash.
     (
         "build",
         "on: { issues: { types: [labeled], labels: [agent] } }\ninputs: { task: { type: string, required: true } }
-steps:\n  work: { mode: coder, prompt: \"Build this: {{ inputs.task }}\" }\n  pack: { needs: [work], run: \"sleep 2; echo packed >> made.txt\" }
+steps:\n  work: { mode: coder, prompt: \"Build this: {{ inputs.task }}\" }\n  pack: { needs: [work], run: \"sleep 6; echo packed >> made.txt\" }
 deliver: { as: pull_request, title: Build what was asked for, branch: codeforge/build/made }\n",
     ),
     (
@@ -141,7 +141,7 @@ impl Day {
     async fn gives(&mut self, who: &str, name: &str, text: &str) -> u64 {
         let id = self.town.person(who).comments(self.number(name), text).await;
         self.commands.push((id, format!("{who} on {name}: {text}")));
-        self.decided().await;
+        self.town.decides().await;
         id
     }
 
@@ -152,11 +152,6 @@ impl Day {
             let text = format!("{} (remark {})", ["I see.", "Why not?", "Let us wait."][self.chats % 3], self.chats);
             self.town.person(who).comments(self.number(name), &text).await;
         }
-    }
-
-    async fn decided(&self) {
-        let waiting = "SELECT count(*) FROM deliveries WHERE state = 'waiting'";
-        self.town.until("all is decided", || async { (self.town.count(waiting).await == 0).then_some(()) }).await;
     }
 
     fn answered(&mut self, what: &'static str, status: u16) {
@@ -243,7 +238,6 @@ impl Day {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_morning_in_the_life() {
-    let begun = Instant::now();
     let town = plan().start().await;
     let (names, commands, beside) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     let mut day = Day { town, names, commands, beside, chats: 0, gone: BTreeMap::new() };
@@ -280,7 +274,7 @@ async fn a_morning_in_the_life() {
     day.town.person("ann").labels(day.number("parser"), "agent").await;
     let build = day.town.job("the build runs", |job| job.workflow == "build" && job.state == "running").await;
     let log = day.town.state().join("jobs").join(&build.id).join("log");
-    let packs = || async { std::fs::read_to_string(&log).ok().filter(|text| text.contains("pack")) };
+    let packs = || async { std::fs::read_to_string(&log).ok().filter(|text| text.contains("pack: command begins")) };
     day.town.until("the second step is at work", packs).await;
     day.chat("bob", "parser", 9).await;
     day.opens("ann", "d", &[("src/d.txt", "d\n")]).await;
@@ -531,7 +525,6 @@ async fn a_morning_in_the_life() {
     for secret in [TOKEN, MODEL_KEY, HOOK_SECRET] {
         assert!(!log.contains(secret) && !day.town.said().contains(secret));
     }
-    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
 }
 
 /// The state in the end, once nothing moves any more.

@@ -12,7 +12,7 @@ use codeforge::model::journal::Verdict;
 use codeforge::model::patch::{FILE, GONE, LINK, Put};
 use common::artifacts::{edit, read, replace, tree_of, word};
 use common::forge_server::{BOT, ForgeServer, TOKEN};
-use common::hub::{Clone, Hub, Job, Ran, pull_request};
+use common::hub::{Clone, Hub, Job, LOOK_AGAIN, Ran, found, pull_request};
 use common::{ModelServer, Reply, Rule, Script};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -523,31 +523,9 @@ async fn the_job_that_may_write_opens_the_change_and_pushes_to_no_moved_branch()
     assert!(stage.forge.asked().iter().any(|asked| asked.method == "POST" && asked.path.ends_with("/comments")));
 }
 
-/// A review in phases.
-const LOOK: &str = r#"
-name: look
-on: { pull_request: {} }
-policy: plan-readonly
-steps:
-  review:
-    mode: reviewer
-    prompt: "SINCE[{{ event.change.since }}] EARLIER[{{ event.change.earlier }}]\n{{ event.change.diff }}"
-    output: { schema: review }
-deliver: review
-"#;
-
-/// What a reviewer says who finds fault with the first lines of these files.
-fn found(files: &[&str]) -> Reply {
-    let finding =
-        |file: &&str| json!({ "file": file, "line": 1, "severity": "high", "what": format!("{file} is wrong.") });
-    let list: Vec<Value> = files.iter().map(finding).collect();
-    let output = json!({ "approved": list.is_empty(), "summary": "So.", "findings": list });
-    Reply::call("finish", json!({ "summary": "Looked.", "output": output })).usage(1000, 0)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_writing_job_says_what_stands() {
-    let files = [(".codeforge/workflows/look.yml", LOOK), ("src/a.txt", "one\n"), ("src/b.txt", "one\n")];
+    let files = [(".codeforge/workflows/look.yml", LOOK_AGAIN), ("src/a.txt", "one\n"), ("src/b.txt", "one\n")];
     let forge = ForgeServer::with(ForgeKind::Github, &files).await;
     let head = forge.commit_by("ann", "topic", "main", &[("src/a.txt", Some("two\n")), ("src/b.txt", Some("three\n"))]);
     let number = forge.open("ann", "topic", "Please.");
@@ -563,7 +541,7 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
         (clone, file)
     };
     let rule = Rule::when().user("SINCE[null] EARLIER[null]").user("+two").user("+three");
-    let (_kept, file) = look(&stage, rule.reply(found(&["src/a.txt", "src/b.txt"]))).await;
+    let (_kept, file) = look(&stage, rule.reply(found(&[("src/a.txt", 1), ("src/b.txt", 1)]))).await;
     let (_clone, ran) = stage.job("deliver", true, Some(&file), "");
     ran.ends(0, "success");
     assert_eq!(stage.forge.memory().remarks.len(), 2);
@@ -580,7 +558,7 @@ async fn a_second_push_is_reviewed_from_where_the_first_review_ended_and_the_wri
                 && !user.contains("+three")
                 && user.contains("src/b.txt is wrong.")
         })
-        .reply(found(&["src/b.txt"]));
+        .reply(found(&[("src/b.txt", 1)]));
     let (_kept, file) = look(&stage, rule).await;
     // Between the jobs somebody says that what stands is new, under another name, and that it is settled.
     edit(&file, |value| {
@@ -642,7 +620,7 @@ async fn the_writing_job_keeps_the_issue_and_takes_nobodys_word_for_what_is_gone
         assert_eq!(memory.issues.len(), 1);
         memory.issues[0].clone()
     };
-    let first = night(&mut stage, Rule::any(found(&["src/a.txt", "src/b.txt"]))).await;
+    let first = night(&mut stage, Rule::any(found(&[("src/a.txt", 1), ("src/b.txt", 1)]))).await;
     assert!(first.body.contains("**2 findings: 2 new**") && first.title == "Found at night", "{}", first.body);
     stage.forge.commit_by("ann", "main", "main", &[("src/a.txt", Some("fixed\n"))]);
     let told = Rule::when().user("EARLIER[").user("src/a.txt:1 (high): src/a.txt is wrong.").reply(found(&[]));

@@ -308,7 +308,7 @@ async fn on_a_server_only_the_process_that_delivers_can_write() {
         town.forge.keep_head(change, &head);
         look(&head).await;
         let job = town.jobs().await.pop().unwrap();
-        let log = std::fs::read_to_string(town.state().join("jobs").join(&job.id).join("log")).unwrap();
+        let log = town.log_of(&job.id);
         assert!(log.contains(&format!("what came since {} is looked at", &first[..10])), "{log}");
         assert_eq!(job.conclusion, "success", "{log}");
     }

@@ -121,7 +121,9 @@ fn standing(desk: &Desk) -> Value {
     let branches = desk.bare(&["for-each-ref", "--format=%(refname)", "refs/heads/"]);
     let commits = desk.bare(&["rev-list", "--count", "--branches", "^main"]);
     let memory = desk.server.memory();
-    let statuses: std::collections::BTreeSet<_> = memory.statuses.iter().collect();
+    // The newest of each name at a commit is the one that stands.
+    let statuses: std::collections::BTreeMap<_, _> =
+        memory.statuses.iter().map(|(commit, name, state)| ((commit, name), state)).collect();
     let changes: Vec<Value> = memory
         .changes
         .iter()
@@ -139,7 +141,7 @@ fn standing(desk: &Desk) -> Value {
         .collect();
     json!({
         "issues": issues, "remarks": remarks, "branches": branches, "commits": commits, "changes": changes, "comments": comments,
-        "statuses": statuses.iter().map(|(_, name, state)| format!("{name} {state}")).collect::<Vec<_>>(),
+        "statuses": statuses.iter().map(|((_, name), state)| format!("{name} {state}")).collect::<Vec<_>>(),
     })
 }
 

@@ -1,34 +1,31 @@
 //! The queue on SQLite, held against a model of it without I/O: whatever is done, in any order, both say the same.
 
+#[path = "common/queued.rs"]
+mod queued;
+
 use codeforge::adapter::serve::{self, Database};
 use codeforge::model::event::{Change, Event, EventKind, Push, Side};
-use codeforge::model::forge::{Access, ForgeKind};
+use codeforge::model::forge::Access;
 use codeforge::model::job::{
     Answer, Delivery, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, Served, Verdict,
 };
 use codeforge::port::inbox::{Handled, Inbox};
 use codeforge::port::queue::{Added, Most, Queue, Renewed, Room, Which};
 use proptest::prelude::*;
+use queued::{served, waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 fn repository(name: &str) -> Served {
-    Served { forge: ForgeKind::Github, host: "api.github.com".into(), name: name.into() }
+    Served { name: name.into(), ..served() }
 }
 
 fn job(repo: &str, key: &str) -> NewJob {
     NewJob {
         repository: repository(repo),
-        workflow: "review".into(),
         event: Event { kind: EventKind::Push, ..Event::default() },
-        key: key.into(),
         actor: Some("ann".into()),
-        group: None,
-        on_conflict: OnConflict::Queue,
-        priority: Priority::Event,
-        due_ms: 0,
-        settings: BTreeMap::new(),
-        approval: None,
+        ..waiting("review", key)
     }
 }
 

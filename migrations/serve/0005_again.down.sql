@@ -1,3 +1,2 @@
 ALTER TABLE jobs DROP COLUMN in_line;
-DROP INDEX jobs_issue;
 ALTER TABLE jobs DROP COLUMN issue;

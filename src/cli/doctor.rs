@@ -16,7 +16,7 @@ use crate::port::repository::Repository;
 use crate::text;
 use crate::trigger::firing;
 use crate::workflow::schema::document::Document;
-use crate::workflow::schema::{At, DeliverChoice, Library};
+use crate::workflow::schema::{At, Library};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -362,11 +362,8 @@ async fn asked(library: &Library, offline: bool, cx: &Context<'_>, report: &mut 
 
 /// Whether a workflow of the repository's own keeps an issue: only then it matters whether there are any.
 fn keeps_issues(library: &Library) -> bool {
-    library.workflows.values().filter(|it| !it.builtin).any(|workflow| match &workflow.doc.deliver {
-        Some(DeliverChoice::Kind(kind)) => *kind == DeliverKind::Issue,
-        Some(DeliverChoice::Detailed(doc)) => doc.kind == Some(DeliverKind::Issue),
-        None => false,
-    })
+    let own = library.workflows.values().filter(|it| !it.builtin);
+    own.filter_map(|it| it.doc.deliver.as_ref()?.kind()).any(|kind| kind == DeliverKind::Issue)
 }
 
 /// What the forge's token may do.

@@ -4,6 +4,7 @@
 //! reads the change.
 
 use crate::model::delivery::{ChangeKind, ChangeSet};
+use crate::text::header_name;
 use serde::Serialize;
 use std::fmt;
 
@@ -275,7 +276,7 @@ pub(super) fn parse(diff: &str) -> Vec<FileDiff<'_>> {
                 if let Some(path) = text.strip_prefix("--- ").or_else(|| text.strip_prefix("+++ ")) {
                     if path == "/dev/null" {
                         file.deleted = text.starts_with("+++");
-                    } else if let Some((_, path)) = unquoted(path).split_once('/') {
+                    } else if let Some((_, path)) = header_name(path).split_once('/') {
                         file.path = path.to_owned();
                     }
                 } else if let Some((old, new, first)) = hunk(text) {
@@ -304,31 +305,6 @@ pub(super) fn parse(diff: &str) -> Vec<FileDiff<'_>> {
         }
     }
     files
-}
-
-/// A name as git writes it: in quotes, with each byte in octal, where it holds more than plain letters.
-fn unquoted(name: &str) -> String {
-    let name = name.trim_end_matches('\t');
-    let Some(quoted) = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) else { return name.to_owned() };
-    let mut bytes = Vec::new();
-    let mut rest = quoted.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        match (first, rest.get(..3).and_then(octal), rest.split_first()) {
-            (b'\\', Some(byte), _) => {
-                bytes.push(byte);
-                rest = rest.get(3..).unwrap_or_default();
-            }
-            (b'\\', None, Some((letter, after))) => {
-                let named = [(b'n', b'\n'), (b't', b'\t'), (b'r', b'\r'), (b'a', 7), (b'b', 8), (b'v', 11), (b'f', 12)];
-                bytes.push(named.iter().find(|(name, _)| name == letter).map_or(*letter, |(_, byte)| *byte));
-                rest = after;
-            }
-            (plain, ..) => bytes.push(*plain),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `@@ -a,b +c,d @@`: how many lines of each side, and the first one's number on the side of the change.

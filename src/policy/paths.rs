@@ -1,5 +1,6 @@
 //! Paths as tools name them, made comparable.
 
+use crate::text;
 use serde_json::Value;
 
 /// Where a path leads.
@@ -74,7 +75,7 @@ pub(super) fn in_patch(patch: &str) -> Vec<String> {
         if let Some(rest) = line.strip_prefix("diff --git ") {
             git_pair(rest, &mut found);
         } else if let Some(rest) = line.strip_prefix("--- ").or_else(|| line.strip_prefix("+++ ")) {
-            let name = header_name(rest);
+            let name = text::header_name(rest);
             if name != "/dev/null" {
                 found.push(without_side(&name));
             }
@@ -83,19 +84,12 @@ pub(super) fn in_patch(patch: &str) -> Vec<String> {
             .chain(&["*** Add File: ", "*** Update File: ", "*** Delete File: ", "*** Move to: "])
             .find_map(|prefix| line.strip_prefix(prefix))
         {
-            found.push(header_name(rest));
+            found.push(text::header_name(rest));
         }
     }
     found.sort();
     found.dedup();
     found
-}
-
-fn header_name(rest: &str) -> String {
-    if rest.starts_with('"') {
-        return unquote(rest).0;
-    }
-    rest.split('\t').next().unwrap_or_default().trim_end().to_owned()
 }
 
 fn without_side(name: &str) -> String {
@@ -104,58 +98,24 @@ fn without_side(name: &str) -> String {
 
 fn git_pair(rest: &str, found: &mut Vec<String>) {
     if rest.starts_with('"') {
-        let (first, rest) = unquote(rest);
+        let (first, rest) = text::unquote(rest);
         found.push(without_side(&first));
         let second = rest.trim_start();
-        found.push(without_side(&if second.starts_with('"') { unquote(second).0 } else { second.to_owned() }));
+        found.push(without_side(&if second.starts_with('"') { text::unquote(second).0 } else { second.to_owned() }));
     } else {
         // Names may hold blanks: every way to part the two is taken.
         for (at, _) in rest.match_indices(' ') {
             let (first, second) = (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default());
             if second.starts_with("b/") || second.starts_with('"') || rest.matches(' ').count() == 1 {
                 found.push(without_side(first));
-                found.push(without_side(&if second.starts_with('"') { unquote(second).0 } else { second.to_owned() }));
+                found.push(without_side(&if second.starts_with('"') {
+                    text::unquote(second).0
+                } else {
+                    second.to_owned()
+                }));
             }
         }
     }
-}
-
-/// A C-style quoted name and what follows it.
-fn unquote(text: &str) -> (String, &str) {
-    let mut bytes = Vec::new();
-    let source = text.as_bytes();
-    let mut at = 1;
-    while let Some(byte) = source.get(at) {
-        at += 1;
-        match byte {
-            b'"' => break,
-            b'\\' => {
-                let Some(next) = source.get(at) else { break };
-                at += 1;
-                match next {
-                    b'0'..=b'7' => {
-                        let mut value = u32::from(next - b'0');
-                        for _ in 0..2 {
-                            let Some(digit @ b'0'..=b'7') = source.get(at) else { break };
-                            value = value * 8 + u32::from(digit - b'0');
-                            at += 1;
-                        }
-                        bytes.push(u8::try_from(value & 0xff).unwrap_or_default());
-                    }
-                    b'n' => bytes.push(b'\n'),
-                    b't' => bytes.push(b'\t'),
-                    b'r' => bytes.push(b'\r'),
-                    b'a' => bytes.push(7),
-                    b'b' => bytes.push(8),
-                    b'f' => bytes.push(12),
-                    b'v' => bytes.push(11),
-                    other => bytes.push(*other),
-                }
-            }
-            other => bytes.push(*other),
-        }
-    }
-    (String::from_utf8_lossy(&bytes).into_owned(), text.get(at..).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -329,8 +329,7 @@ async fn stale(
         own = at_work(desk, Which { not_head: Some(head.to_owned()), ..of() }).await? && is_ours(place, head).await?;
     }
     if let Some(head) = head.clone().filter(|_| !own) {
-        let answered = desk.pushed(&Event { change: Some(now.change.clone()), ..event.clone() }).await;
-        let answered = answered?;
+        let answered = desk.pushed(&Event { change: Some(now.change.clone()), ..event.clone() }).await?;
         notes.extend(answered.notes);
         decided.what.jobs.extend(answered.jobs);
         let short: String = head.chars().take(10).collect();

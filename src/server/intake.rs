@@ -103,12 +103,15 @@ async fn one(parts: &Parts<'_>, it: Unhandled, served: &Served) {
     };
     let at_ms = it.delivery.at_ms;
     let became = decide(parts, it.number, it.delivery).await;
-    let refused = match &became {
-        Ok(decided) if decided.place.is_some() => parts.token(served, true).then_some(false),
-        Err(Failed { kind: Kind::Refused, .. }) => parts.token(served, false).then_some(true),
-        _ => None,
+    let newly_refused = match &became {
+        Ok(decided) if decided.place.is_some() => {
+            parts.token(served, true);
+            false
+        }
+        Err(Failed { kind: Kind::Refused, .. }) => parts.token(served, false),
+        _ => false,
     };
-    if refused == Some(true) {
+    if newly_refused {
         let words = format!(
             "ALARM: the forge of {} refuses the token: give the server another one; what came in waits",
             served.name

@@ -227,6 +227,9 @@ impl<'a> Parts<'a> {
     /// Forgets what is known of all repositories: settings or secrets were read anew.
     pub async fn forget(&self) {
         self.known.lock().await.clear();
+        // Tokens may be others: who refuses one says so again.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.health.report("token", true, "forges take the tokens");
     }
 
     /// The configuration that holds: of the trusted branch's tip. `anew`: the tip is asked for, whatever is known.

@@ -90,16 +90,7 @@ impl Progress<'_> {
             self.queue.keep_note(&name, "0 unknown 0 ").await?;
         }
         let shown = self.write(&floor, thread, step).await;
-        let refused = matches!(
-            shown,
-            Err(DeskError::Forge(
-                ForgeError::Refused { .. }
-                    | ForgeError::NotFound { .. }
-                    | ForgeError::Unsupported(_)
-                    | ForgeError::Contract { .. }
-            ))
-        );
-        if shown.is_ok() || refused {
+        if shown.is_ok() || for_good(&shown) {
             self.keep(job, step).await?;
         }
         shown.map(|()| Shown::Now)
@@ -240,6 +231,19 @@ impl Progress<'_> {
             done => done.map(|_| ()),
         }
     }
+}
+
+/// Whether the forge refuses it for good: to ask again would not help.
+pub(super) fn for_good<T>(shown: &Result<T, DeskError>) -> bool {
+    matches!(
+        shown,
+        Err(DeskError::Forge(
+            ForgeError::Refused { .. }
+                | ForgeError::NotFound { .. }
+                | ForgeError::Unsupported(_)
+                | ForgeError::Contract { .. }
+        ))
+    )
 }
 
 /// The commit that a job's check stands at.

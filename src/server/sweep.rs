@@ -1,7 +1,7 @@
 //! What no webhook told: now and then the forge is asked what changed since the last time. What is found goes the way of
 //! a delivery, and makes the same keys: what a webhook told as well is not done twice.
 
-use super::commands::thread;
+use super::commands::of_thread;
 use super::lanes::each;
 use super::parts::{Parts, Place};
 use crate::model::event::{Change, Comment, Event, EventKind, Issue, Push};
@@ -89,7 +89,7 @@ async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
             found += offer(parts, place, &format!("comment/{id}"), event).await?;
         }
     }
-    let happened_since = match place.forge.happened_since(since).await {
+    let mut happened_since = match place.forge.happened_since(since).await {
         // A token that may not read issues is no reason to find nothing else.
         Err(error @ (ForgeError::Refused { .. } | ForgeError::NotFound { .. } | ForgeError::Contract { .. })) => {
             parts.say(&format!("sweep of {name}: issues and labels are not looked at: {error}"));
@@ -97,6 +97,7 @@ async fn one(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
         }
         asked => unless_unsupported(asked)?,
     };
+    happened_since.sort_by_key(|it| it.at_ms);
     for happening in happened_since {
         let id = format!("event/{}", happening.id);
         if !is_known(parts, place, &happening).await?
@@ -128,18 +129,12 @@ async fn is_known(parts: &Parts<'_>, place: &Place, it: &Happening) -> Result<bo
     if it.label.is_none() {
         return Ok(false);
     }
-    let change = match it.thread {
-        Thread::Change(number) => Some(number),
-        Thread::Issue(_) => None,
-    };
-    let which = Which { repository: Some(place.served.clone()), change, most: JOBS, ..Which::default() };
+    let which = Which { most: JOBS, ..of_thread(&place.served, it.thread) };
     let jobs = parts.queue.jobs(&which).await.map_err(|error| error.to_string())?;
     let since = it.at_ms.unwrap_or_default().saturating_sub(OVERLAP_MS);
     Ok(jobs.iter().filter(|job| job.created_ms >= since).any(|job| {
         let event = &job.new.event;
-        thread(event) == Some(it.thread)
-            && event.action.as_deref() == Some(it.action.as_str())
-            && event.label == it.label
+        event.action.as_deref() == Some(it.action.as_str()) && event.label == it.label
     }))
 }
 
@@ -175,11 +170,10 @@ async fn stands(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
     let open = vec![JobState::Asked, JobState::Waiting, JobState::Running];
     let which = Which { repository: Some(place.served.clone()), states: open, ..Which::default() };
     let jobs = parts.queue.jobs(&which).await.map_err(|error| error.to_string())?;
-    let changes: BTreeMap<u64, Vec<&Change>> =
-        jobs.iter().filter_map(|job| job.new.event.change.as_ref()).fold(BTreeMap::new(), |mut changes, change| {
-            changes.entry(change.number).or_insert_with(Vec::new).push(change);
-            changes
-        });
+    let mut changes: BTreeMap<u64, Vec<&Change>> = BTreeMap::new();
+    for change in jobs.iter().filter_map(|job| job.new.event.change.as_ref()) {
+        changes.entry(change.number).or_default().push(change);
+    }
     let mut found = 0;
     for (number, known) in changes {
         let now = match place.forge.change(number).await {
@@ -187,15 +181,11 @@ async fn stands(parts: &Parts<'_>, place: &Place) -> Result<usize, String> {
             Err(ForgeError::NotFound { .. }) => continue,
             Err(error) => return Err(error.to_string()),
         };
-        let same = |it: &&&Change| it.head.sha == now.change.head.sha && it.base.branch == now.change.base.branch;
-        if now.state == ChangeState::Open && known.iter().filter(same).count() == known.len() {
+        let same = |it: &&Change| it.head.sha == now.change.head.sha && it.base.branch == now.change.base.branch;
+        if now.state == ChangeState::Open && known.iter().all(same) {
             continue;
         }
-        let action = match now.state {
-            ChangeState::Open => None,
-            ChangeState::Closed => Some("closed"),
-            ChangeState::Merged => Some("merged"),
-        };
+        let action = (now.state != ChangeState::Open).then(|| now.state.as_str());
         // Each state once, whatever jobs there are for it; the same one later is another time.
         let id = format!("stands/{number}/{}", now.updated_ms.unwrap_or_default());
         let event = Event {

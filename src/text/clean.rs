@@ -233,11 +233,14 @@ fn joins(text: &str, at: usize, run: &str) -> bool {
 }
 
 /// Whether a run is a byte order mark: with nothing before it in its line, or what stands before a file's first letter in a
-/// difference (`+`), a list of lines (`1`, a tab) or of places (`a.cs:1: `).
+/// difference (`+`, `-`, a blank), a list of lines (`1`, a tab) or of places (`a.cs:1: `).
 fn is_order_mark(text: &str, at: usize, run: &str) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let line = before.rsplit('\n').next().unwrap_or_default();
-    run == "\u{feff}" && (matches!(line, "" | "+" | "-") || line.ends_with(char::is_whitespace))
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let listed = line.strip_suffix('\t').is_some_and(|it| number(it.trim_start()))
+        || line.strip_suffix(": ").and_then(|it| it.rsplit_once(':')).is_some_and(|(_, it)| number(it));
+    run == "\u{feff}" && (matches!(line, "" | "+" | "-" | " ") || listed)
 }
 
 fn is_invisible(c: char) -> bool {
@@ -331,6 +334,8 @@ mod tests {
             ("\u{feff}using System;", "using System;", ""),
             ("@@ -0,0 +1 @@\n+\u{feff}using System;", "@@ -0,0 +1 @@\n+using System;", ""),
             ("     1\t\u{feff}using System;", "     1\tusing System;", ""),
+            ("a.cs:1: \u{feff}using System;", "a.cs:1: using System;", ""),
+            ("x = \u{feff}y", "x = [hidden U+FEFF]y", "U+FEFF"),
             ("+ad\u{feff}min", "+ad[hidden U+FEFF]min", "U+FEFF"),
             ("\u{feff}\u{200b}x", "[hidden U+FEFF and 1 more]x", "U+FEFF U+200B"),
             ("می\u{200c}خواهم 👨\u{200d}👩", "می\u{200c}خواهم 👨\u{200d}👩", ""),

@@ -18,6 +18,7 @@ mod marker;
 mod names;
 mod neutral;
 mod person;
+mod quoted;
 mod secret;
 
 pub use bound::{Capped, cap};
@@ -27,4 +28,5 @@ pub use marker::{hex, hidden_json, hidden_line, is_marked, marker, remembered, r
 pub use names::slug;
 pub use neutral::{Hosts, neutral, neutral_plain};
 pub use person::{is_account, is_mail, is_person};
+pub use quoted::{header_name, unquote};
 pub use secret::{Redactor, contains_secret, mask, redact};

@@ -1,23 +1,12 @@
 //! A change that is reviewed again, and mended.
 
 use crate::common::forge_server::ForgeServer;
-use crate::common::hub::{clone_of, comment, on_github, pull_request};
+use crate::common::hub::{LOOK_AGAIN, clone_of, comment, found, on_github, pull_request};
 use crate::common::{ModelServer, Reply, Rule, git, ok};
 use crate::steps::OPEN;
 use codeforge::model::forge::ForgeKind;
-use serde_json::{Value, json};
+use serde_json::json;
 
-const AGAIN: &str = r#"
-name: look
-on: { pull_request: {} }
-policy: plan-readonly
-steps:
-  review:
-    mode: reviewer
-    prompt: "SINCE[{{ event.change.since }}] EARLIER[{{ event.change.earlier }}]\n{{ event.change.diff }}"
-    output: { schema: review }
-deliver: review
-"#;
 const FIX: &str = r#"
 name: fix
 on: { command: { name: fix, access: write } }
@@ -28,20 +17,12 @@ steps:
 deliver: { as: pull_request, title: "Repaired" }
 "#;
 
-/// A review that found these: file, line.
-fn found(places: &[(&str, u64)]) -> Reply {
-    let finding = |(file, line): &(&str, u64)| json!({ "file": file, "line": line, "severity": "high", "what": format!("{file} is wrong.") });
-    let list: Vec<Value> = places.iter().map(finding).collect();
-    let output = json!({ "approved": list.is_empty(), "summary": "So.", "findings": list });
-    Reply::call("finish", json!({ "summary": "Looked.", "output": output })).usage(1000, 0)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_review_starts_where_the_first_one_ended_and_fix_knows_what_they_found() {
     let forge = ForgeServer::with(
         ForgeKind::Github,
         &[
-            (".codeforge/workflows/look.yml", AGAIN),
+            (".codeforge/workflows/look.yml", LOOK_AGAIN),
             (".codeforge/workflows/fix.yml", FIX),
             (".codeforge/policies/lax.yml", OPEN),
             (

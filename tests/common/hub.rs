@@ -2,11 +2,32 @@
 //! event that GitHub's, GitLab's or no runner gives.
 
 use super::forge_server::{ForgeServer, TOKEN};
-use super::{codeforge, git, ok, spoken};
+use super::{Reply, codeforge, git, ok, spoken};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+
+/// A review that starts where the one before ended.
+pub const LOOK_AGAIN: &str = r#"
+name: look
+on: { pull_request: {} }
+policy: plan-readonly
+steps:
+  review:
+    mode: reviewer
+    prompt: "SINCE[{{ event.change.since }}] EARLIER[{{ event.change.earlier }}]\n{{ event.change.diff }}"
+    output: { schema: review }
+deliver: review
+"#;
+
+/// A review that found these: file, line.
+pub fn found(places: &[(&str, u64)]) -> Reply {
+    let finding = |(file, line): &(&str, u64)| json!({ "file": file, "line": line, "severity": "high", "what": format!("{file} is wrong.") });
+    let list: Vec<Value> = places.iter().map(finding).collect();
+    let output = json!({ "approved": list.is_empty(), "summary": "So.", "findings": list });
+    Reply::call("finish", json!({ "summary": "Looked.", "output": output })).usage(1000, 0)
+}
 
 /// `acme/widgets` on a disk: `SERVER/acme/widgets.git` is the repository.
 pub struct Hub {

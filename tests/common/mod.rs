@@ -194,14 +194,14 @@ impl TestRepo {
     }
 }
 
-/// Waits until `look` finds something, and panics after ten seconds of finding nothing.
+/// Waits until `look` finds something, and panics after a minute of finding nothing.
 pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "{what}: not within ten seconds");
+        assert!(Instant::now() < until, "{what}: not within a minute");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

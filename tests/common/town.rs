@@ -30,6 +30,8 @@ const REST: Duration = Duration::from_secs(90);
 /// How many jobs are over, and shown at the forge as if they were not.
 const SHOWN_OTHERWISE: &str = "SELECT count(*) FROM jobs j JOIN notes n ON n.name = 'shown/' || j.id
     WHERE j.state IN ('done', 'cancelled', 'dead') AND n.value NOT LIKE '% ' || j.state || ' %'";
+/// How many webhooks nobody has looked at yet.
+const UNHEARD: &str = "SELECT count(*) FROM deliveries WHERE state = 'waiting'";
 /// The key that the model is asked with.
 pub const MODEL_KEY: &str = "sk-town-71f0c2aa9d3e4b58";
 /// The key that marks are signed with.
@@ -344,7 +346,7 @@ impl Town {
     /// What the server did there is told to it, as a forge does.
     pub async fn settles(&self) {
         self.until("the town settles", || async {
-            let busy = self.count("SELECT count(*) FROM deliveries WHERE state = 'waiting'").await
+            let busy = self.count(UNHEARD).await
                 + self.count("SELECT count(*) FROM jobs WHERE state IN ('waiting', 'running')").await
                 + self.count(SHOWN_OTHERWISE).await;
             if busy > 0 {
@@ -357,6 +359,11 @@ impl Town {
             (told == 0 && before.news(&self.forge, &Seen::of(&self.forge)).is_empty()).then_some(())
         })
         .await;
+    }
+
+    /// Waits until every webhook was looked at.
+    pub async fn decides(&self) {
+        self.until("every webhook is looked at", || async { (self.count(UNHEARD).await == 0).then_some(()) }).await;
     }
 
     /// Tells what our own account did since the last time; how much that was.
@@ -406,7 +413,8 @@ impl Town {
     /// A number from the server's database.
     pub async fn count(&self, sql: &str) -> i64 {
         let Some(mut database) = self.database().await else { return 0 };
-        sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql.to_owned())).fetch_one(&mut database).await.unwrap_or(0)
+        let number = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql.to_owned())).fetch_one(&mut database).await;
+        number.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// Changes something in the server's database, as only a test does.
@@ -525,9 +533,9 @@ impl Town {
         comments.chain(changes).chain(remarks).collect::<Vec<_>>().join("\n---\n")
     }
 
-    /// How many requests the forge had that change something.
+    /// How many requests the forge had that change something: pushes and GraphQL's mutations, too.
     pub fn writes(&self) -> usize {
-        self.forge.asked().iter().filter(|asked| asked.method != "GET" && !asked.path.ends_with("graphql")).count()
+        self.forge.memory().written
     }
 
     /// A state folder's journal of runs.
@@ -542,7 +550,8 @@ impl Town {
 
     /// The job of [`SLOW`], once its second step is at work: what the first one did is in the journal.
     pub async fn in_the_second_step(&self) -> JobRow {
-        self.job("the second step", |job| job.state == "running" && self.log_of(&job.id).contains("two")).await
+        let begins = |job: &JobRow| self.log_of(&job.id).contains("two: command begins");
+        self.job("the second step", |job| job.state == "running" && begins(job)).await
     }
 
     /// Runs a command of ours beside the server.

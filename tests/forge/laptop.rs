@@ -6,7 +6,7 @@ use crate::story::*;
 use serde_json::{Value, json};
 
 const POLICY: &str = "name: open\nrules: [{ tool: \"*\", decision: allow }]\n";
-const WORKFLOW: &str = "name: write\npolicy: open\ninputs: { task: { type: string, required: true } }\nsteps:\n  write: { run: \"printf 'mended\\\\n' > src/a.txt\" }\ndeliver: { as: pull_request, draft: false }\n";
+const WORKFLOW: &str = "name: write\npolicy: open\ninputs: { task: { type: string, required: true } }\nsteps:\n  write: { run: \"sleep 0.5; printf 'mended\\\\n' > src/a.txt\" }\ndeliver: { as: pull_request, draft: false }\n";
 
 /// Whether a process was started by another one, or by one that it started.
 fn descends(mut process: u32, from: u32) -> bool {
@@ -51,7 +51,7 @@ async fn a_laptop_proposes_its_change_and_the_token_is_nowhere() {
             .unwrap();
         let id = child.id();
         let waiting = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
-        let mut seen = 0;
+        let (mut seen, mut children) = (0, 0);
         while !waiting.is_finished() {
             for process in std::fs::read_dir("/proc").unwrap().flatten() {
                 let of = |file: &str| std::fs::read(process.path().join(file)).unwrap_or_default();
@@ -62,13 +62,14 @@ async fn a_laptop_proposes_its_change_and_the_token_is_nowhere() {
                 // Other tests' processes have it, too; and one that is not yet another program has its parent's.
                 let begun = of("cmdline") != std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
                 if begun && name.parse().is_ok_and(|process| descends(process, id)) {
+                    children += 1;
                     assert!(!has(&of("environ")), "{kind:?}: in the environment of {name}");
                 }
             }
             seen += 1;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(seen > 5, "looked {seen} times");
+        assert!(seen > 5 && children > 0, "looked {seen} times, at {children} children");
         let output = waiting.await.unwrap();
         assert!(output.status.success(), "{}", spoken(&output));
         let said = spoken(&output);

@@ -5,7 +5,7 @@ use super::http::{Failed, Http, Kind, read};
 use super::issues::{Wanted, refused};
 use crate::model::event::Side;
 use crate::model::forge::CheckState;
-use crate::port::forge::{Check, CommitInfo, ForgeError, IssueInfo, NewIssue, Remark, Thread};
+use crate::port::forge::{Changes, Check, CommitInfo, ForgeError, IssueEdit, IssueInfo, NewIssue, Remark, Thread};
 use reqwest::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -253,17 +253,28 @@ where
     Ok((info, told))
 }
 
-/// Gives an issue another text and another state, where it lacks them.
-pub(super) async fn edit_issue(at: &Connection, number: u64, wanted: &Wanted, needs: &str) -> Result<(), ForgeError> {
-    if !wanted.writes() {
-        return Ok(());
+/// Gives an issue another text and another state in one request, then labels, where it lacks them. Gives what it was to
+/// get, and what could not be set.
+pub(super) async fn edit_issue(
+    at: &Connection,
+    forge: &(dyn Changes + Sync),
+    (issue, edit): (&IssueInfo, &IssueEdit<'_>),
+    needs: &str,
+) -> Result<(Wanted, Vec<String>), ForgeError> {
+    let wanted = Wanted::of(issue, edit, at.marks.issue(edit.text));
+    if wanted.writes() {
+        let mut body = Map::new();
+        body.extend(wanted.body.as_ref().map(|text| ("body".to_owned(), json!(text))));
+        body.extend(wanted.open.map(|open| ("state".to_owned(), json!(if open { "open" } else { "closed" }))));
+        let (parts, doing) = (["issues", &issue.number.to_string()], "bringing the issue up to date");
+        let done = at.write(Method::PATCH, &parts, Value::Object(body), doing, needs, Kind::Again).await;
+        done.map_err(|error| refused(error.into_inner()))?;
     }
-    let mut body = Map::new();
-    body.extend(wanted.body.as_ref().map(|text| ("body".to_owned(), json!(text))));
-    body.extend(wanted.open.map(|open| ("state".to_owned(), json!(if open { "open" } else { "closed" }))));
-    let (parts, doing) = (["issues", &number.to_string()], "bringing the issue up to date");
-    let done = at.write(Method::PATCH, &parts, Value::Object(body), doing, needs, Kind::Again).await;
-    done.map(|_| ()).map_err(|error| refused(error.into_inner()))
+    let mut told = Vec::new();
+    if let Err(error) = forge.label(Thread::Issue(issue.number), &wanted.labels, &[]).await {
+        told.push(format!("the labels were not set: {error}"));
+    }
+    Ok((wanted, told))
 }
 
 /// Sets the assignees of an issue; what could not be set is told.

@@ -167,10 +167,13 @@ impl Http {
     /// Opens changes alone until this is dropped.
     pub(super) async fn alone(&self) -> Result<Alone, ForgeError> {
         let Some(turns) = &self.turns else { return Ok(Alone::default()) };
-        let doing = || "waiting for the turn to open a change".to_owned();
-        let held = turns.alone(&*self.clock).await;
-        held.map(|file| Alone(Some(file)))
-            .map_err(|error| ForgeError::Unavailable { doing: doing(), message: error.to_string() })
+        turns.alone(&*self.clock).await.map(|file| Alone(Some(file))).map_err(|error| ForgeError::Unavailable {
+            doing: "waiting for the turn to open a change".to_owned(),
+            message: format!(
+                "{error} (the lock {}: make its folder writable, or end the process that holds it)",
+                turns.opening().display()
+            ),
+        })
     }
 
     async fn attempts(&self, ask: &Ask<'_>) -> Result<Answer, Failed> {

@@ -62,14 +62,13 @@ impl Marks {
         }
     }
 
-    /// The issues of a key among some, the first that was made first, with what they remember.
+    /// The issues of a key among some, the first that was made first, with what they remember. Asked after [`Self::can_know`].
     pub(super) fn kept(
         &self,
         own: Option<&str>,
         key: &str,
         issues: impl IntoIterator<Item = IssueInfo>,
-    ) -> Result<Vec<IssueInfo>, ForgeError> {
-        self.can_know(own)?;
+    ) -> Vec<IssueInfo> {
         let place = self.issues();
         let mut ours: Vec<IssueInfo> = issues
             .into_iter()
@@ -80,7 +79,7 @@ impl Marks {
             })
             .collect();
         ours.sort_by_key(|it| it.number);
-        Ok(ours)
+        ours
     }
 
     /// What comments of ours remember, by key.

@@ -58,10 +58,15 @@ impl Turns {
         .await;
     }
 
+    /// Who opens a change holds this file.
+    pub(super) fn opening(&self) -> PathBuf {
+        self.file.with_extension("opening")
+    }
+
     /// Waits until nobody else opens a change, and keeps others from it as long as the file is open. The system takes the
     /// lock back from whoever dies.
     pub(super) async fn alone(&self, clock: &dyn Clock) -> std::io::Result<File> {
-        let file = opened(&self.file.with_extension("opening"))?;
+        let file = opened(&self.opening())?;
         for _ in 0..OPENING {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),

@@ -1,6 +1,7 @@
 //! What people answered to jobs that wait for a yes: rows that stay, also where an answer did not count.
 
 use super::jobs::{self, Group};
+use super::rows;
 use crate::model::job::Answer;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
@@ -22,7 +23,7 @@ pub(super) async fn of(readers: &SqlitePool, id: &str) -> Result<Vec<Answer>, sq
          ORDER BY at_ms, person",
     );
     let answer = |Row { at_ms, person, verdict, max_cost_usd, commit_id, note }| {
-        let verdict = jobs::from_word(&verdict)?;
+        let verdict = rows::from_word(&verdict)?;
         Some(Answer { at_ms, by: person, verdict, max_cost_usd, commit: commit_id, note })
     };
     Ok(query.bind(id.to_owned()).fetch_all(readers).await?.into_iter().filter_map(answer).collect())

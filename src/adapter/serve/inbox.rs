@@ -2,7 +2,7 @@
 //! the commits of those that come in, so that neither keeps the other waiting.
 
 use super::mover::Mover;
-use super::{Database, Writer, jobs};
+use super::{Database, Writer, jobs, rows};
 use crate::model::job::Delivery;
 use crate::port::inbox::{Accepted, Apart, Handled, Inbox, InboxError, Received, Unhandled};
 use crate::port::queue::Added;
@@ -272,6 +272,13 @@ async fn insert(connection: &mut SqliteConnection, rows: &mut [Row], again: bool
     Ok(became)
 }
 
+/// Has dead letters wait again, as if they had come now: those that the rest of the statement names.
+macro_rules! wakes {
+    () => {
+        "UPDATE deliveries SET state = 'waiting', attempts = 0, due_ms = 0 WHERE state = 'dead' AND "
+    };
+}
+
 /// Has those that are known as dead letters wait again.
 async fn revive(connection: &mut SqliteConnection, rows: &[Row], became: &mut Became) -> Result<(), sqlx::Error> {
     let dead = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'dead')";
@@ -283,10 +290,7 @@ async fn revive(connection: &mut SqliteConnection, rows: &[Row], became: &mut Be
         if became.new.contains(&key) {
             continue;
         }
-        let update = sqlx::query(
-            "UPDATE deliveries SET state = 'waiting', attempts = 0, due_ms = 0
-             WHERE state = 'dead' AND source = $1 AND (id = $2 OR hash = $3)",
-        );
+        let update = sqlx::query(concat!(wakes!(), "source = $1 AND (id = $2 OR hash = $3)"));
         let done = update.bind(&row.source).bind(&row.id).bind(row.hash.as_slice()).execute(&mut *connection).await?;
         if done.rows_affected() > 0 {
             became.again.insert(key);
@@ -367,7 +371,7 @@ impl Database {
                  FROM lanes WHERE lane IS NOT NULL)
              SELECT lane FROM lanes WHERE lane IS NOT NULL AND lane NOT IN (SELECT value FROM json_each($1))",
         )
-        .bind(jobs::text(&apart.collect::<Vec<_>>()))
+        .bind(rows::text(&apart.collect::<Vec<_>>()))
         .fetch_all(&self.readers)
         .await?;
         let mut found = Vec::new();
@@ -434,10 +438,7 @@ impl Inbox for Database {
     }
 
     async fn again(&self, number: i64) -> Result<bool, InboxError> {
-        let update = sqlx::query(
-            "UPDATE deliveries SET state = 'waiting', attempts = 0, due_ms = 0 WHERE state = 'dead' AND number = $1",
-        )
-        .bind(number);
+        let update = sqlx::query(concat!(wakes!(), "number = $1")).bind(number);
         let done = self.writer.whole(async |connection| Ok(update.execute(connection).await?.rows_affected()));
         Ok(done.await? > 0)
     }
@@ -500,7 +501,7 @@ async fn begun(
          RETURNING number, source, id, hash, event, repository, host, body, at_ms, attempts",
     )
     .bind(now_ms)
-    .bind(jobs::text(&numbers))
+    .bind(rows::text(&numbers))
     .fetch_all(&mut *connection)
     .await?;
     let mut found = Vec::with_capacity(taken.len());

@@ -1,19 +1,15 @@
 //! Jobs: the queue as SQL. Whatever decides who has a job is one transaction.
 
+use super::rows::{COLUMNS, Line, from_word, narrow, rank, rule, text, word};
 use super::{Database, answers, voice};
 use crate::adapter::sqlite::{Life, Owner};
 use crate::model::event::{Event, EventKind};
 use crate::model::id::RunId;
-use crate::model::job::{
-    Answer, Job, JobEnd, JobState, Lease, NeedsApproval, NewJob, OnConflict, Priority, SKIPPED, Served, Verdict,
-};
+use crate::model::job::{Answer, Job, JobEnd, JobState, Lease, NewJob, OnConflict, SKIPPED, Served, Verdict};
 use crate::port::inbox::InboxError;
 use crate::port::queue::{Added, Most, Queue, Renewed, Rest, Room, Voice, Which};
 use async_trait::async_trait;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
-use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -103,10 +99,6 @@ pub(super) async fn add(
         let (workflow, concurrency) = (job.workflow.clone(), job.group.clone());
         let group = Group { id: id.clone(), forge, host, name, workflow, concurrency, on_conflict, in_line };
         if !takes_its_place(connection, &group, now_ms).await? {
-            if job.priority == Priority::Command {
-                // Somebody waits for a word: this is to be shown, and was not.
-                keep_note(connection, &format!("shown/{id}"), "0 unknown 0 ").await?;
-            }
             return Ok(Added::Skipped(id));
         }
     }
@@ -129,9 +121,10 @@ async fn holders(connection: &mut SqliteConnection, job: &NewJob) -> Result<Vec<
     query.build_query_as().fetch_all(connection).await
 }
 
-/// Lets a job give up its key: the same event may make another one.
+/// Lets a job give up its key, once: the same event may make another one.
 async fn free(connection: &mut SqliteConnection, id: &str) -> Result<(), sqlx::Error> {
-    let query = sqlx::query("UPDATE jobs SET key = key || $2 || id WHERE id = $1").bind(id.to_owned()).bind(WAS);
+    let query = sqlx::query("UPDATE jobs SET key = key || $2 || id WHERE id = $1 AND instr(key, $2) = 0");
+    let query = query.bind(id.to_owned()).bind(WAS);
     query.execute(connection).await.map(|_| ())
 }
 
@@ -211,140 +204,6 @@ pub(super) async fn cancel(
         }
     }
     Ok(found.into_iter().map(|(id, _)| id).collect())
-}
-
-/// Adds what is asked for to a `WHERE`.
-fn narrow(query: &mut QueryBuilder<Sqlite>, which: &Which) {
-    if let Some(id) = &which.id {
-        query.push(" AND substr(id, 1, length(").push_bind(id.clone()).push(")) = ").push_bind(id.clone());
-    }
-    if let Some(Served { forge, host, name }) = &which.repository {
-        query.push(" AND forge = ").push_bind(word(forge));
-        query.push(" AND host = ").push_bind(host.clone());
-        query.push(" AND name = ").push_bind(name.clone());
-    }
-    if let Some(change) = which.change {
-        query.push(" AND change = ").push_bind(i64::try_from(change).unwrap_or(-1));
-    }
-    if let Some(issue) = which.issue {
-        query.push(" AND issue = ").push_bind(i64::try_from(issue).unwrap_or(-1));
-    }
-    if let Some(workflow) = &which.workflow {
-        query.push(" AND workflow = ").push_bind(workflow.clone());
-    }
-    if let Some(head) = &which.not_head {
-        query.push(" AND json_extract(event, '$.change.head.sha') IS NOT ").push_bind(head.clone());
-    }
-    if let Some(base) = &which.not_base {
-        query.push(" AND json_extract(event, '$.change.base.branch') IS NOT ").push_bind(base.clone());
-    }
-    if !which.states.is_empty() {
-        query.push(" AND state IN (");
-        let mut states = query.separated(", ");
-        for state in &which.states {
-            states.push_bind(word(state));
-        }
-        query.push(")");
-    }
-}
-
-/// A job as its table holds it.
-#[derive(FromRow)]
-struct Line {
-    id: String,
-    forge: String,
-    host: String,
-    name: String,
-    workflow: String,
-    key: String,
-    event: String,
-    actor: Option<String>,
-    concurrency: Option<String>,
-    on_conflict: String,
-    priority: i64,
-    due_ms: i64,
-    settings: String,
-    approval: Option<String>,
-    state: String,
-    conclusion: Option<String>,
-    note: Option<String>,
-    attempts: i64,
-    approved_by: Option<String>,
-    approved_usd: Option<String>,
-    cost_usd: Option<String>,
-    url: Option<String>,
-    created_ms: i64,
-    updated_ms: i64,
-    fence: i64,
-    rounds: i64,
-    in_line: bool,
-    delivery: Option<i64>,
-    delivery_id: Option<String>,
-}
-
-const COLUMNS: &str = "id, forge, host, name, workflow, key, event, actor, concurrency, on_conflict, priority, due_ms, \
-                       settings, approval, state, conclusion, note, attempts, approved_by, approved_usd, cost_usd, \
-                       url, created_ms, updated_ms, fence, rounds, in_line, delivery, \
-                       (SELECT d.id FROM deliveries d WHERE d.number = delivery) AS delivery_id";
-
-impl Line {
-    /// The job; or its id, and why it cannot be read.
-    fn job(self) -> Result<Job, (String, String)> {
-        let damaged = |what: &str| {
-            let why = format!("the job {} cannot be read: its {what} is of another version, or damaged", self.id);
-            (self.id.clone(), why)
-        };
-        let repository = Served {
-            forge: from_word(&self.forge).ok_or_else(|| damaged("forge"))?,
-            host: self.host.clone(),
-            name: self.name.clone(),
-        };
-        let approval: Option<NeedsApproval> = match &self.approval {
-            None => None,
-            Some(text) => Some(serde_json::from_str(text).map_err(|_| damaged("approval"))?),
-        };
-        let settings: BTreeMap<String, String> =
-            serde_json::from_str(&self.settings).map_err(|_| damaged("settings"))?;
-        let event: Event = serde_json::from_str(&self.event).map_err(|_| damaged("event"))?;
-        let new = NewJob {
-            repository,
-            event,
-            settings,
-            approval,
-            on_conflict: match self.in_line {
-                true => OnConflict::Line,
-                false => from_word(&self.on_conflict).ok_or_else(|| damaged("rule"))?,
-            },
-            priority: match self.priority {
-                0 => Priority::Command,
-                1 => Priority::Change,
-                2 => Priority::Event,
-                _ => Priority::Schedule,
-            },
-            workflow: self.workflow.clone(),
-            key: self.key.clone(),
-            actor: self.actor.clone(),
-            group: self.concurrency.clone(),
-            due_ms: self.due_ms,
-        };
-        Ok(Job {
-            state: from_word(&self.state).ok_or_else(|| damaged("state"))?,
-            new,
-            conclusion: self.conclusion,
-            note: self.note,
-            attempts: u32::try_from(self.attempts).unwrap_or_default(),
-            rounds: u32::try_from(self.rounds).unwrap_or_default(),
-            approved_by: self.approved_by,
-            approved_usd: self.approved_usd,
-            cost_usd: self.cost_usd,
-            url: self.url,
-            delivery: self.delivery,
-            delivery_id: self.delivery_id,
-            created_ms: self.created_ms,
-            updated_ms: self.updated_ms,
-            id: self.id,
-        })
-    }
 }
 
 impl Database {
@@ -573,17 +432,16 @@ impl Queue for Database {
     async fn requeue(&self, id: &str, now_ms: i64) -> Result<bool, InboxError> {
         self.writer
             .transaction(async |connection| {
-                let group: Option<Group> = sqlx::query_as(
-                    "UPDATE jobs SET state = 'waiting', attempts = 0, rounds = rounds + 1, due_ms = $2, updated_ms = $2,
-                                     conclusion = NULL, note = 'put back: a new run', cancel = NULL
-                     WHERE id = $1 AND state IN ('done', 'cancelled', 'dead')
-                           AND (approval IS NULL OR approved_by IS NOT NULL)
-                     RETURNING id, forge, host, name, workflow, concurrency, on_conflict, in_line",
-                )
-                .bind(id.to_owned())
-                .bind(now_ms)
-                .fetch_optional(&mut *connection)
-                .await?;
+                let mut query = QueryBuilder::<Sqlite>::new(
+                    "UPDATE jobs SET state = 'waiting', attempts = 0, rounds = rounds + 1, conclusion = NULL,
+                                     note = 'put back: a new run', cancel = NULL, due_ms = ",
+                );
+                query.push_bind(now_ms).push(", updated_ms = ").push_bind(now_ms);
+                query.push(
+                    " WHERE state IN ('done', 'cancelled', 'dead') AND (approval IS NULL OR approved_by IS NOT NULL)",
+                );
+                query.push(" AND id = ").push_bind(id.to_owned()).push(" RETURNING ").push(GROUP);
+                let group: Option<Group> = query.build_query_as().fetch_optional(&mut *connection).await?;
                 let Some(group) = group else { return Ok(Ok::<_, InboxError>(false)) };
                 takes_its_place(connection, &group, now_ms).await.map(Ok)
             })
@@ -626,7 +484,7 @@ impl Queue for Database {
                 FROM jobs j LEFT JOIN notes n ON n.name = 'shown/' || j.id
                 WHERE j.state IN ('done', 'cancelled', 'dead') AND j.updated_ms >= $1
                       AND CASE WHEN n.value IS NULL
-                               THEN j.change IS NOT NULL OR json_extract(j.event, '$.issue') IS NOT NULL
+                               THEN j.change IS NOT NULL OR j.issue IS NOT NULL
                                ELSE n.value NOT LIKE '% ' || j.state || ' %' END)
              WHERE place <= $2 ORDER BY updated_ms",
         )
@@ -715,36 +573,4 @@ async fn keep_note(connection: &mut SqliteConnection, name: &str, value: &str) -
     .execute(connection)
     .await
     .map(|_| ())
-}
-
-/// What happens where a job's group is taken, as its columns hold it: the rule, and whether all wait in line.
-fn rule(on_conflict: OnConflict) -> (String, bool) {
-    match on_conflict {
-        OnConflict::Line => (word(&OnConflict::Queue), true),
-        other => (word(&other), false),
-    }
-}
-
-/// Who goes first, as its column holds it.
-fn rank(priority: Priority) -> i64 {
-    match priority {
-        Priority::Command => 0,
-        Priority::Change => 1,
-        Priority::Event => 2,
-        Priority::Schedule => 3,
-    }
-}
-
-/// JSON. Values of ours are never what JSON has no form for.
-pub(super) fn text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-/// A name without its quotes.
-fn word(value: &impl Serialize) -> String {
-    text(value).trim_matches('"').to_owned()
-}
-
-pub(super) fn from_word<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_value(text.into()).ok()
 }

@@ -8,6 +8,7 @@ mod answers;
 mod inbox;
 mod jobs;
 mod mover;
+mod rows;
 pub mod runner;
 mod voice;
 

@@ -1,6 +1,7 @@
 //! Reading a patch.
 
 use super::{FilePatch, Hunk, Line, LineKind};
+use crate::text;
 
 /// Reads a unified or git patch. Prose and code fences around it are passed over; counts in hunk headers that do not
 /// fit are put right, since the context decides anyway.
@@ -282,33 +283,8 @@ fn closing_quote(text: &str) -> Option<usize> {
 }
 
 /// A name as git quotes it (`"caf\303\251"`), unquoted.
-fn unquote(text: &str) -> String {
-    let text = text.trim_end_matches('\r');
-    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return text.to_owned() };
-    let mut bytes = Vec::with_capacity(inner.len());
-    let mut rest = inner.bytes().peekable();
-    while let Some(byte) = rest.next() {
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        match rest.next() {
-            Some(digit @ b'0'..=b'7') => {
-                let mut value = u32::from(digit - b'0');
-                for _ in 0..2 {
-                    if let Some(digit @ b'0'..=b'7') = rest.peek().copied() {
-                        value = value * 8 + u32::from(digit - b'0');
-                        rest.next();
-                    }
-                }
-                bytes.push((value & 0xff) as u8);
-            }
-            Some(b'n') => bytes.push(b'\n'),
-            Some(b't') => bytes.push(b'\t'),
-            Some(b'r') => bytes.push(b'\r'),
-            Some(other) => bytes.push(other),
-            None => {}
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+fn unquote(name: &str) -> String {
+    let name = name.trim_end_matches('\r');
+    let quoted = name.len() > 1 && name.starts_with('"') && name.ends_with('"');
+    if quoted { text::unquote(name).0 } else { name.to_owned() }
 }

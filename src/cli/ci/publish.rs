@@ -201,13 +201,14 @@ pub(super) async fn send(
         (_, None) => reports::change_body(account, findings, facts, reports::BODY_CAP),
     };
     let body = text::redact(&body, &secrets);
-    let last_word = text::redact(&reports::last_word(account, findings, facts, reports::BODY_CAP), &secrets);
-    let keeping = outgoing::Keeping {
+    let last_word = (wanted == DeliverKind::Issue)
+        .then(|| text::redact(&reports::last_word(account, findings, facts, reports::BODY_CAP), &secrets));
+    let issue = last_word.as_deref().map(|last_word| outgoing::Keeping {
         open: findings.iter().filter(|it| it.standing != Standing::Resolved).count(),
         was_clean: known.seen.was_clean(),
         commit: facts.head.as_deref().unwrap_or_default(),
-        last_word: &last_word,
-    };
+        last_word,
+    });
     let sticky = || reports::sticky_comment(account, findings, facts, reports::BODY_CAP);
     let commented = words && wanted != DeliverKind::Issue;
     let comment = match (commented, &plan.deliver.body) {
@@ -229,7 +230,7 @@ pub(super) async fn send(
         body: &body,
         comment: comment.as_deref(),
         memory: memory.as_deref(),
-        issue: (wanted == DeliverKind::Issue).then_some(keeping),
+        issue,
         key: &key,
         draft: plan.deliver.draft,
         passed: sending.passed,

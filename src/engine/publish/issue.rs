@@ -95,18 +95,20 @@ impl Work<'_> {
             let thread = Thread::Issue(first.number);
             self.forge.stick(&Sticky { thread, key: &key, body: &word, memory: None }).await?;
         }
+        // What could not be set a moment ago cannot be set now.
+        let fresh = opened == Some(first.number);
         let edit = IssueEdit {
             text: IssueText::Kept { key: p.key, body: &body, memory: p.memory },
             open,
-            labels: p.labels,
-            assignees: &p.asked.assignees,
+            labels: if fresh { &[] } else { p.labels },
+            assignees: if fresh { &[] } else { &p.asked.assignees },
         };
         let (written, unset) = self.forge.edit_issue(&first, &edit).await?;
         told.extend(match (written, first.open, open) {
             (_, true, false) => Some(format!("nothing is left: issue {} was closed", first.number)),
             (_, false, true) => Some(format!("issue {} was opened again", first.number)),
             (true, ..) => Some(format!("issue {} was brought up to date", first.number)),
-            (false, ..) if opened == Some(first.number) => None,
+            (false, ..) if fresh => None,
             (false, ..) => Some(format!("issue {} says it already", first.number)),
         });
         told.extend(unset);

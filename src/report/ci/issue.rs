@@ -76,7 +76,7 @@ fn summary(account: &Account) -> Option<String> {
 
 /// `$0.08 this time, $1.20 since this issue is kept.`
 fn cost(account: &Account, facts: &Facts) -> String {
-    let text = super::cost_line(account, &Facts { change_spent: None, ..facts.clone() });
+    let text = super::cost_line(account, facts);
     match facts.kept_spent {
         Some(spent) => format!("{}, {} since this issue is kept.", text.trim_end_matches('.'), numbers::dollars(spent)),
         None => text,

@@ -17,12 +17,13 @@ use crate::model::chat::ModelRef;
 use crate::model::event::{CommandText, Event};
 use crate::model::forge::Access;
 use crate::model::id::short_hash;
-use crate::model::job::{Job, NewJob, Served};
+use crate::model::job::{Job, NewJob, Priority, Served};
 use crate::port::forge::{CommentAt, Forge, ForgeError, Sticky, Thread};
 use crate::port::inbox::InboxError;
 use crate::port::queue::{Most, Queue, Which};
 use crate::port::store::{Store, StoreError};
 use crate::report::ci::answers;
+use crate::server::progress;
 use crate::trigger::{self, Arguments, Builtin, Decision, Facts, Meant, Start};
 use crate::workflow::schema::{ANSWERS_PER_HOUR, Library};
 use std::collections::BTreeMap;
@@ -207,7 +208,7 @@ impl Desk<'_> {
         let name = given.command.name.as_str();
         let works_on = |it: &Meant| {
             let needs = [Builtin::Retry, Builtin::Approve].map(Meant::Builtin);
-            matches!(it, Meant::Builtin(_)) && !needs.contains(it)
+            name.is_empty() || matches!(it, Meant::Builtin(_)) && !needs.contains(it)
         };
         if let Some(why) = self.broken.filter(|_| !works_on(meant)) {
             return Ok(self.refused(given, &format!("{why}; mend it, then give the command anew")).await);
@@ -305,7 +306,8 @@ impl Desk<'_> {
     pub async fn skipped(&self, job: &Job) -> Result<(), DeskError> {
         let (Some(other), Some(thread)) = (job.skipped_for(), thread(&job.new.event)) else { return Ok(()) };
         let actor = job.new.actor.as_deref().unwrap_or_default();
-        if !self.progress().is_kept(job).await? {
+        // What started by itself keeps nobody waiting for a word.
+        if job.new.priority == Priority::Command && !self.progress().is_kept(job).await? {
             let key = match &job.new.event.command {
                 Some(command) if !jobs::is_retry(job) => format!("command/{}", command.name),
                 _ => "command/retry".to_owned(),
@@ -322,7 +324,11 @@ impl Desk<'_> {
             );
             let body = answers::answer("not begun", &[line]);
             if self.may_answer(actor, &format!("skipped/{}", job.id)).await? {
-                self.forge.stick(&Sticky { thread, key: &key, body: &body, memory: None }).await?;
+                let sticky = Sticky { thread, key: &key, body: &body, memory: None };
+                let said = self.forge.stick(&sticky).await.map_err(DeskError::from);
+                if !progress::for_good(&said) {
+                    said?;
+                }
             }
         }
         self.progress().keep(job, None).await

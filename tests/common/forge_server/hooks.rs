@@ -153,7 +153,8 @@ impl Hooks {
         all = all.iter().flat_map(|hook| std::iter::repeat_n(hook.clone(), times)).collect();
         shuffle(&mut all, seed);
         for hook in all {
-            self.send(&hook).await;
+            let status = self.send(&hook).await;
+            assert!((200..300).contains(&status), "{status} to {} {}", hook.event, hook.id);
         }
     }
 

@@ -102,6 +102,6 @@ fn request(pull: &Value) -> Result<Change, PayloadError> {
 }
 
 /// Accounts of the forge's own: of its CI, and of whoever was deleted.
-fn is_bot(name: &str) -> bool {
+pub(in crate::adapter) fn is_bot(name: &str) -> bool {
     matches!(name, "gitea-actions" | "forgejo-actions" | "ghost" | "Ghost") || name.ends_with("[bot]")
 }

@@ -64,7 +64,7 @@ impl Gitea {
                 thread,
                 action: action.to_owned(),
                 label: None,
-                by_program: by.as_deref().is_some_and(|by| by.ends_with("[bot]") || by.ends_with("-actions")),
+                by_program: by.as_deref().is_some_and(crate::adapter::ci::gitea::payload::is_bot),
                 by,
                 at_ms,
                 issue: issue.clone(),

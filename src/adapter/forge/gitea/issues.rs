@@ -4,8 +4,8 @@ use super::changes::PAGE;
 use super::wire::Happened;
 use super::{Gitea, OF_A_JOB, WRITE_ISSUES};
 use crate::adapter::forge::alike::{IssueWire, assign_issue, edit_issue, open_issue};
-use crate::adapter::forge::issues::{Wanted, refused};
-use crate::port::forge::{Changes, ForgeError, IssueEdit, IssueInfo, IssueText, Issues, NewIssue, Thread};
+use crate::adapter::forge::issues::refused;
+use crate::port::forge::{ForgeError, IssueEdit, IssueInfo, IssueText, Issues, NewIssue};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::json;
@@ -21,7 +21,7 @@ impl Issues for Gitea {
         query.extend(person.map(|own| ("created_by", own)));
         let ask = self.at.reading(self.at.url(&["issues"], &query)?, "looking for our issue", WRITE_ISSUES);
         let found: Vec<IssueWire> = self.at.http.all(ask).await.map_err(refused)?;
-        self.at.marks.kept(own, key, found.into_iter().map(IssueInfo::from))
+        Ok(self.at.marks.kept(own, key, found.into_iter().map(IssueInfo::from)))
     }
 
     async fn open_issue(&self, new: &NewIssue<'_>) -> Result<(IssueInfo, Vec<String>), ForgeError> {
@@ -38,12 +38,7 @@ impl Issues for Gitea {
     }
 
     async fn edit_issue(&self, issue: &IssueInfo, edit: &IssueEdit<'_>) -> Result<(bool, Vec<String>), ForgeError> {
-        let wanted = Wanted::of(issue, edit, self.at.marks.issue(edit.text));
-        edit_issue(&self.at, issue.number, &wanted, WRITE_ISSUES).await?;
-        let mut told = Vec::new();
-        if let Err(error) = self.label(Thread::Issue(issue.number), &wanted.labels, &[]).await {
-            told.push(format!("the labels were not set: {error}"));
-        }
+        let (wanted, mut told) = edit_issue(&self.at, self, (issue, edit), WRITE_ISSUES).await?;
         // A whole list: those who are there stay in it.
         let number = issue.number.to_string();
         let there = issue.assignees.iter().filter(|_| !wanted.assignees.is_empty());

@@ -37,7 +37,6 @@ struct IssueWire {
     /// There, where it is a pull request.
     pull_request: Option<Value>,
     created_at: Option<String>,
-    updated_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,16 +76,9 @@ impl Github {
     pub(super) async fn happenings(&self, since_ms: i64) -> Result<Vec<Happening>, ForgeError> {
         let doing = "looking for what happened to issues";
         let since = time_text(since_ms);
-        let query = [
-            ("since", since.as_str()),
-            ("state", "open"),
-            ("sort", "updated"),
-            ("direction", "desc"),
-            ("per_page", "100"),
-        ];
+        let query = [("since", since.as_str()), ("state", "open"), ("per_page", "100")];
         let ask = self.at.reading(self.at.url(&["issues"], &query)?, doing, READ_CHANGES);
-        let moved = |issue: &IssueWire| late(issue.updated_at.as_ref(), since_ms);
-        let issues: Vec<IssueWire> = self.at.http.while_all(ask, moved).await?;
+        let issues: Vec<IssueWire> = self.at.http.all(ask).await?;
         let is_new = |it: &IssueWire| it.pull_request.is_none() && late(it.created_at.as_ref(), since_ms);
         let opened = issues.into_iter().filter(is_new).map(|issue| Happening {
             id: format!("opened-{}", issue.number),

@@ -3,9 +3,9 @@
 use super::{Github, WRITE_ISSUES};
 use crate::adapter::forge::alike::{IssueWire, assign_issue, edit_issue, open_issue};
 use crate::adapter::forge::http::{Failed, Kind, read};
-use crate::adapter::forge::issues::{Wanted, refused};
+use crate::adapter::forge::issues::refused;
 use crate::model::forge::Right;
-use crate::port::forge::{Changes, ForgeError, IssueEdit, IssueInfo, IssueText, Issues, NewIssue, Thread};
+use crate::port::forge::{ForgeError, IssueEdit, IssueInfo, IssueText, Issues, NewIssue};
 use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::json;
@@ -21,7 +21,7 @@ impl Issues for Github {
         let found: Vec<IssueWire> = self.at.http.all(ask).await.map_err(refused)?;
         // Pull requests are issues here, too.
         let issues = found.into_iter().filter(|wire| wire.pull_request.is_none()).map(IssueInfo::from);
-        self.at.marks.kept(own, key, issues)
+        Ok(self.at.marks.kept(own, key, issues))
     }
 
     async fn open_issue(&self, new: &NewIssue<'_>) -> Result<(IssueInfo, Vec<String>), ForgeError> {
@@ -31,12 +31,7 @@ impl Issues for Github {
     }
 
     async fn edit_issue(&self, issue: &IssueInfo, edit: &IssueEdit<'_>) -> Result<(bool, Vec<String>), ForgeError> {
-        let wanted = Wanted::of(issue, edit, self.at.marks.issue(edit.text));
-        edit_issue(&self.at, issue.number, &wanted, WRITE_ISSUES).await?;
-        let mut told = Vec::new();
-        if let Err(error) = self.label(Thread::Issue(issue.number), &wanted.labels, &[]).await {
-            told.push(format!("the labels were not set: {error}"));
-        }
+        let (wanted, mut told) = edit_issue(&self.at, self, (issue, edit), WRITE_ISSUES).await?;
         // A request that only adds.
         let number = issue.number.to_string();
         let names: Vec<&String> = wanted.assignees.iter().collect();

@@ -20,7 +20,7 @@ impl Issues for Gitlab {
         let url = self.at.url(&["issues"], &query)?;
         let found: Vec<IssueWire> =
             self.at.http.all(self.reading(url, "looking for our issue")).await.map_err(refused)?;
-        self.at.marks.kept(own, key, found.into_iter().map(IssueInfo::from))
+        Ok(self.at.marks.kept(own, key, found.into_iter().map(IssueInfo::from)))
     }
 
     async fn open_issue(&self, new: &NewIssue<'_>) -> Result<(IssueInfo, Vec<String>), ForgeError> {

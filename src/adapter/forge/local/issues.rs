@@ -30,7 +30,7 @@ impl Local {
         for number in self.numbered("issues")? {
             all.push(self.issue(number, &self.page(Thread::Issue(number))?));
         }
-        self.marks.kept(Some(US), key, all)
+        Ok(self.marks.kept(Some(US), key, all))
     }
 }
 
@@ -85,6 +85,7 @@ impl Issues for Local {
 
     async fn closed_by(&self, number: u64) -> Result<Option<String>, ForgeError> {
         let page = self.page(Thread::Issue(number))?;
-        Ok(Some(page.fact("Closed by")).filter(|who| !who.is_empty()).or(Some(SOMEBODY)).map(str::to_owned))
+        let who = page.fact("Closed by");
+        Ok(Some(if who.is_empty() { SOMEBODY } else { who }.to_owned()))
     }
 }
